@@ -1,0 +1,1 @@
+//! Criterion benches live in `benches/`; `compare/` holds the runs against other servers.

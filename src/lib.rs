@@ -1,0 +1,1 @@
+//! Redstart: a Redis-protocol server.

@@ -1,0 +1,1 @@
+//! The Lua 5.1 engine of EVAL and FUNCTION.
