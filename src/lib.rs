@@ -1,1 +1,3 @@
 //! Redstart: a Redis-protocol server.
+
+pub mod util;
