@@ -1,5 +1,7 @@
 //! Redis's data types and their encodings. Pure values: no clock, no lock, no config, no socket; a type
 //! takes its encoding thresholds as an argument.
 
+pub mod bitmap;
+pub mod hyperloglog;
 pub mod prefetch;
 pub mod table;
