@@ -1,3 +1,4 @@
 //! Redstart: a Redis-protocol server.
 
+pub mod config;
 pub mod util;
