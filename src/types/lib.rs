@@ -2,6 +2,7 @@
 //! takes its encoding thresholds as an argument.
 
 pub mod bitmap;
+pub mod geo;
 pub mod hyperloglog;
 pub mod prefetch;
 pub mod table;
