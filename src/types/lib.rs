@@ -2,7 +2,9 @@
 //! takes its encoding thresholds as an argument.
 
 pub mod bitmap;
+pub mod encoding;
 pub mod geo;
 pub mod hyperloglog;
+pub mod number;
 pub mod prefetch;
 pub mod table;
