@@ -3,7 +3,9 @@
 //! [`Config`] is plain data with one field a directive; [`DIRECTIVES`] is the table that reads and prints it by name.
 //! Nothing here applies a value: the owner of a `Config` does, from the list of changed directives.
 
+pub mod cli;
 mod directive;
+mod file;
 mod get_set;
 pub mod proc_title;
 mod rewrite;
@@ -11,6 +13,7 @@ mod setting;
 mod values;
 
 pub use directive::{Config, DIRECTIVES, Directive};
+pub use file::{ConfigError, Loaded, Located, Place, Sources, load};
 pub use get_set::{Access, Change, SetError, get, set};
 pub use rewrite::{replace_file, rewrite};
 pub use values::*;

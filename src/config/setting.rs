@@ -93,10 +93,8 @@ numbers!(u16, i32, u32, i64, u64, usize);
 
 impl<T: Choice> Setting for T {
     fn parse(&mut self, _: &Rule, words: &[&[u8]]) -> Result<(), String> {
-        let known = match words {
-            [word] => T::WORDS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes())),
-            _ => None,
-        };
+        let word = single(words)?;
+        let known = T::WORDS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()));
         *self = known.ok_or_else(|| one_of(T::WORDS.iter().map(|(name, _)| *name)))?.1;
         Ok(())
     }

@@ -9,7 +9,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     search(pattern, text, |a, b| a == b, |byte| byte)
 }
 
-/// As [`matches`], with ASCII letters equal in both cases.
+/// As [`matches()`], with ASCII letters equal in both cases.
 pub fn matches_ignore_case(pattern: &[u8], text: &[u8]) -> bool {
     search(pattern, text, |a, b| a.eq_ignore_ascii_case(&b), |byte| byte.to_ascii_lowercase())
 }
