@@ -7,4 +7,5 @@ pub mod geo;
 pub mod hyperloglog;
 pub mod number;
 pub mod prefetch;
+pub mod stream;
 pub mod table;
