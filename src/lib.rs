@@ -2,6 +2,8 @@
 
 pub mod banner;
 pub mod config;
+pub mod latency;
 pub mod log;
 pub mod selftest;
+pub mod slowlog;
 pub mod util;
