@@ -240,7 +240,18 @@ impl Listpack {
     }
 
     pub fn push_back<'e>(&mut self, element: impl Into<Element<'e>>) {
-        self.splice(self.end(), 0, element.into());
+        let element = element.into();
+        let (mut head, mut backlen) = ([0; MAX_HEAD_BYTES], [0; MAX_BACKLEN_BYTES]);
+        let head = encode_head(element, &mut head);
+        let data = element.data();
+        let backlen = encode_backlen(head.len() + data.len(), &mut backlen);
+        self.reserve(self.bytes.len() + head.len() + data.len() + backlen.len());
+        self.bytes.pop();
+        self.bytes.extend_from_slice(head);
+        self.bytes.extend_from_slice(data);
+        self.bytes.extend_from_slice(backlen);
+        self.bytes.push(END);
+        self.write_total();
         self.adjust_count(1);
     }
 
@@ -350,19 +361,14 @@ impl Listpack {
 
     /// Replaces the `old_bytes` at `at` by the encoding of `element`; leaves the count alone.
     fn splice(&mut self, at: usize, old_bytes: usize, element: Element<'_>) {
-        let mut head = [0; MAX_HEAD_BYTES];
-        let head_bytes = encode_head(element, &mut head);
-        let data = match element {
-            Element::Bytes(data) => data,
-            Element::Int(_) => &[],
-        };
-        let entry_bytes = head_bytes + data.len();
-        let mut backlen = [0; MAX_BACKLEN_BYTES];
-        let backlen = encode_backlen(entry_bytes, &mut backlen);
-        self.resize_gap(at, old_bytes, entry_bytes + backlen.len());
+        let (mut head, mut backlen) = ([0; MAX_HEAD_BYTES], [0; MAX_BACKLEN_BYTES]);
+        let head = encode_head(element, &mut head);
+        let data = element.data();
+        let backlen = encode_backlen(head.len() + data.len(), &mut backlen);
+        self.resize_gap(at, old_bytes, head.len() + data.len() + backlen.len());
 
-        let (head_to, rest) = self.bytes[at..].split_at_mut(head_bytes);
-        head_to.copy_from_slice(&head[..head_bytes]);
+        let (head_to, rest) = self.bytes[at..].split_at_mut(head.len());
+        head_to.copy_from_slice(head);
         let (data_to, rest) = rest.split_at_mut(data.len());
         data_to.copy_from_slice(data);
         rest[..backlen.len()].copy_from_slice(backlen);
@@ -374,15 +380,20 @@ impl Listpack {
         let (old_total, tail) = (self.bytes.len(), at + old_bytes);
         let new_total = old_total - old_bytes + new_bytes;
         if new_total > old_total {
-            if new_total > self.bytes.capacity() {
-                self.bytes.reserve_exact(allocation_class(new_total) - old_total);
-            }
+            self.reserve(new_total);
             self.bytes.resize(new_total, 0);
         }
         self.bytes.copy_within(tail..old_total, at + new_bytes);
         self.bytes.truncate(new_total);
         if self.bytes.capacity() / 2 > allocation_class(new_total) {
             self.bytes.shrink_to(allocation_class(new_total));
+        }
+    }
+
+    /// Makes room for `total_bytes` in all.
+    fn reserve(&mut self, total_bytes: usize) {
+        if total_bytes > self.bytes.capacity() {
+            self.bytes.reserve_exact(allocation_class(total_bytes) - self.bytes.len());
         }
     }
 
@@ -442,6 +453,18 @@ impl<'a> Iterator for Iter<'a> {
         let (element, len) = decode(self.bytes, self.front);
         self.front += len + backlen_bytes(len);
         Some(element)
+    }
+
+    /// Passes over `n` elements without decoding them.
+    #[inline]
+    fn nth(&mut self, n: usize) -> Option<Element<'a>> {
+        for _ in 0..n {
+            if self.front >= self.back {
+                return None;
+            }
+            self.front = entry_end(self.bytes, self.front);
+        }
+        self.next()
     }
 }
 
@@ -525,12 +548,16 @@ impl<'a> Element<'a> {
 
     /// The size of an entry that holds this, with its backlen.
     pub fn entry_bytes(self) -> usize {
-        let data_bytes = match self {
-            Self::Bytes(text) => text.len(),
-            Self::Int(_) => 0,
-        };
-        let len = encode_head(self, &mut [0; MAX_HEAD_BYTES]) + data_bytes;
+        let len = encode_head(self, &mut [0; MAX_HEAD_BYTES]).len() + self.data().len();
         len + backlen_bytes(len)
+    }
+
+    /// What stands behind the head of an entry.
+    fn data(self) -> &'a [u8] {
+        match self {
+            Self::Bytes(data) => data,
+            Self::Int(_) => &[],
+        }
     }
 }
 
@@ -621,28 +648,32 @@ fn entry_start(bytes: &[u8], end: usize) -> usize {
     }
 }
 
-/// Writes what stands in front of the data and answers its size.
-fn encode_head(element: Element<'_>, head: &mut [u8; MAX_HEAD_BYTES]) -> usize {
-    let mut put = |kind: u8, bytes: &[u8]| {
-        head[0] = kind;
-        head[1..=bytes.len()].copy_from_slice(bytes);
-        1 + bytes.len()
+/// What stands in front of the data, written to `head`.
+#[inline]
+fn encode_head<'h>(element: Element<'_>, head: &'h mut [u8; MAX_HEAD_BYTES]) -> &'h [u8] {
+    let head_bytes = {
+        let mut put = |kind: u8, bytes: &[u8]| {
+            head[0] = kind;
+            head[1..=bytes.len()].copy_from_slice(bytes);
+            1 + bytes.len()
+        };
+        match element {
+            Element::Bytes(text) => match text.len() {
+                len @ 0..=0x3F => put(0x80 | len as u8, &[]),
+                len @ 0x40..=0xFFF => put(0xE0 | (len >> 8) as u8, &[len as u8]),
+                len => put(STRING_32, &(u32::try_from(len).expect("below MAX_SAFE_BYTES")).to_le_bytes()),
+            },
+            Element::Int(value) => match value {
+                0..=0x7F => put(value as u8, &[]),
+                -0x1000..=0xFFF => put(0xC0 | (value >> 8) as u8 & 0x1F, &[value as u8]),
+                -0x8000..=0x7FFF => put(INT_16, &value.to_le_bytes()[..2]),
+                -0x80_0000..=0x7F_FFFF => put(INT_24, &value.to_le_bytes()[..3]),
+                -0x8000_0000..=0x7FFF_FFFF => put(INT_32, &value.to_le_bytes()[..4]),
+                _ => put(INT_64, &value.to_le_bytes()),
+            },
+        }
     };
-    match element {
-        Element::Bytes(text) => match text.len() {
-            len @ 0..=0x3F => put(0x80 | len as u8, &[]),
-            len @ 0x40..=0xFFF => put(0xE0 | (len >> 8) as u8, &[len as u8]),
-            len => put(STRING_32, &(u32::try_from(len).expect("below MAX_SAFE_BYTES")).to_le_bytes()),
-        },
-        Element::Int(value) => match value {
-            0..=0x7F => put(value as u8, &[]),
-            -0x1000..=0xFFF => put(0xC0 | (value >> 8) as u8 & 0x1F, &[value as u8]),
-            -0x8000..=0x7FFF => put(INT_16, &value.to_le_bytes()[..2]),
-            -0x80_0000..=0x7F_FFFF => put(INT_24, &value.to_le_bytes()[..3]),
-            -0x8000_0000..=0x7FFF_FFFF => put(INT_32, &value.to_le_bytes()[..4]),
-            _ => put(INT_64, &value.to_le_bytes()),
-        },
-    }
+    &head[..head_bytes]
 }
 
 /// The size of the backlen of an entry of `len` bytes. From two bytes on, Redis moves to the next size one
