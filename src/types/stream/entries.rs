@@ -119,7 +119,7 @@ impl Entries {
         let seek = self.nodes.range(..=start).next_back().map_or(start, |(&master_id, _)| master_id);
         (in_order(seek..=end).into_iter().flat_map(|masters| self.nodes.range(masters)))
             .flat_map(|(&master_id, node)| node.forward(master_id))
-            .flatten()
+            .flat_map(move |node| node.seek(start))
             .filter_map(NodeEntry::live)
             .skip_while(move |entry| entry.id < start)
             .take_while(move |entry| entry.id <= end)

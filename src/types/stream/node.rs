@@ -148,7 +148,7 @@ impl Node {
 
     /// Where the flags of the live entry `id` are.
     pub(super) fn find(&self, master_id: StreamId, id: StreamId) -> Option<Cursor> {
-        let mut live = self.forward(master_id)?.filter(|entry| !entry.is_deleted());
+        let mut live = self.forward(master_id)?.seek(id).filter(|entry| !entry.is_deleted());
         live.find(|entry| entry.entry.id >= id).filter(|entry| entry.entry.id == id).map(|entry| entry.flags_at)
     }
 
@@ -291,18 +291,13 @@ impl<'a> NodeEntry<'a> {
     /// Reads the entry that `elements` begins with.
     fn read(master_id: StreamId, header: &Header<'a>, mut elements: listpack::Iter<'a>) -> Option<Self> {
         let flags_at = elements.cursor()?;
-        let flags = elements.next()?.to_int()?;
-        let ms = master_id.ms.wrapping_add(elements.next()?.to_int()? as u64);
-        let seq = master_id.seq.wrapping_add(elements.next()?.to_int()? as u64);
+        let (flags, id) = flags_and_id(master_id, &mut elements)?;
         let same = flags & SAMEFIELDS != 0;
-        let left = match same {
-            true => header.num_fields,
-            false => counter(&mut elements)?,
-        };
+        let left = if same { header.num_fields } else { counter(&mut elements)? };
         let fields = Fields { master_names: same.then(|| header.field_names.clone()), values: elements.clone(), left };
         skip(&mut elements, if same { left } else { left.checked_mul(2)? })?;
         let lp_count = elements.next()?.to_int()?;
-        Some(NodeEntry { entry: Entry { id: StreamId { ms, seq }, fields }, flags_at, flags, lp_count, rest: elements })
+        Some(NodeEntry { entry: Entry { id, fields }, flags_at, flags, lp_count, rest: elements })
     }
 
     pub(super) fn is_deleted(&self) -> bool {
@@ -315,6 +310,29 @@ impl<'a> NodeEntry<'a> {
             true => ENTRY_HEAD_LEN + num_fields,
             false => ENTRY_HEAD_LEN + 1 + 2 * num_fields,
         }
+    }
+}
+
+impl Forward<'_> {
+    /// Passes over the entries below `start`, deleted ones included.
+    pub(super) fn seek(mut self, start: StreamId) -> Self {
+        let mut elements = self.rest.clone();
+        while let Some((flags, id)) = flags_and_id(self.master_id, &mut elements) {
+            if id >= start {
+                return self;
+            }
+            let fields = match flags & SAMEFIELDS != 0 {
+                true => self.header.num_fields,
+                false => counter(&mut elements).unwrap_or(u64::MAX).saturating_mul(2),
+            };
+            // The fields, and the lp-count behind them.
+            if skip(&mut elements, fields.saturating_add(1)).is_none() {
+                break;
+            }
+            self.rest = elements.clone();
+        }
+        self.rest = elements;
+        self
     }
 }
 
@@ -372,6 +390,15 @@ impl<'a> Iterator for Fields<'a> {
 
 impl ExactSizeIterator for Fields<'_> {}
 
+/// The flags and the ID of the entry that `elements` begins with, which then stand at what follows.
+#[inline]
+fn flags_and_id(master_id: StreamId, elements: &mut listpack::Iter<'_>) -> Option<(i64, StreamId)> {
+    let flags = elements.next()?.to_int()?;
+    let ms = master_id.ms.wrapping_add(elements.next()?.to_int()? as u64);
+    let seq = master_id.seq.wrapping_add(elements.next()?.to_int()? as u64);
+    Some((flags, StreamId { ms, seq }))
+}
+
 /// The next element as a count.
 fn counter(elements: &mut listpack::Iter<'_>) -> Option<u64> {
     u64::try_from(elements.next()?.to_int()?).ok()
@@ -379,8 +406,8 @@ fn counter(elements: &mut listpack::Iter<'_>) -> Option<u64> {
 
 /// Passes over `count` elements; `None` if there are fewer. Stops at the end whatever `count` says.
 fn skip(elements: &mut listpack::Iter<'_>, count: u64) -> Option<()> {
-    for _ in 0..count {
-        elements.next()?;
+    match count.checked_sub(1) {
+        Some(others) => elements.nth(usize::try_from(others).ok()?).map(|_| ()),
+        None => Some(()),
     }
-    Some(())
 }
