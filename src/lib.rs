@@ -4,6 +4,7 @@ pub mod banner;
 pub mod config;
 pub mod latency;
 pub mod log;
+pub mod process;
 pub mod selftest;
 pub mod slowlog;
 pub mod util;
