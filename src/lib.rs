@@ -2,6 +2,7 @@
 
 pub mod banner;
 pub mod config;
+pub mod histogram;
 pub mod latency;
 pub mod log;
 pub mod process;
