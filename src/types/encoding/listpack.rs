@@ -26,6 +26,7 @@
 
 use std::fmt;
 
+use super::{Malformed, allocation_class};
 use crate::number::{append_int, parse_int};
 
 const HEADER_BYTES: usize = 6;
@@ -60,22 +61,6 @@ pub enum Element<'a> {
     Bytes(&'a [u8]),
     Int(i64),
 }
-
-/// Why foreign bytes are no listpack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed {
-    /// Where in the bytes the fault lies.
-    pub offset: usize,
-    pub reason: &'static str,
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at byte {}", self.reason, self.offset)
-    }
-}
-
-impl std::error::Error for Malformed {}
 
 impl Default for Listpack {
     fn default() -> Self {
@@ -696,13 +681,6 @@ fn encode_backlen(len: usize, buffer: &mut [u8; MAX_BACKLEN_BYTES]) -> &[u8] {
         *byte = (len >> (7 * (size - 1 - idx))) as u8 & 0x7F | more;
     }
     &buffer[..size]
-}
-
-/// The size an allocator with four size classes a doubling (jemalloc) gives anyway: growing to it wastes
-/// nothing and makes repeated pushes amortized.
-fn allocation_class(bytes: usize) -> usize {
-    let step = (bytes.next_power_of_two() / 8).max(16);
-    bytes.next_multiple_of(step)
 }
 
 fn validate(bytes: &[u8]) -> Result<(), Malformed> {

@@ -1,3 +1,29 @@
 //! The byte formats Redis keeps small collections in, the same in memory, in DUMP and in RDB files.
 
+use std::fmt;
+
+pub mod intset;
 pub mod listpack;
+
+/// Why foreign bytes are not of the format they claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// Where in the bytes the fault lies.
+    pub offset: usize,
+    pub reason: &'static str,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}", self.reason, self.offset)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// The size an allocator with four size classes a doubling (jemalloc) gives anyway: growing to it wastes
+/// nothing and makes repeated pushes amortized.
+pub(crate) fn allocation_class(bytes: usize) -> usize {
+    let step = (bytes.next_power_of_two() / 8).max(16);
+    bytes.next_multiple_of(step)
+}
