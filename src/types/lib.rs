@@ -2,9 +2,11 @@
 //! takes its encoding thresholds as an argument.
 
 pub mod bitmap;
+mod dtoa;
 pub mod encoding;
 pub mod geo;
 pub mod hyperloglog;
+pub mod long_double;
 pub mod number;
 pub mod prefetch;
 pub mod stream;
