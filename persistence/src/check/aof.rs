@@ -166,7 +166,7 @@ impl Session<'_, '_, '_, '_> {
         };
         let scanned = scan.run(name, self.check.truncate_to_s);
         self.line = scan.line;
-        let mut good_to = match scanned {
+        let good_to = match scanned {
             Scanned::Failed(error) => {
                 return Err(self.stop(&format!("Failed to read from AOF {name}, aborting... ({error})")));
             }
@@ -182,9 +182,12 @@ impl Session<'_, '_, '_, '_> {
         if let Some(complaint) = &scan.complaint {
             writeln!(self.out, "{complaint}")?;
         }
-        if let Some(earlier) = self.verify_batches(name, path, tail_at)? {
-            good_to = good_to.min(earlier);
-        }
+        let bad_batch = self.verify_batches(name, path, tail_at)?;
+        self.analyzed(name, path, is_last, size, bad_batch.map_or(good_to, |at| at.min(good_to)))
+    }
+
+    /// Says how much of a file is good, and offers to cut the rest.
+    fn analyzed(&mut self, name: &str, path: &Path, is_last: bool, size: u64, good_to: u64) -> Result<Verdict, Stop> {
         let bad = size - good_to;
         if let (0, Some(seconds)) = (bad, self.check.truncate_to_s) {
             writeln!(self.out, "Truncate nothing in AOF {name} to timestamp {seconds}")?;
