@@ -2,7 +2,6 @@
 //!
 //! - [`rdb`] reads versions 1 to 12 and writes 11 (or 9 and 10 for those who go back to an older Redis).
 //! - [`aof`] reads and writes the log of effects and its manifest.
-//! - [`check`] answers what `redis-check-rdb` and `redis-check-aof` ask.
 //! - [`file`](mod@file) is what they need of a file system, and one in memory that crashes on purpose.
 //!
 //! Whatever the bytes are, reading them never panics, never loops without end, and never takes more memory than
@@ -12,6 +11,5 @@
 #![warn(missing_docs)]
 
 pub mod aof;
-pub mod check;
 pub mod file;
 pub mod rdb;

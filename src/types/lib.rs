@@ -11,3 +11,4 @@ pub mod number;
 pub mod prefetch;
 pub mod stream;
 pub mod table;
+pub mod zset;

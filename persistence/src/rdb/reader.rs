@@ -113,20 +113,37 @@ impl<R: Read> Reader<R> {
         if self.at_end {
             return Ok(Record::Eof(ChecksumState::Unchecked));
         }
-        let (mut expire_at_ms, mut lru_idle_s, mut lfu_freq) = (None, None, None);
+        let mut key = Key {
+            db: self.db,
+            key: Vec::new(),
+            expire_at_ms: None,
+            lru_idle_s: None,
+            lfu_freq: None,
+            kind: Kind::String,
+        };
         loop {
             self.activity = Activity::ReadType;
+            let start = self.source.offset();
             match self.source.byte()? {
                 opcode::EXPIRE_AT_S => {
                     self.activity = Activity::ReadExpire;
-                    expire_at_ms = Some(i64::from(i32::from_le_bytes(self.source.array()?)) * 1000);
+                    key.expire_at_ms = Some(i64::from(i32::from_le_bytes(self.source.array()?)) * 1000);
                 }
                 opcode::EXPIRE_AT_MS => {
                     self.activity = Activity::ReadExpire;
-                    expire_at_ms = Some(i64::from_le_bytes(self.source.array()?));
+                    key.expire_at_ms = Some(i64::from_le_bytes(self.source.array()?));
                 }
-                opcode::FREQ => lfu_freq = Some(self.source.byte()?),
-                opcode::IDLE => lru_idle_s = Some(self.source.len()?),
+                opcode::FREQ => key.lfu_freq = Some(self.source.byte()?),
+                opcode::IDLE => key.lru_idle_s = Some(self.source.len()?),
+                opcode::SELECT_DB => {
+                    self.activity = Activity::ReadLen;
+                    self.db = self.source.len()?;
+                    return Ok(Record::SelectDb(self.db));
+                }
+                opcode::RESIZE_DB => {
+                    self.activity = Activity::ReadLen;
+                    return Ok(Record::ResizeDb { keys: self.source.len()?, expires: self.source.len()? });
+                }
                 opcode::SLOT_INFO => {
                     // Slot, keys and expiring keys of a cluster node's slot (Redis 7.4): a hint.
                     self.activity = Activity::ReadLen;
@@ -134,15 +151,27 @@ impl<R: Read> Reader<R> {
                         self.source.len()?;
                     }
                 }
-                byte if byte >= opcode::FUNCTION2 => return self.special(byte),
+                opcode::AUX => {
+                    self.activity = Activity::ReadAux;
+                    return Ok(Record::Aux { name: self.source.string()?, value: self.source.string()? });
+                }
+                opcode::MODULE_AUX => return self.module_aux(),
+                opcode::FUNCTION2 => {
+                    self.activity = Activity::ReadFunctions;
+                    return Ok(Record::Function(self.source.string()?));
+                }
+                opcode::FUNCTION_PRE_GA => {
+                    return Err(self.source.corrupt("Pre-release function format not supported."));
+                }
+                opcode::EOF => return self.end(),
                 byte => {
-                    let unknown = RdbError { offset: self.source.offset(), kind: RdbErrorKind::UnknownType(byte) };
-                    let kind = Kind::from_byte(byte).ok_or(unknown)?;
+                    let unknown = || RdbError { offset: start + 1, kind: RdbErrorKind::UnknownType(byte) };
+                    key.kind = Kind::from_byte(byte).ok_or_else(unknown)?;
                     self.activity = Activity::ReadKey;
-                    let key = self.source.string()?;
+                    key.key = self.source.string()?;
                     self.activity = Activity::ReadObjectValue;
-                    self.value = Some(ValueReader::new(kind));
-                    return Ok(Record::Key(Key { db: self.db, key, expire_at_ms, lru_idle_s, lfu_freq, kind }));
+                    self.value = Some(ValueReader::new(key.kind));
+                    return Ok(Record::Key(key));
                 }
             }
         }
@@ -166,32 +195,6 @@ impl<R: Read> Reader<R> {
     /// The bytes after the end of the RDB part.
     pub fn into_rest(self) -> impl Read {
         self.source.into_rest()
-    }
-
-    /// A record that is not a key, by its opcode.
-    fn special(&mut self, byte: u8) -> Result<Record, RdbError> {
-        match byte {
-            opcode::SELECT_DB => {
-                self.activity = Activity::ReadLen;
-                self.db = self.source.len()?;
-                Ok(Record::SelectDb(self.db))
-            }
-            opcode::RESIZE_DB => {
-                self.activity = Activity::ReadLen;
-                Ok(Record::ResizeDb { keys: self.source.len()?, expires: self.source.len()? })
-            }
-            opcode::AUX => {
-                self.activity = Activity::ReadAux;
-                Ok(Record::Aux { name: self.source.string()?, value: self.source.string()? })
-            }
-            opcode::MODULE_AUX => self.module_aux(),
-            opcode::FUNCTION2 => {
-                self.activity = Activity::ReadFunctions;
-                Ok(Record::Function(self.source.string()?))
-            }
-            opcode::FUNCTION_PRE_GA => Err(self.source.corrupt("Pre-release function format not supported.")),
-            _ => self.end(),
-        }
     }
 
     fn module_aux(&mut self) -> Result<Record, RdbError> {

@@ -1,0 +1,193 @@
+//! A large sorted set: a table that owns the members and finds them by their bytes, and a tree that has them in
+//! order. Both name the one allocation that holds a member's score and bytes.
+//!
+//! Invariant: the tree holds a ref of each member in the table, with the member's score, and no other ref.
+#![allow(unsafe_code)]
+
+use super::member::Member;
+use super::range::{Order, Range};
+use super::tree::{self, Tree};
+use super::{Change, Entry};
+use crate::encoding::listpack::Element;
+use crate::table::{Table, hash_key};
+
+#[derive(Debug)]
+pub(super) struct Big {
+    /// Declared, and so dropped, before the table: its refs go before their members.
+    tree: Tree,
+    table: Table<Member>,
+    /// What the members have allocated.
+    members_bytes: usize,
+}
+
+impl Big {
+    pub(super) fn new(hash_seed: u64) -> Self {
+        Self { tree: Tree::new(), table: Table::new(hash_seed), members_bytes: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tree.len()
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.members_bytes + self.table.memory_bytes() + self.tree.memory_bytes()
+    }
+
+    pub(super) fn score(&self, member: &[u8]) -> Option<f64> {
+        self.table.get(self.hash(member), member).map(Member::score)
+    }
+
+    pub(super) fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
+        let score = self.score(member)?;
+        Some((self.tree.partition(|entry| entry.order(score, member).is_lt()), score))
+    }
+
+    pub(super) fn update(&mut self, member: &[u8], choose: impl FnOnce(Option<f64>) -> Option<f64>) -> Change {
+        let hash = self.hash(member);
+        let Some(found) = self.table.get_mut(hash, member) else {
+            let Some(score) = choose(None) else { return Change::None };
+            self.insert_hashed(hash, member, score);
+            return Change::Added;
+        };
+        let old = found.score();
+        let Some(score) = choose(Some(old)).filter(|score| *score != old) else { return Change::None };
+        let entry = self.tree.remove(old, member).expect("the tree has what the table has");
+        found.set_score(score);
+        self.tree.insert(tree::Entry { score, ..entry });
+        Change::Updated
+    }
+
+    /// Adds a member that is not there yet.
+    pub(super) fn insert(&mut self, member: &[u8], score: f64) {
+        self.insert_hashed(self.hash(member), member, score);
+    }
+
+    pub(super) fn remove(&mut self, member: &[u8]) -> Option<f64> {
+        let found = self.table.remove(self.hash(member), member)?;
+        self.tree.remove(found.score(), member).expect("the tree has what the table has");
+        self.members_bytes -= found.memory_bytes();
+        Some(found.score())
+    }
+
+    pub(super) fn remove_range(&mut self, range: &Range<'_>) -> usize {
+        let (start, end) = self.ranks(range);
+        for _ in start..end {
+            let entry = self.tree.remove_at(start).expect("the range lies within the tree");
+            let bytes = entry.member.bytes();
+            let member = self.table.remove(self.hash(bytes), bytes).expect("the table has what the tree has");
+            self.members_bytes -= member.memory_bytes();
+        }
+        end - start
+    }
+
+    pub(super) fn count(&self, range: &Range<'_>) -> usize {
+        let (start, end) = self.ranks(range);
+        end - start
+    }
+
+    pub(super) fn entries(&self, range: &Range<'_>, order: Order, offset: usize, limit: usize) -> BigEntries<'_> {
+        let (start, end) = self.ranks(range);
+        let offset = offset.min(end - start);
+        let remaining = limit.min(end - start - offset);
+        let next_rank = match order {
+            Order::Ascending => start + offset,
+            Order::Descending => end - offset,
+        };
+        BigEntries { tree: &self.tree, leaf: [].iter(), order, next_rank, remaining }
+    }
+
+    pub(super) fn scan(&self, cursor: u64, visit: &mut impl FnMut(Entry<'_>)) -> u64 {
+        self.table.scan(cursor, |member| visit(Entry { member: Element::Bytes(member.bytes()), score: member.score() }))
+    }
+
+    /// The ranks from the first of `range` up to, without, the second.
+    fn ranks(&self, range: &Range<'_>) -> (usize, usize) {
+        let (start, end) = match range {
+            Range::Ranks(start, end) => (*start, (*end).min(self.len())),
+            Range::Scores(..) | Range::Lex(..) => (
+                self.tree.partition(|entry| range.is_behind(entry.score, Element::Bytes(entry.member.bytes()))),
+                self.tree.partition(|entry| !range.is_past(entry.score, Element::Bytes(entry.member.bytes()))),
+            ),
+        };
+        (start.min(end), end)
+    }
+
+    fn insert_hashed(&mut self, hash: u64, bytes: &[u8], score: f64) {
+        let member = Member::new(bytes, score);
+        self.members_bytes += member.memory_bytes();
+        // SAFETY: the ref goes into the tree alone, and whatever takes a member out of the table takes its ref out
+        // of the tree before the member is dropped or right after, unused.
+        let name = unsafe { member.name() };
+        self.tree.insert(tree::Entry { score, member: name });
+        self.table.insert(hash, member);
+    }
+
+    fn hash(&self, member: &[u8]) -> u64 {
+        hash_key(self.table.seed(), member)
+    }
+}
+
+impl Clone for Big {
+    fn clone(&self) -> Self {
+        let mut clone = Self::new(self.table.seed());
+        for entry in self.entries(&Range::ALL, Order::Ascending, 0, usize::MAX) {
+            if let Element::Bytes(bytes) = entry.member {
+                clone.insert(bytes, entry.score);
+            }
+        }
+        clone
+    }
+}
+
+/// Elements of a range of ranks, one way or the other, a leaf at a time.
+#[derive(Clone)]
+pub(super) struct BigEntries<'a> {
+    tree: &'a Tree,
+    /// What is left of the current leaf.
+    leaf: std::slice::Iter<'a, tree::Entry>,
+    order: Order,
+    /// The rank behind the current leaf; going down, the rank of its first element.
+    next_rank: usize,
+    remaining: usize,
+}
+
+impl<'a> Iterator for BigEntries<'a> {
+    type Item = Entry<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Entry<'a>> {
+        self.remaining = self.remaining.checked_sub(1)?;
+        if self.leaf.as_slice().is_empty() {
+            self.next_leaf();
+        }
+        let entry = match self.order {
+            Order::Ascending => self.leaf.next()?,
+            Order::Descending => self.leaf.next_back()?,
+        };
+        Some(Entry { member: Element::Bytes(entry.member.bytes()), score: entry.score })
+    }
+}
+
+impl BigEntries<'_> {
+    fn next_leaf(&mut self) {
+        let leaf = match self.order {
+            Order::Ascending => {
+                let (leaf, idx) = self.tree.leaf_at(self.next_rank);
+                self.next_rank += leaf.len() - idx;
+                &leaf[idx..]
+            }
+            Order::Descending => {
+                let (leaf, idx) = self.tree.leaf_at(self.next_rank - 1);
+                self.next_rank -= idx + 1;
+                &leaf[..=idx]
+            }
+        };
+        // The members of a leaf lie anywhere in memory: their cache misses overlap when asked for together.
+        let wanted = leaf.len().min(self.remaining + 1);
+        match self.order {
+            Order::Ascending => leaf[..wanted].iter().for_each(|entry| entry.member.prefetch()),
+            Order::Descending => leaf[leaf.len() - wanted..].iter().for_each(|entry| entry.member.prefetch()),
+        }
+        self.leaf = leaf.iter();
+    }
+}
