@@ -6,6 +6,7 @@ mod dtoa;
 pub mod encoding;
 pub mod geo;
 pub mod hyperloglog;
+pub mod list;
 pub mod long_double;
 pub mod number;
 pub mod prefetch;
