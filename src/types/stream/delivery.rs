@@ -35,6 +35,15 @@ pub enum Claimed<'a> {
     Deleted(Pending<'a>),
 }
 
+impl Claimed<'_> {
+    /// What is pending now, or was.
+    pub fn pending(&self) -> &Pending<'_> {
+        match self {
+            Claimed::Entry(_, pending) | Claimed::Deleted(pending) => pending,
+        }
+    }
+}
+
 impl Group {
     /// XREADGROUP with `>`: gives `consumer` up to `count` entries (0 for all) behind the group's last ID and moves
     /// that on. `deliver` gets each entry, the group's last ID by then, and its pending entry, which with `no_ack`

@@ -94,6 +94,13 @@ impl Entries {
         self.first_id
     }
 
+    /// The first ID in the nodes, be its entry deleted or not; the greatest ID if there is no node. Trimming to it
+    /// leaves exactly what is there.
+    pub fn front_id(&self) -> StreamId {
+        let front = self.nodes.first_key_value().and_then(|(&master_id, node)| node.forward(master_id)?.next());
+        front.map_or(StreamId::MAX, |front| front.entry.id)
+    }
+
     /// The greatest ID that XDEL removed; `0-0` if none.
     pub fn max_deleted_id(&self) -> StreamId {
         self.max_deleted_id

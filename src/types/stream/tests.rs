@@ -145,9 +145,11 @@ fn approximate_trimming_takes_whole_nodes_within_the_limit() {
     assert_eq!(stream.entries.trim(Trim::MaxLen(555), true, 0), 100);
     assert_eq!(stream.entries.trim(Trim::MinId(id(650, 0)), true, 0), 200);
     assert_eq!(stream.entries.trim(Trim::MinId(id(650, 0)), false, 0), 49);
+    assert_eq!(stream.entries.front_id(), id(601, 0));
     assert_eq!((stream.entries.len(), stream.entries.first_id()), (351, id(650, 0)));
     assert_eq!(stream.entries.trim(Trim::MaxLen(0), false, 0), 351);
     assert_eq!((stream.entries.nodes().len(), stream.entries.first_id()), (0, StreamId::MIN));
+    assert_eq!(stream.entries.front_id(), StreamId::MAX);
     assert_eq!((stream.entries.last_id(), stream.entries.added()), (id(1000, 0), 1000));
 }
 
