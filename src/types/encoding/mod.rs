@@ -5,6 +5,7 @@ use std::fmt;
 pub mod intset;
 pub mod listpack;
 pub mod quicklist;
+pub(crate) mod thin;
 
 /// Why foreign bytes are not of the format they claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
