@@ -4,6 +4,7 @@
 pub mod bitmap;
 mod dtoa;
 pub mod encoding;
+pub mod entry;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;

@@ -1,0 +1,414 @@
+//! One key of the keyspace in one allocation: header, expiry, key and a small value together.
+//!
+//! ```text
+//! +-----------+---------+---------+------------------+--------------+-----------+-------------+
+//! | lru|flags | key_len | val_len | expire_at_ms     | word         | key bytes | value bytes |
+//! | 24 | 8    | u32     | u32     | i64, if EXPIRES  | 8, if not STR| key_len   | val_len, STR|
+//! +-----------+---------+---------+------------------+--------------+-----------+-------------+
+//! ```
+//!
+//! `word` is the value itself (INT) or a `Box<V>` (OBJECT). A key of 16 bytes with a string of 32 takes 60 bytes and
+//! the 8 of its slot. Fields are read unaligned: the header is 12 bytes so that this common case fits 64.
+#![allow(unsafe_code)]
+
+use crate::prefetch::prefetch;
+use crate::table::Keyed;
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+/// Strings up to this many bytes live inside the entry; longer ones belong in a `V`.
+pub const INLINE_MAX: usize = 4096;
+
+/// A key with its expiry and its value; `V` is what a value is when it is neither a small string nor an integer.
+#[derive(Debug)]
+pub struct Entry<V> {
+    place: NonNull<u8>,
+    owns: PhantomData<Box<V>>,
+}
+
+/// What an entry holds.
+#[derive(Debug)]
+pub enum Content<'a, V> {
+    /// A string kept inside the entry.
+    Str(&'a [u8]),
+    /// A string that is an integer.
+    Int(i64),
+    /// Anything else.
+    Object(&'a V),
+}
+
+/// A value to put into an entry.
+#[derive(Debug)]
+pub enum NewContent<'a, V> {
+    /// At most [`INLINE_MAX`] bytes.
+    Str(&'a [u8]),
+    /// A string that is an integer.
+    Int(i64),
+    /// Anything else.
+    Object(Box<V>),
+}
+
+// SAFETY: an entry owns its allocation and its V, as a Box would.
+unsafe impl<V: Send> Send for Entry<V> {}
+
+const EXPIRES: u8 = 1;
+const STR: u8 = 0;
+const INT: u8 = 2;
+const OBJECT: u8 = 4;
+const KIND: u8 = INT | OBJECT;
+const RAW: u8 = 8;
+const HEADER: usize = 12;
+
+impl<V> Entry<V> {
+    /// A new entry; `expire_at_ms` is Unix time. The LRU field starts at 0.
+    pub fn new(key: &[u8], content: NewContent<'_, V>, expire_at_ms: Option<i64>) -> Self {
+        let (kind, word, value): (u8, u64, &[u8]) = match content {
+            NewContent::Str(value) => (STR, 0, value),
+            NewContent::Int(value) => (INT, value as u64, &[]),
+            NewContent::Object(object) => (OBJECT, Box::into_raw(object) as usize as u64, &[]),
+        };
+        let flags = kind | if expire_at_ms.is_some() { EXPIRES } else { 0 };
+        let key_len = u32::try_from(key.len()).expect("proto-max-bulk-len keeps keys below 4 GiB");
+        let val_len = u32::try_from(value.len()).expect("inline strings are short");
+        let place = allocate(size_for(flags, key.len(), value.len()));
+        let mut entry = Entry { place, owns: PhantomData };
+        entry.write(0, u32::from(flags).to_ne_bytes());
+        entry.write(4, key_len.to_ne_bytes());
+        entry.write(8, val_len.to_ne_bytes());
+        if let Some(at) = expire_at_ms {
+            entry.write(HEADER, at.to_ne_bytes());
+        }
+        if kind != STR {
+            entry.write(entry.word_offset(), word.to_ne_bytes());
+        }
+        let offset = entry.key_offset();
+        entry.copy_in(offset, key);
+        entry.copy_in(offset + key.len(), value);
+        entry
+    }
+
+    /// When the key expires, Unix time in ms.
+    #[inline]
+    pub fn expire_at_ms(&self) -> Option<i64> {
+        (self.flags() & EXPIRES != 0).then(|| i64::from_ne_bytes(self.read(HEADER)))
+    }
+
+    /// The value.
+    #[inline]
+    pub fn content(&self) -> Content<'_, V> {
+        match self.flags() & KIND {
+            STR => Content::Str(self.bytes(self.key_offset() + self.key_len(), self.val_len())),
+            INT => Content::Int(self.word() as i64),
+            // SAFETY: an OBJECT's word came from Box::into_raw in `new` and lives as long as the entry.
+            _ => Content::Object(unsafe { &*(self.word() as usize as *const V) }),
+        }
+    }
+
+    /// The object, to change it.
+    #[inline]
+    pub fn object_mut(&mut self) -> Option<&mut V> {
+        // SAFETY: as in `content`; `&mut self` makes the borrow unique.
+        (self.flags() & KIND == OBJECT).then(|| unsafe { &mut *(self.word() as usize as *mut V) })
+    }
+
+    /// The inline string, to change it without changing its length.
+    pub fn str_mut(&mut self) -> Option<&mut [u8]> {
+        let offset = self.key_offset() + self.key_len();
+        (self.flags() & KIND == STR).then(|| self.bytes_mut(offset, self.val_len()))
+    }
+
+    /// Puts another value in, keeping key, expiry and LRU; returns the object that was there. The entry is
+    /// changed in place when its size allows. Clears the RAW mark.
+    pub fn replace(&mut self, content: NewContent<'_, V>) -> Option<Box<V>> {
+        let expire_at_ms = self.expire_at_ms();
+        self.replace_all(content, expire_at_ms)
+    }
+
+    /// [`Entry::replace`], and the expiry with it.
+    pub fn replace_all(&mut self, content: NewContent<'_, V>, expire_at_ms: Option<i64>) -> Option<Box<V>> {
+        let same_head = expire_at_ms.is_some() == (self.flags() & EXPIRES != 0);
+        match &content {
+            NewContent::Str(value) if same_head && self.flags() & KIND == STR && self.fits(value.len()) => {
+                self.write(8, (value.len() as u32).to_ne_bytes());
+                let offset = self.key_offset() + self.key_len();
+                self.copy_in(offset, value);
+            }
+            NewContent::Int(value) if same_head && self.flags() & KIND == INT => {
+                self.write(self.word_offset(), value.to_ne_bytes());
+            }
+            _ => return self.rebuild(content, expire_at_ms),
+        }
+        if let Some(at) = expire_at_ms {
+            self.write(HEADER, at.to_ne_bytes());
+        }
+        self.set_raw(false);
+        None
+    }
+
+    /// Sets or clears the expiry (Unix time in ms).
+    pub fn set_expire_at_ms(&mut self, expire_at_ms: Option<i64>) {
+        if let (Some(at), true) = (expire_at_ms, self.flags() & EXPIRES != 0) {
+            self.write(HEADER, at.to_ne_bytes());
+            return;
+        }
+        if expire_at_ms.is_none() && self.flags() & EXPIRES == 0 {
+            return;
+        }
+        let raw = self.is_raw();
+        let lru = self.lru();
+        let mut rebuilt = match self.flags() & KIND {
+            OBJECT => {
+                let object = self.take_object();
+                Entry::new(self.key(), NewContent::Object(object), expire_at_ms)
+            }
+            INT => Entry::new(self.key(), NewContent::Int(self.word() as i64), expire_at_ms),
+            _ => {
+                let value = self.bytes(self.key_offset() + self.key_len(), self.val_len());
+                Entry::new(self.key(), NewContent::Str(value), expire_at_ms)
+            }
+        };
+        rebuilt.set_raw(raw);
+        rebuilt.set_lru(lru);
+        *self = rebuilt;
+    }
+
+    /// The 24 bits of LRU clock or LFU counter.
+    #[inline]
+    pub fn lru(&self) -> u32 {
+        u32::from_ne_bytes(self.read(0)) >> 8
+    }
+
+    /// Sets the 24 bits of LRU clock or LFU counter.
+    #[inline]
+    pub fn set_lru(&mut self, lru: u32) {
+        self.write(0, (lru << 8 | u32::from(self.flags())).to_ne_bytes());
+    }
+
+    /// Whether a short string was made by a command that leaves Redis's raw encoding behind (APPEND, SETRANGE).
+    pub fn is_raw(&self) -> bool {
+        self.flags() & RAW != 0
+    }
+
+    /// See [`Entry::is_raw`].
+    pub fn set_raw(&mut self, raw: bool) {
+        let flags = if raw { self.flags() | RAW } else { self.flags() & !RAW };
+        self.write(0, (self.lru() << 8 | u32::from(flags)).to_ne_bytes());
+    }
+
+    /// Bytes of the entry's own allocation.
+    pub fn memory_bytes(&self) -> usize {
+        self.size()
+    }
+
+    /// Takes the entry apart: its object, if it holds one.
+    pub fn into_object(mut self) -> Option<Box<V>> {
+        (self.flags() & KIND == OBJECT).then(|| self.take_object())
+    }
+
+    fn rebuild(&mut self, content: NewContent<'_, V>, expire_at_ms: Option<i64>) -> Option<Box<V>> {
+        let old = (self.flags() & KIND == OBJECT).then(|| self.take_object());
+        let mut rebuilt = Entry::new(self.key(), content, expire_at_ms);
+        rebuilt.set_lru(self.lru());
+        *self = rebuilt;
+        old
+    }
+
+    /// Takes the object out and leaves the integer 0.
+    fn take_object(&mut self) -> Box<V> {
+        assert!(self.flags() & KIND == OBJECT, "only an object can be taken out of an entry");
+        // SAFETY: the word came from Box::into_raw, and the kind changes here, so it is taken back once.
+        let object = unsafe { Box::from_raw(self.word() as usize as *mut V) };
+        let flags = self.flags() & !KIND | INT;
+        self.write(0, (self.lru() << 8 | u32::from(flags)).to_ne_bytes());
+        object
+    }
+
+    #[inline]
+    fn flags(&self) -> u8 {
+        u32::from_ne_bytes(self.read(0)) as u8
+    }
+
+    #[inline]
+    fn key_len(&self) -> usize {
+        u32::from_ne_bytes(self.read(4)) as usize
+    }
+
+    #[inline]
+    fn val_len(&self) -> usize {
+        u32::from_ne_bytes(self.read(8)) as usize
+    }
+
+    #[inline]
+    fn word_offset(&self) -> usize {
+        HEADER + if self.flags() & EXPIRES != 0 { 8 } else { 0 }
+    }
+
+    #[inline]
+    fn key_offset(&self) -> usize {
+        key_offset(self.flags())
+    }
+
+    #[inline]
+    fn word(&self) -> u64 {
+        u64::from_ne_bytes(self.read(self.word_offset()))
+    }
+
+    fn fits(&self, val_len: usize) -> bool {
+        size_for(self.flags(), self.key_len(), val_len) == self.size()
+    }
+
+    #[inline]
+    fn size(&self) -> usize {
+        size_for(self.flags(), self.key_len(), self.val_len())
+    }
+
+    #[inline]
+    fn read<const N: usize>(&self, offset: usize) -> [u8; N] {
+        debug_assert!(offset + N <= HEADER || offset + N <= self.size());
+        // SAFETY: the fields read lie inside the allocation (`size_for` counts them); bytes have no alignment.
+        // JUSTIFICATION: one allocation a key takes 60 bytes where boxed key and boxed value take more than Redis.
+        unsafe { self.place.as_ptr().add(offset).cast::<[u8; N]>().read() }
+    }
+
+    #[inline]
+    fn write<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) {
+        // SAFETY: as in `read`; `&mut self` makes the access unique.
+        unsafe { self.place.as_ptr().add(offset).cast::<[u8; N]>().write(bytes) }
+    }
+
+    #[inline]
+    fn bytes(&self, offset: usize, len: usize) -> &[u8] {
+        // SAFETY: key and value lie inside the allocation and were written when it was made.
+        unsafe { std::slice::from_raw_parts(self.place.as_ptr().add(offset), len) }
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
+        // SAFETY: as in `bytes`; `&mut self` makes the access unique.
+        unsafe { std::slice::from_raw_parts_mut(self.place.as_ptr().add(offset), len) }
+    }
+
+    #[inline]
+    fn copy_in(&mut self, offset: usize, from: &[u8]) {
+        // SAFETY: `offset + from.len()` lies inside the allocation (`size_for` or `fits` counted it), and `from`
+        // cannot overlap memory that `&mut self` owns.
+        unsafe { self.place.as_ptr().add(offset).copy_from_nonoverlapping(from.as_ptr(), from.len()) }
+    }
+}
+
+impl<V> Keyed for Entry<V> {
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.bytes(self.key_offset(), self.key_len())
+    }
+
+    #[inline]
+    fn prefetch(&self) {
+        prefetch(self.place.as_ptr());
+    }
+}
+
+impl<V> Drop for Entry<V> {
+    fn drop(&mut self) {
+        if self.flags() & KIND == OBJECT {
+            drop(self.take_object());
+            // The allocation keeps its size: INT and OBJECT both have the word.
+        }
+        let layout = layout(self.size());
+        // SAFETY: allocated by `allocate` with this very layout, and not used again.
+        unsafe { dealloc(self.place.as_ptr(), layout) }
+    }
+}
+
+#[inline]
+fn key_offset(flags: u8) -> usize {
+    HEADER + if flags & EXPIRES != 0 { 8 } else { 0 } + if flags & KIND == STR { 0 } else { 8 }
+}
+
+#[inline]
+fn size_for(flags: u8, key_len: usize, val_len: usize) -> usize {
+    (key_offset(flags) + key_len + val_len).next_multiple_of(8)
+}
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 8).expect("keys and inline values are below 4 GiB each")
+}
+
+fn allocate(size: usize) -> NonNull<u8> {
+    let layout = layout(size);
+    // SAFETY: the size is at least the header's.
+    let place = unsafe { alloc(layout) };
+    NonNull::new(place).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content_of(entry: &Entry<String>) -> String {
+        match entry.content() {
+            Content::Str(value) => String::from_utf8_lossy(value).into_owned(),
+            Content::Int(value) => format!("int {value}"),
+            Content::Object(value) => format!("object {value}"),
+        }
+    }
+
+    #[test]
+    fn holds_each_kind_with_and_without_expiry() {
+        for expire in [None, Some(1_700_000_000_123)] {
+            let contents = [
+                (NewContent::Str(b"hello"), "hello"),
+                (NewContent::Int(-5), "int -5"),
+                (NewContent::Object(Box::new("list".to_owned())), "object list"),
+            ];
+            for (content, expected) in contents {
+                let mut entry = Entry::new(b"some:key", content, expire);
+                entry.set_lru(0xab_cdef);
+                assert_eq!(entry.key(), b"some:key");
+                assert_eq!(entry.expire_at_ms(), expire);
+                assert_eq!(content_of(&entry), expected);
+                assert_eq!(entry.lru(), 0xab_cdef);
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_replaces_every_other_and_keeps_key_expiry_and_lru() {
+        let make = |kind: usize, n: usize| match kind {
+            0 => NewContent::Str(if n.is_multiple_of(2) { b"short" as &[u8] } else { b"a string of another length" }),
+            1 => NewContent::Int(n as i64),
+            _ => NewContent::Object(Box::new(format!("o{n}"))),
+        };
+        let mut entry: Entry<String> = Entry::new(b"k", NewContent::Int(1), Some(5));
+        entry.set_lru(77);
+        for n in 0..60 {
+            entry.replace(make(n * 7 % 3, n));
+            match n % 5 {
+                0 => entry.set_expire_at_ms(None),
+                1 => entry.set_expire_at_ms(Some(n as i64)),
+                2 => drop(entry.replace_all(make(n % 3, n), Some(9))),
+                _ => {}
+            }
+            assert_eq!(entry.key(), b"k");
+            assert_eq!(entry.lru(), 77);
+        }
+    }
+
+    #[test]
+    fn a_typical_key_takes_64_bytes() {
+        let entry: Entry<String> = Entry::new(&[b'k'; 16], NewContent::Str(&[b'v'; 32]), None);
+        assert_eq!(entry.memory_bytes(), 64);
+        assert_eq!(size_of::<Option<Entry<String>>>(), 8);
+    }
+
+    #[test]
+    fn the_raw_mark_survives_expire_and_falls_with_a_new_value() {
+        let mut entry: Entry<String> = Entry::new(b"k", NewContent::Str(b"v"), None);
+        entry.set_raw(true);
+        entry.set_expire_at_ms(Some(1));
+        assert!(entry.is_raw());
+        entry.replace(NewContent::Str(b"w"));
+        assert!(!entry.is_raw());
+    }
+}
