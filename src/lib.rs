@@ -1,11 +1,23 @@
 //! Redstart: a Redis-protocol server.
 
 pub mod banner;
+pub mod clients;
+pub mod command;
+pub mod commands;
 pub mod config;
+pub mod feed;
 pub mod histogram;
+pub mod keyspace;
 pub mod latency;
 pub mod log;
+pub mod net;
 pub mod process;
+pub mod pubsub;
+pub mod resp;
 pub mod selftest;
+pub mod server;
 pub mod slowlog;
+pub mod startup;
+pub mod stats;
+pub mod tracking;
 pub mod util;

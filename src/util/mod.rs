@@ -1,4 +1,6 @@
-//! Small things every layer may use: no server type, no socket, no lock of their own.
-
+//! What every layer uses: the clock, the locks, the random source, patterns and quoting.
+pub mod clock;
 pub mod glob;
 pub mod quote;
+pub mod rng;
+pub mod sync;

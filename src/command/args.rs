@@ -1,0 +1,120 @@
+//! The one cursor over a command's arguments.
+
+use crate::command::error::{CmdError, CmdResult};
+use crate::command::spec::Command;
+use crate::keyspace::Key;
+use redstart_types::number;
+use redstart_types::table::hash_key;
+
+/// The arguments of one command, read from left to right. Starts behind the command's name (and subcommand's).
+#[derive(Debug, Clone)]
+pub struct Args<'a> {
+    argv: &'a [&'a [u8]],
+    next: usize,
+    seed: u64,
+    /// The key that was hashed to find its shard: its position and hash.
+    hashed: (usize, u64),
+    command: &'static Command,
+}
+
+impl<'a> Args<'a> {
+    /// A cursor over `argv` (name first); `hashed` is the position and hash of a key hashed already (position 0:
+    /// none).
+    pub fn new(argv: &'a [&'a [u8]], command: &'static Command, seed: u64, hashed: (usize, u64)) -> Self {
+        let next = if command.name.contains('|') { 2 } else { 1 };
+        Args { argv, next, seed, hashed, command }
+    }
+
+    /// All arguments, the name included.
+    pub fn argv(&self) -> &'a [&'a [u8]] {
+        self.argv
+    }
+
+    /// How many arguments are left.
+    pub fn remaining(&self) -> usize {
+        self.argv.len() - self.next
+    }
+
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.remaining() == 0
+    }
+
+    /// The arguments left, without taking them.
+    pub fn rest(&self) -> &'a [&'a [u8]] {
+        &self.argv[self.next..]
+    }
+
+    /// The next argument, without taking it.
+    pub fn peek(&self) -> Option<&'a [u8]> {
+        self.argv.get(self.next).copied()
+    }
+
+    /// The next argument; a syntax error when there is none.
+    #[inline]
+    pub fn bytes(&mut self) -> CmdResult<&'a [u8]> {
+        let arg = self.argv.get(self.next).copied().ok_or(CmdError::Syntax)?;
+        self.next += 1;
+        Ok(arg)
+    }
+
+    /// The next argument, if any.
+    pub fn optional(&mut self) -> Option<&'a [u8]> {
+        self.bytes().ok()
+    }
+
+    /// The next argument as a key.
+    #[inline]
+    pub fn key(&mut self) -> CmdResult<Key<'a>> {
+        let position = self.next;
+        let bytes = self.bytes()?;
+        let hash = if position == self.hashed.0 { self.hashed.1 } else { hash_key(self.seed, bytes) };
+        Ok(Key { bytes, hash })
+    }
+
+    /// Any bytes as a key (those that came from elsewhere than an argument).
+    pub fn as_key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
+        Key { bytes, hash: hash_key(self.seed, bytes) }
+    }
+
+    /// The next argument as a signed integer.
+    #[inline]
+    pub fn int(&mut self) -> CmdResult<i64> {
+        number::parse_int(self.bytes()?).ok_or(CmdError::NotAnInteger)
+    }
+
+    /// The next argument as a float; infinities allowed, NaN not.
+    pub fn float(&mut self) -> CmdResult<f64> {
+        number::parse_f64(self.bytes()?).ok_or(CmdError::NotAFloat)
+    }
+
+    /// The next argument as a count that must not be negative (`value is out of range, must be positive`).
+    pub fn positive(&mut self) -> CmdResult<usize> {
+        let value = self.int().map_err(|_| CmdError::MustBePositive)?;
+        usize::try_from(value).map_err(|_| CmdError::MustBePositive)
+    }
+
+    /// Takes the next argument if it is this word (upper case; the client may write it in any case).
+    pub fn flag(&mut self, word: &str) -> bool {
+        let found = self.peek().is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+        if found {
+            self.next += 1;
+        }
+        found
+    }
+
+    /// Takes the next argument if it is one of these words (upper case); its position among them.
+    pub fn one_of(&mut self, words: &[&str]) -> Option<usize> {
+        words.iter().position(|word| self.flag(word))
+    }
+
+    /// A syntax error unless every argument was taken.
+    pub fn finish(&self) -> CmdResult {
+        if self.is_empty() { Ok(()) } else { Err(CmdError::Syntax) }
+    }
+
+    /// The command's wrong-number-of-arguments error.
+    pub fn arity_error(&self) -> CmdError {
+        CmdError::Arity(self.command.name)
+    }
+}

@@ -1,0 +1,11 @@
+//! The command engine: what a command is, how it is found, checked, run and recorded.
+pub mod args;
+pub mod call;
+pub mod ctx;
+pub mod error;
+pub mod locks;
+pub mod process;
+pub mod serve;
+pub mod session;
+pub mod spec;
+pub mod table;

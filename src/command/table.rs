@@ -1,0 +1,175 @@
+//! Lookup of commands by name, and of keys in their arguments.
+
+use crate::command::error::CmdError;
+use crate::command::spec::{Begin, Command, Find, KEY_NOT_KEY, KeySpec};
+use std::collections::HashMap;
+
+/// A command and its number, which indexes its statistics.
+#[derive(Debug, Clone, Copy)]
+pub struct CommandRef {
+    pub command: &'static Command,
+    pub id: u16,
+}
+
+/// The commands of one server by name, as `rename-command` left them.
+#[derive(Debug)]
+pub struct Registry {
+    by_name: HashMap<Vec<u8>, CommandRef, foldhash::fast::FixedState>,
+    /// Every command and subcommand; the index is its id.
+    all: Vec<&'static Command>,
+    /// The ids of subcommands by `container|name`.
+    subcommands: HashMap<&'static str, u16, foldhash::fast::FixedState>,
+}
+
+const NAME_MAX: usize = 32;
+
+impl Default for Registry {
+    fn default() -> Self {
+        let mut registry = Registry { by_name: HashMap::default(), all: Vec::new(), subcommands: HashMap::default() };
+        for command in crate::commands::FAMILIES.iter().copied().flatten() {
+            let id = registry.add(command);
+            registry.by_name.insert(command.name.as_bytes().to_vec(), CommandRef { command, id });
+            for subcommand in command.subcommands {
+                let id = registry.add(subcommand);
+                registry.subcommands.insert(subcommand.name, id);
+            }
+        }
+        registry
+    }
+}
+
+impl Registry {
+    fn add(&mut self, command: &'static Command) -> u16 {
+        self.all.push(command);
+        u16::try_from(self.all.len() - 1).expect("there are fewer than 65536 commands")
+    }
+
+    /// Every command and subcommand; the index is its id.
+    pub fn all(&self) -> &[&'static Command] {
+        &self.all
+    }
+
+    /// The commands that can be called by name, without subcommands.
+    pub fn commands(&self) -> impl Iterator<Item = CommandRef> {
+        self.by_name.values().copied()
+    }
+
+    /// The command of this name in any case; a container, not its subcommand.
+    #[inline]
+    pub fn find(&self, name: &[u8]) -> Option<CommandRef> {
+        let mut lower = [0; NAME_MAX];
+        match lower.get_mut(..name.len()) {
+            Some(lower) => {
+                lower.copy_from_slice(name);
+                lower.make_ascii_lowercase();
+                self.by_name.get(&*lower).copied()
+            }
+            None => self.by_name.get(&name.to_ascii_lowercase()).copied(),
+        }
+    }
+
+    /// The command or, for a container, the subcommand that `argv` calls.
+    #[inline]
+    pub fn resolve(&self, argv: &[&[u8]]) -> Result<CommandRef, CmdError> {
+        let found = self.find(argv[0]).ok_or_else(|| unknown_command(argv))?;
+        if found.command.subcommands.is_empty() || argv.len() < 2 {
+            return Ok(found);
+        }
+        self.subcommand(found.command, argv[1]).ok_or_else(|| unknown_subcommand(found.command, argv[1]))
+    }
+
+    /// A container's subcommand of this name in any case.
+    pub fn subcommand(&self, container: &Command, name: &[u8]) -> Option<CommandRef> {
+        let is_named = |command: &&Command| {
+            let own = command.name.split_once('|').map_or(command.name, |(_, own)| own);
+            name.eq_ignore_ascii_case(own.as_bytes())
+        };
+        let command = container.subcommands.iter().find(is_named)?;
+        Some(CommandRef { command, id: *self.subcommands.get(command.name)? })
+    }
+
+    /// Applies `rename-command`: an empty new name takes the command away. Errors are Redis's own.
+    pub fn rename(&mut self, name: &[u8], new_name: &[u8]) -> Result<(), &'static str> {
+        let lower = name.to_ascii_lowercase();
+        let found = self.by_name.remove(&lower).ok_or("No such command in rename-command")?;
+        if new_name.is_empty() {
+            return Ok(());
+        }
+        match self.by_name.insert(new_name.to_ascii_lowercase(), found) {
+            None => Ok(()),
+            Some(_) => Err("Target command name already exists"),
+        }
+    }
+}
+
+/// The positions in `argv` of the keys that `command`'s specs find, with the flags of their spec. Arguments that do
+/// not fit (a count that is no number, too few arguments) end a spec: the handler answers the syntax error.
+pub fn key_positions(command: &Command, argv: &[&[u8]], mut each: impl FnMut(usize, u16)) {
+    for spec in command.keys {
+        if spec.flags & KEY_NOT_KEY == 0 {
+            spec_positions(spec, argv, |position| each(position, spec.flags));
+        }
+    }
+}
+
+/// The positions that one spec finds; false when the arguments do not fit it.
+pub fn spec_positions(spec: &KeySpec, argv: &[&[u8]], mut each: impl FnMut(usize)) -> bool {
+    let argc = argv.len() as i64;
+    let Some(begin) = begin(spec.begin, argv) else { return true };
+    let (first, last, step) = match spec.find {
+        Find::Range { last, step, limit } => {
+            let last = match (last, limit) {
+                (0.., _) => begin + i64::from(last),
+                (_, 0 | 1) => argc + i64::from(last),
+                (_, limit) => begin + (argc - begin) / i64::from(limit) + i64::from(last),
+            };
+            (begin, last, i64::from(step))
+        }
+        Find::KeyNum { count, first, step } => {
+            let count = argv.get((begin + i64::from(count)) as usize).and_then(|arg| super::call::parse_count(arg));
+            let Some(count) = count else { return false };
+            let first = begin + i64::from(first);
+            (first, first.saturating_add(count.saturating_sub(1).saturating_mul(i64::from(step))), i64::from(step))
+        }
+        Find::Unknown => return true,
+    };
+    if first < 1 || first >= argc || last >= argc {
+        return false;
+    }
+    (first..=last).step_by(step as usize).for_each(|position| each(position as usize));
+    true
+}
+
+fn begin(begin: Begin, argv: &[&[u8]]) -> Option<i64> {
+    match begin {
+        Begin::Index(index) => Some(i64::from(index)),
+        Begin::Keyword(word, from) => {
+            let is_word = |position: &usize| argv[*position].eq_ignore_ascii_case(word.as_bytes());
+            let found = if from >= 0 {
+                (from as usize..argv.len()).find(is_word)
+            } else {
+                (1..argv.len().saturating_sub(from.unsigned_abs() as usize - 1)).rev().find(is_word)
+            };
+            found.map(|position| position as i64 + 1)
+        }
+        Begin::Unknown => None,
+    }
+}
+
+fn unknown_command(argv: &[&[u8]]) -> CmdError {
+    let shown = |arg: &[u8]| String::from_utf8_lossy(&arg[..arg.len().min(128)]).into_owned();
+    let mut args = String::new();
+    for arg in &argv[1..] {
+        if args.len() >= 128 {
+            break;
+        }
+        args.push_str(&format!("'{}' ", &shown(&arg[..arg.len().min(128 - args.len())])));
+    }
+    CmdError::owned(format!("ERR unknown command '{}', with args beginning with: {args}", shown(argv[0])))
+}
+
+fn unknown_subcommand(container: &Command, name: &[u8]) -> CmdError {
+    let shown = String::from_utf8_lossy(&name[..name.len().min(128)]);
+    let container = container.name.to_ascii_uppercase();
+    CmdError::owned(format!("ERR unknown subcommand '{shown}'. Try {container} HELP."))
+}

@@ -1,0 +1,67 @@
+//! What commands have changed and who must hear of it: collected while locks are held, delivered before they fall.
+
+use smallvec::SmallVec;
+
+/// The effects of one top-level command, transaction or script.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Changes made (Redis's dirty count).
+    pub dirty: u64,
+    /// The records for the feed, in order.
+    pub records: Vec<Record>,
+    /// Keys that became ready for blocked clients, in order: (database, key).
+    pub ready: Vec<(usize, Box<[u8]>)>,
+    /// Whether records are wanted at all (the feed has a reader).
+    pub recording: bool,
+    /// What the running command says in the log instead of itself.
+    pub instead: Option<SmallVec<[Record; 1]>>,
+    /// Keys looked up and found, for INFO.
+    pub hits: u64,
+    /// Keys looked up and not found, for INFO.
+    pub misses: u64,
+    /// Keys deleted because their time was over, for INFO.
+    pub expired: u64,
+}
+
+/// One effect: a command in RESP, and the database it applies to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub db: usize,
+    /// The command as a RESP array of bulk strings.
+    pub command: Vec<u8>,
+}
+
+impl Record {
+    /// Encodes `argv`.
+    pub fn new(db: usize, argv: &[&[u8]]) -> Self {
+        let size = argv.iter().map(|arg| arg.len() + 16).sum::<usize>() + 16;
+        let mut command = Vec::with_capacity(size);
+        let mut digits = itoa::Buffer::new();
+        let mut head = |command: &mut Vec<u8>, kind: u8, len: usize| {
+            command.push(kind);
+            command.extend_from_slice(digits.format(len).as_bytes());
+            command.extend_from_slice(b"\r\n");
+        };
+        head(&mut command, b'*', argv.len());
+        for arg in argv {
+            head(&mut command, b'$', arg.len());
+            command.extend_from_slice(arg);
+            command.extend_from_slice(b"\r\n");
+        }
+        Record { db, command }
+    }
+}
+
+impl Effects {
+    /// Forgets everything, keeping the memory.
+    pub fn clear(&mut self, recording: bool) {
+        self.dirty = 0;
+        self.records.clear();
+        self.ready.clear();
+        self.recording = recording;
+        self.instead = None;
+        self.hits = 0;
+        self.misses = 0;
+        self.expired = 0;
+    }
+}

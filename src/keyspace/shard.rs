@@ -1,0 +1,114 @@
+//! One shard: its part of every database, and what hangs on its keys.
+
+use crate::keyspace::value::Entry;
+use crate::keyspace::waiters::Waiters;
+use redstart_types::table::{Keyed, Table, hash_key};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// A shard's part of all databases. Behind one lock.
+#[derive(Debug)]
+pub struct Shard {
+    pub dbs: Vec<ShardDb>,
+    /// Waiters whose keys are not all in this shard: serving them takes every lock.
+    pub cross_shard_waiters: usize,
+    /// Keys that WATCH looks at, over all databases. 0: writers need not look.
+    pub watched: usize,
+}
+
+/// A shard's part of one database.
+#[derive(Debug)]
+pub struct ShardDb {
+    pub keys: Table<Entry>,
+    /// (expire_at_ms, hash) of every key that expires. Two keys of equal hash and time share one record.
+    expires: BTreeSet<(i64, u64)>,
+    /// Clients blocked on keys.
+    pub waiters: Waiters,
+    /// Flags to raise when a key changes (WATCH), by key: (client id, flag).
+    pub watchers: HashMap<Box<[u8]>, Vec<(u64, Arc<AtomicBool>)>>,
+}
+
+impl Shard {
+    /// An empty shard of `databases` databases.
+    pub fn new(databases: usize, seed: u64) -> Self {
+        let dbs = (0..databases).map(|_| ShardDb::new(seed)).collect();
+        Shard { dbs, cross_shard_waiters: 0, watched: 0 }
+    }
+}
+
+impl ShardDb {
+    fn new(seed: u64) -> Self {
+        ShardDb {
+            keys: Table::new(seed),
+            expires: BTreeSet::new(),
+            waiters: Waiters::default(),
+            watchers: HashMap::new(),
+        }
+    }
+
+    /// How many keys expire.
+    pub fn expires_len(&self) -> usize {
+        self.expires.len()
+    }
+
+    /// The key that expires first, and when (Unix ms).
+    pub fn first_to_expire(&self) -> Option<(i64, &Entry)> {
+        let (at, hash) = *self.expires.first()?;
+        Some((at, self.keys.find_by_hash(hash, |entry| self.is_record_of(entry, at, hash))?))
+    }
+
+    /// Sum and number of the times left of up to `limit` keys that expire first, for INFO's avg_ttl.
+    pub fn sample_ttl_ms(&self, now_ms: i64, limit: usize) -> (i64, i64) {
+        let left = self.expires.iter().take(limit).map(|(at, _)| (at - now_ms).max(0));
+        left.fold((0, 0), |(sum, count), ttl| (sum + ttl, count + 1))
+    }
+
+    /// Adds an entry whose key is not there yet.
+    pub fn insert(&mut self, hash: u64, entry: Entry) {
+        if let Some(at) = entry.expire_at_ms() {
+            self.expires.insert((at, hash));
+        }
+        self.keys.insert(hash, entry);
+    }
+
+    /// Takes a key out.
+    pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
+        let entry = self.keys.remove(hash, key)?;
+        self.forget_expiry(hash, entry.expire_at_ms());
+        Some(entry)
+    }
+
+    /// Notes that an entry's expiry has changed from `before` to `after` (Unix ms).
+    pub fn expiry_changed(&mut self, hash: u64, before: Option<i64>, after: Option<i64>) {
+        if before == after {
+            return;
+        }
+        self.forget_expiry(hash, before);
+        if let Some(at) = after {
+            self.expires.insert((at, hash));
+        }
+    }
+
+    /// Takes everything out; waiters and watchers stay.
+    pub fn take_keys(&mut self) -> Table<Entry> {
+        self.expires.clear();
+        std::mem::replace(&mut self.keys, Table::new(self.keys.seed()))
+    }
+
+    /// Exchanges the keys of two databases; waiters and watchers stay with theirs.
+    pub fn swap_keys(&mut self, other: &mut ShardDb) {
+        std::mem::swap(&mut self.keys, &mut other.keys);
+        std::mem::swap(&mut self.expires, &mut other.expires);
+    }
+
+    fn forget_expiry(&mut self, hash: u64, at: Option<i64>) {
+        if let Some(at) = at {
+            self.expires.remove(&(at, hash));
+        }
+    }
+
+    fn is_record_of(&self, entry: &Entry, at: i64, hash: u64) -> bool {
+        entry.expire_at_ms() == Some(at) && hash_key(self.keys.seed(), entry.key()) == hash
+    }
+}

@@ -1,0 +1,3 @@
+//! The wire: requests in, replies out. Pure functions of bytes.
+pub mod reply;
+pub mod request;

@@ -1,0 +1,237 @@
+//! Replies in RESP2 and RESP3, written straight into the connection's output buffer.
+
+use redstart_types::number;
+
+/// Replies under way. Every method appends one RESP element; where RESP2 has no such type the nearest one is
+/// written, as Redis does.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// Encoded replies.
+    pub buf: Vec<u8>,
+    /// Whether the client asked for RESP3 (HELLO 3).
+    pub resp3: bool,
+}
+
+impl Reply {
+    /// An empty buffer for a client of this protocol.
+    pub fn new(resp3: bool) -> Self {
+        Reply { buf: Vec::new(), resp3 }
+    }
+
+    /// `+OK`
+    pub fn ok(&mut self) {
+        self.buf.extend_from_slice(b"+OK\r\n");
+    }
+
+    /// A simple string. CR and LF are not allowed in it.
+    pub fn status(&mut self, text: &str) {
+        self.line(b'+', text.as_bytes());
+    }
+
+    /// An error line: `text` begins with its code (`ERR ...`). CR and LF in it become spaces, so that text from a
+    /// client can never add a reply of its own.
+    pub fn error(&mut self, text: &str) {
+        self.buf.push(b'-');
+        self.buf.extend(text.bytes().map(|byte| if byte == b'\r' || byte == b'\n' { b' ' } else { byte }));
+        self.buf.extend_from_slice(b"\r\n");
+    }
+
+    /// `:n`
+    #[inline]
+    pub fn integer(&mut self, value: i64) {
+        self.number(b':', value);
+    }
+
+    /// A count as an integer reply.
+    pub fn len(&mut self, len: usize) {
+        self.integer(i64::try_from(len).expect("nothing in memory has 2^63 elements"));
+    }
+
+    /// A bulk string.
+    #[inline]
+    pub fn bulk(&mut self, value: &[u8]) {
+        self.number(b'$', value.len() as i64);
+        self.buf.extend_from_slice(value);
+        self.buf.extend_from_slice(b"\r\n");
+    }
+
+    /// A bulk string, or null.
+    pub fn bulk_or_null(&mut self, value: Option<&[u8]>) {
+        match value {
+            Some(value) => self.bulk(value),
+            None => self.null(),
+        }
+    }
+
+    /// An integer as a bulk string.
+    #[inline]
+    pub fn bulk_integer(&mut self, value: i64) {
+        self.bulk(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    /// No value: `$-1`, in RESP3 `_`.
+    #[inline]
+    pub fn null(&mut self) {
+        self.buf.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"$-1\r\n" });
+    }
+
+    /// No array: `*-1`, in RESP3 `_`.
+    pub fn null_array(&mut self) {
+        self.buf.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"*-1\r\n" });
+    }
+
+    /// The head of an array of `len` elements, which follow.
+    #[inline]
+    pub fn array(&mut self, len: usize) {
+        self.number(b'*', len as i64);
+    }
+
+    /// The head of a map of `pairs`; in RESP2 an array of twice as many.
+    pub fn map(&mut self, pairs: usize) {
+        if self.resp3 { self.number(b'%', pairs as i64) } else { self.array(pairs * 2) }
+    }
+
+    /// The head of a set; in RESP2 an array.
+    pub fn set(&mut self, len: usize) {
+        self.number(if self.resp3 { b'~' } else { b'*' }, len as i64);
+    }
+
+    /// The head of an out-of-band push; in RESP2 an array.
+    pub fn push(&mut self, len: usize) {
+        self.number(if self.resp3 { b'>' } else { b'*' }, len as i64);
+    }
+
+    /// The head of attributes (RESP3 only; nothing may be written for RESP2 clients).
+    pub fn attribute(&mut self, pairs: usize) {
+        self.number(b'|', pairs as i64);
+    }
+
+    /// A double: `,3.14`, in RESP2 a bulk string of the same text.
+    pub fn double(&mut self, value: f64) {
+        let mut text = Vec::with_capacity(24);
+        number::append_f64(&mut text, value);
+        if self.resp3 { self.line(b',', &text) } else { self.bulk(&text) }
+    }
+
+    /// `#t` or `#f`, in RESP2 `:1` or `:0`.
+    pub fn boolean(&mut self, value: bool) {
+        match (self.resp3, value) {
+            (true, true) => self.buf.extend_from_slice(b"#t\r\n"),
+            (true, false) => self.buf.extend_from_slice(b"#f\r\n"),
+            (false, value) => self.integer(i64::from(value)),
+        }
+    }
+
+    /// A big number, in RESP2 a bulk string.
+    pub fn big_number(&mut self, digits: &str) {
+        if self.resp3 { self.line(b'(', digits.as_bytes()) } else { self.bulk(digits.as_bytes()) }
+    }
+
+    /// A verbatim string of a 3-letter format (`txt`), in RESP2 a bulk string.
+    pub fn verbatim(&mut self, format: &str, text: &[u8]) {
+        if !self.resp3 {
+            return self.bulk(text);
+        }
+        self.number(b'=', text.len() as i64 + 4);
+        self.buf.extend_from_slice(format.as_bytes());
+        self.buf.push(b':');
+        self.buf.extend_from_slice(text);
+        self.buf.extend_from_slice(b"\r\n");
+    }
+
+    /// Starts an array whose length is known only later; see [`Reply::end_array`].
+    pub fn begin(&mut self) -> Deferred {
+        Deferred { at: self.buf.len() }
+    }
+
+    /// Writes the head of an array of `len` elements before what was appended since `start`.
+    pub fn end_array(&mut self, start: Deferred, len: usize) {
+        self.insert_head(start, b'*', len);
+    }
+
+    /// Like [`Reply::end_array`] for a map of `pairs`.
+    pub fn end_map(&mut self, start: Deferred, pairs: usize) {
+        if self.resp3 { self.insert_head(start, b'%', pairs) } else { self.insert_head(start, b'*', pairs * 2) }
+    }
+
+    /// Like [`Reply::end_array`] for a set.
+    pub fn end_set(&mut self, start: Deferred, len: usize) {
+        self.insert_head(start, if self.resp3 { b'~' } else { b'*' }, len);
+    }
+
+    /// Appends replies that are encoded already.
+    pub fn raw(&mut self, encoded: &[u8]) {
+        self.buf.extend_from_slice(encoded);
+    }
+
+    fn insert_head(&mut self, start: Deferred, kind: u8, len: usize) {
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(len).as_bytes();
+        let head = std::iter::once(kind).chain(digits.iter().copied()).chain(*b"\r\n");
+        self.buf.splice(start.at..start.at, head);
+    }
+
+    #[inline]
+    fn number(&mut self, kind: u8, value: i64) {
+        self.buf.push(kind);
+        self.buf.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        self.buf.extend_from_slice(b"\r\n");
+    }
+
+    fn line(&mut self, kind: u8, text: &[u8]) {
+        self.buf.push(kind);
+        self.buf.extend_from_slice(text);
+        self.buf.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Where an array of unknown length began.
+#[derive(Debug)]
+#[must_use = "an array begun must be ended"]
+pub struct Deferred {
+    at: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn both(write: impl Fn(&mut Reply)) -> (String, String) {
+        let [two, three] = [false, true].map(|resp3| {
+            let mut reply = Reply::new(resp3);
+            write(&mut reply);
+            String::from_utf8(reply.buf).unwrap()
+        });
+        (two, three)
+    }
+
+    #[test]
+    fn each_type_in_both_protocols() {
+        assert_eq!(both(Reply::null), ("$-1\r\n".into(), "_\r\n".into()));
+        assert_eq!(both(Reply::null_array), ("*-1\r\n".into(), "_\r\n".into()));
+        assert_eq!(both(|reply| reply.map(2)), ("*4\r\n".into(), "%2\r\n".into()));
+        assert_eq!(both(|reply| reply.set(2)), ("*2\r\n".into(), "~2\r\n".into()));
+        assert_eq!(both(|reply| reply.push(2)), ("*2\r\n".into(), ">2\r\n".into()));
+        assert_eq!(both(|reply| reply.boolean(true)), (":1\r\n".into(), "#t\r\n".into()));
+        assert_eq!(both(|reply| reply.double(1.5)), ("$3\r\n1.5\r\n".into(), ",1.5\r\n".into()));
+        assert_eq!(both(|reply| reply.verbatim("txt", b"hi")), ("$2\r\nhi\r\n".into(), "=6\r\ntxt:hi\r\n".into()));
+        assert_eq!(both(|reply| reply.big_number("12")), ("$2\r\n12\r\n".into(), "(12\r\n".into()));
+    }
+
+    #[test]
+    fn a_deferred_head_goes_before_its_elements() {
+        let mut reply = Reply::new(true);
+        reply.integer(1);
+        let start = reply.begin();
+        reply.bulk(b"a");
+        reply.end_array(start, 1);
+        assert_eq!(reply.buf, b":1\r\n*1\r\n$1\r\na\r\n");
+    }
+
+    #[test]
+    fn an_error_cannot_smuggle_a_line() {
+        let mut reply = Reply::new(false);
+        reply.error("ERR unknown command 'a\r\n+OK'");
+        assert_eq!(reply.buf, b"-ERR unknown command 'a  +OK'\r\n");
+    }
+}

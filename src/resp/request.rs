@@ -1,0 +1,369 @@
+//! The request parser: multibulk and inline commands, resumable at any byte.
+//!
+//! A [`Parser`] belongs to a connection and remembers what it has understood of the command that is still arriving,
+//! so that no byte is read twice however the command is cut up. It hands out byte ranges of the caller's buffer.
+//! Source: Redis 7.2 protocol, error texts included.
+
+use std::ops::Range;
+
+/// Limits on one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Longest argument in bytes (`proto-max-bulk-len`).
+    pub max_bulk_len: usize,
+    /// Whether the client has authenticated (or need not): before that, 10 arguments of 16 KiB.
+    pub authenticated: bool,
+}
+
+/// What the bytes at hand hold.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// A whole command; its arguments are in [`Parser::args`], and it took `used` bytes. May have no argument
+    /// (an empty line), which is to be skipped.
+    Command {
+        /// Bytes of the buffer that the command took.
+        used: usize,
+    },
+    /// More bytes are needed.
+    Incomplete,
+    /// The text behind `Protocol error: `; the connection is to be closed after saying so.
+    Invalid(String),
+}
+
+/// The state of one connection's request stream.
+#[derive(Debug, Default)]
+pub struct Parser {
+    /// Arguments found so far, as ranges from the command's first byte.
+    args: Vec<Range<usize>>,
+    /// Bytes understood so far.
+    position: usize,
+    /// Arguments still to come; None between commands.
+    remaining: Option<usize>,
+    /// Length of the argument being read, when its `$` line has been.
+    bulk_len: Option<usize>,
+    /// The unquoted arguments of an inline command that has quotes.
+    inline: Vec<u8>,
+}
+
+const INLINE_MAX: usize = 64 * 1024;
+const MAX_ARGS_UNAUTHENTICATED: usize = 10;
+const MAX_BULK_UNAUTHENTICATED: usize = 16 * 1024;
+
+impl Parser {
+    /// Goes on with the command that begins at `buf[0]`: the same bytes as last time, and more.
+    pub fn parse(&mut self, buf: &[u8], limits: Limits) -> Parsed {
+        if self.remaining.is_none() {
+            match buf.first() {
+                None => return Parsed::Incomplete,
+                Some(b'*') => {}
+                Some(_) => return self.parse_inline(buf),
+            }
+            match self.header(buf, limits) {
+                Ok(Some(count)) => self.begin(count),
+                Ok(None) => return Parsed::Incomplete,
+                Err(text) => return self.invalid(text),
+            }
+        }
+        match self.arguments(buf, limits) {
+            Ok(true) => self.finish(self.position),
+            Ok(false) => Parsed::Incomplete,
+            Err(text) => self.invalid(text),
+        }
+    }
+
+    /// The arguments of the command just parsed, in `buf` (the buffer given to [`Parser::parse`]).
+    pub fn args<'a>(&'a self, buf: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let source = if self.inline.is_empty() { buf } else { &self.inline };
+        self.args.iter().map(|range| &source[range.clone()])
+    }
+
+    /// Whether the command just parsed was inline and is kept by the parser rather than by the buffer.
+    pub fn is_inline(&self) -> bool {
+        !self.inline.is_empty()
+    }
+
+    /// How many bytes the buffer should have room for so that the argument under way can be read at once.
+    pub fn wanted_bytes(&self) -> usize {
+        self.bulk_len.map_or(0, |len| self.position + len + 2)
+    }
+
+    /// Forgets the arguments of the command just parsed.
+    pub fn next(&mut self) {
+        self.args.clear();
+        self.inline.clear();
+        if self.args.capacity() > 1024 {
+            self.args = Vec::new();
+        }
+    }
+
+    fn begin(&mut self, count: usize) {
+        self.remaining = Some(count);
+        self.args.reserve(count.min(1024));
+    }
+
+    fn finish(&mut self, used: usize) -> Parsed {
+        self.position = 0;
+        self.remaining = None;
+        self.bulk_len = None;
+        Parsed::Command { used }
+    }
+
+    fn invalid(&mut self, text: String) -> Parsed {
+        self.finish(0);
+        self.next();
+        Parsed::Invalid(text)
+    }
+
+    /// The `*N` line. A count of 0 or less is an empty command.
+    fn header(&mut self, buf: &[u8], limits: Limits) -> Result<Option<usize>, String> {
+        let Some(line) = line(buf, 1, "too big mbulk count string")? else { return Ok(None) };
+        let count = integer(&buf[line.clone()]).filter(|count| *count <= i64::from(i32::MAX));
+        let count = count.ok_or("invalid multibulk length")?.max(0) as usize;
+        if count > MAX_ARGS_UNAUTHENTICATED && !limits.authenticated {
+            return Err("unauthenticated multibulk length".into());
+        }
+        self.position = line.end + 2;
+        Ok(Some(count))
+    }
+
+    fn arguments(&mut self, buf: &[u8], limits: Limits) -> Result<bool, String> {
+        while self.remaining != Some(0) {
+            let len = match self.bulk_len {
+                Some(len) => len,
+                None => match self.bulk_header(buf, limits)? {
+                    Some(len) => len,
+                    None => return Ok(false),
+                },
+            };
+            if buf.len() < self.position + len + 2 {
+                return Ok(false);
+            }
+            self.args.push(self.position..self.position + len);
+            self.position += len + 2;
+            self.bulk_len = None;
+            self.remaining = self.remaining.map(|remaining| remaining - 1);
+        }
+        Ok(true)
+    }
+
+    /// The `$N` line.
+    #[inline]
+    fn bulk_header(&mut self, buf: &[u8], limits: Limits) -> Result<Option<usize>, String> {
+        let Some(line) = line(buf, self.position + 1, "too big bulk count string")? else { return Ok(None) };
+        if buf[self.position] != b'$' {
+            return Err(format!("expected '$', got '{}'", char::from(buf[self.position])));
+        }
+        let len = integer(&buf[line.clone()]).and_then(|len| usize::try_from(len).ok());
+        let len = len.filter(|len| *len <= limits.max_bulk_len).ok_or("invalid bulk length")?;
+        if len > MAX_BULK_UNAUTHENTICATED && !limits.authenticated {
+            return Err("unauthenticated bulk length".into());
+        }
+        self.position = line.end + 2;
+        self.bulk_len = Some(len);
+        Ok(Some(len))
+    }
+
+    fn parse_inline(&mut self, buf: &[u8]) -> Parsed {
+        let Some(end) = memchr::memchr(b'\n', &buf[..buf.len().min(INLINE_MAX + 1)]) else {
+            if buf.len() > INLINE_MAX {
+                return self.invalid("too big inline request".into());
+            }
+            return Parsed::Incomplete;
+        };
+        let line = &buf[..end];
+        let Some(args) = split_quoted(line.strip_suffix(b"\r").unwrap_or(line)) else {
+            return self.invalid("unbalanced quotes in request".into());
+        };
+        for arg in args {
+            let start = self.inline.len();
+            self.inline.extend_from_slice(&arg);
+            self.args.push(start..self.inline.len());
+        }
+        // An inline command of empty strings still counts as kept here.
+        self.inline.push(0);
+        self.finish(end + 1)
+    }
+}
+
+/// The rest of the line from `from` up to its CR LF, or None when it is not whole yet.
+#[inline]
+fn line(buf: &[u8], from: usize, too_long: &str) -> Result<Option<Range<usize>>, String> {
+    // A count has at most 20 digits: look for its end byte by byte.
+    let Some(rest) = buf.get(from..) else { return Ok(None) };
+    match rest.iter().take(INLINE_MAX).position(|byte| *byte == b'\r') {
+        Some(len) if rest.len() > len + 1 => Ok(Some(from..from + len)),
+        None if rest.len() >= INLINE_MAX => Err(too_long.into()),
+        _ => Ok(None),
+    }
+}
+
+#[inline]
+fn integer(digits: &[u8]) -> Option<i64> {
+    match digits {
+        [digit @ b'0'..=b'9'] => Some(i64::from(digit - b'0')),
+        [tens @ b'1'..=b'9', digit @ b'0'..=b'9'] => Some(i64::from(tens - b'0') * 10 + i64::from(digit - b'0')),
+        _ => redstart_types::number::parse_int(digits),
+    }
+}
+
+/// Splits a line at blanks, honouring `"..."` with escapes and `'...'`; None when quotes do not match up.
+/// Also the rule for configuration lines. Source: Redis 7.2 inline commands.
+pub fn split_quoted(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut args = Vec::new();
+    let mut rest = line;
+    loop {
+        rest = rest.trim_ascii_start();
+        if rest.is_empty() {
+            return Some(args);
+        }
+        let (arg, after) = quoted_word(rest)?;
+        args.push(arg);
+        rest = after;
+    }
+}
+
+fn quoted_word(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut arg = Vec::new();
+    loop {
+        match rest {
+            [] => return Some((arg, rest)),
+            [b' ' | b'\n' | b'\r' | b'\t' | 0, ..] => return Some((arg, &rest[1..])),
+            [quote @ (b'"' | b'\''), inside @ ..] => {
+                let after = if *quote == b'"' { double_quoted(inside, &mut arg) } else { single_quoted(inside, &mut arg) };
+                rest = after?;
+                // A closing quote must be followed by a blank or nothing.
+                if rest.first().is_some_and(|byte| !byte.is_ascii_whitespace()) {
+                    return None;
+                }
+            }
+            [byte, after @ ..] => {
+                arg.push(*byte);
+                rest = after;
+            }
+        }
+    }
+}
+
+fn double_quoted<'a>(mut rest: &'a [u8], arg: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        match rest {
+            [] => return None,
+            [b'"', after @ ..] => return Some(after),
+            [b'\\', b'x', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                arg.push(hex_digit(*high) << 4 | hex_digit(*low));
+                rest = after;
+            }
+            [b'\\', escaped, after @ ..] => {
+                arg.push(match escaped {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'b' => 8,
+                    b'a' => 7,
+                    other => *other,
+                });
+                rest = after;
+            }
+            [byte, after @ ..] => {
+                arg.push(*byte);
+                rest = after;
+            }
+        }
+    }
+}
+
+fn single_quoted<'a>(mut rest: &'a [u8], arg: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        match rest {
+            [] => return None,
+            [b'\'', after @ ..] => return Some(after),
+            [b'\\', b'\'', after @ ..] => {
+                arg.push(b'\'');
+                rest = after;
+            }
+            [byte, after @ ..] => {
+                arg.push(*byte);
+                rest = after;
+            }
+        }
+    }
+}
+
+fn hex_digit(digit: u8) -> u8 {
+    char::from(digit).to_digit(16).unwrap_or(0) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: Limits = Limits { max_bulk_len: 512 << 20, authenticated: true };
+
+    fn parse_all(mut buf: &[u8], limits: Limits) -> Vec<String> {
+        let mut parser = Parser::default();
+        let mut seen = Vec::new();
+        loop {
+            match parser.parse(buf, limits) {
+                Parsed::Command { used } => {
+                    let args: Vec<_> = parser.args(buf).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
+                    seen.push(args.join("|"));
+                    parser.next();
+                    buf = &buf[used..];
+                }
+                Parsed::Incomplete => return seen,
+                Parsed::Invalid(text) => {
+                    seen.push(format!("!{text}"));
+                    return seen;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn commands_cut_at_every_byte_come_out_whole() {
+        let stream = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING \"a b\"\r\n*0\r\n*1\r\n$4\r\nPING\r\n\r\nSET 'k' \"\\x41\\n\"\r\n";
+        let whole = parse_all(stream, OPEN);
+        assert_eq!(whole, ["GET|k", "PING|a b", "", "PING", "", "SET|k|A\n"]);
+        for cut in 0..stream.len() {
+            let mut parser = Parser::default();
+            let (mut start, mut seen) = (0, Vec::new());
+            for end in [cut, stream.len()] {
+                while let Parsed::Command { used } = parser.parse(&stream[start..end], OPEN) {
+                    let args: Vec<_> = parser.args(&stream[start..]).map(String::from_utf8_lossy).collect();
+                    seen.push(args.join("|"));
+                    parser.next();
+                    start += used;
+                }
+            }
+            assert_eq!(seen, whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn protocol_errors_have_redis_texts() {
+        let closed = Limits { authenticated: false, ..OPEN };
+        for (bytes, limits, expected) in [
+            (&b"*x\r\n"[..], OPEN, "!invalid multibulk length"),
+            (b"*2147483648\r\n", OPEN, "!invalid multibulk length"),
+            (b"*1\r\n:3\r\n", OPEN, "!expected '$', got ':'"),
+            (b"*1\r\n$-1\r\n", OPEN, "!invalid bulk length"),
+            (b"*1\r\n$2000000000\r\n", OPEN, "!invalid bulk length"),
+            (b"*11\r\n", closed, "!unauthenticated multibulk length"),
+            (b"*1\r\n$16385\r\n", closed, "!unauthenticated bulk length"),
+            (b"PING \"x\r\n", OPEN, "!unbalanced quotes in request"),
+            (b"PING \"x\"y\r\n", OPEN, "!unbalanced quotes in request"),
+        ] {
+            assert_eq!(parse_all(bytes, limits), [expected], "{}", String::from_utf8_lossy(bytes));
+        }
+        assert_eq!(parse_all(&vec![b'a'; 70_000], OPEN), ["!too big inline request"]);
+        let endless = [b"*1\r\n$".to_vec(), vec![b'1'; 70_000]].concat();
+        assert_eq!(parse_all(&endless, OPEN), ["!too big bulk count string"]);
+    }
+
+    #[test]
+    fn a_great_argument_says_how_much_room_it_wants() {
+        let mut parser = Parser::default();
+        assert_eq!(parser.parse(b"*2\r\n$3\r\nSET\r\n$1000000\r\nabc", OPEN), Parsed::Incomplete);
+        assert_eq!(parser.wanted_bytes(), 4 + 9 + 10 + 1_000_002);
+    }
+}
