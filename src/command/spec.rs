@@ -42,6 +42,8 @@ pub enum Scope {
     Keys,
     /// All: it touches keys that are not known before it runs.
     AllShards,
+    /// EXEC: those of the queued commands and of the watched keys.
+    Queue,
 }
 
 pub const WRITE: u32 = 1;

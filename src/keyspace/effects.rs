@@ -1,9 +1,10 @@
 //! What commands have changed and who must hear of it: collected while locks are held, delivered before they fall.
 
+use crate::config::KeyspaceEvents;
 use smallvec::SmallVec;
 
 /// The effects of one top-level command, transaction or script.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Effects {
     /// Changes made (Redis's dirty count).
     pub dirty: u64,
@@ -11,8 +12,18 @@ pub struct Effects {
     pub records: Vec<Record>,
     /// Keys that became ready for blocked clients, in order: (database, key).
     pub ready: Vec<(usize, Box<[u8]>)>,
+    /// Keyspace events that somebody wants, in order.
+    pub events: Vec<KeyEvent>,
+    /// Keys changed, while a client tracks keys.
+    pub tracked: Vec<Box<[u8]>>,
     /// Whether records are wanted at all (the feed has a reader).
     pub recording: bool,
+    /// Which keyspace events are wanted (`notify-keyspace-events`).
+    pub notify: KeyspaceEvents,
+    /// Whether any client tracks keys.
+    pub tracking: bool,
+    /// Whether the server's own deletions are logged as UNLINK rather than DEL (`lazyfree-lazy-expire`).
+    pub lazy_delete: bool,
     /// What the running command says in the log instead of itself.
     pub instead: Option<SmallVec<[Record; 1]>>,
     /// Keys looked up and found, for INFO.
@@ -52,16 +63,31 @@ impl Record {
     }
 }
 
-impl Effects {
-    /// Forgets everything, keeping the memory.
-    pub fn clear(&mut self, recording: bool) {
-        self.dirty = 0;
-        self.records.clear();
-        self.ready.clear();
-        self.recording = recording;
-        self.instead = None;
-        self.hits = 0;
-        self.misses = 0;
-        self.expired = 0;
+/// A keyspace event to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyEvent {
+    pub class: KeyspaceEvents,
+    pub event: &'static str,
+    pub db: usize,
+    pub key: Box<[u8]>,
+}
+
+impl Default for Effects {
+    fn default() -> Self {
+        Effects {
+            dirty: 0,
+            records: Vec::new(),
+            ready: Vec::new(),
+            events: Vec::new(),
+            tracked: Vec::new(),
+            recording: false,
+            notify: KeyspaceEvents::NONE,
+            tracking: false,
+            lazy_delete: false,
+            instead: None,
+            hits: 0,
+            misses: 0,
+            expired: 0,
+        }
     }
 }

@@ -54,6 +54,11 @@ impl ShardSet {
         self.0.count_ones() > 1
     }
 
+    /// Whether this shard is in it.
+    pub fn has(self, shard: usize) -> bool {
+        self.0 >> shard & 1 == 1
+    }
+
     /// Whether every shard of `other` is in it.
     pub fn contains(self, other: ShardSet) -> bool {
         other.0 & !self.0 == 0
@@ -156,9 +161,9 @@ impl Locked<'_> {
         self.guards.iter().map(|(_, guard)| &**guard)
     }
 
-    /// The locked shards, in ascending order, to change them.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Shard> {
-        self.guards.iter_mut().map(|(_, guard)| &mut **guard)
+    /// The locked shards with their numbers, in ascending order, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut Shard)> {
+        self.guards.iter_mut().map(|(idx, guard)| (usize::from(*idx), &mut **guard))
     }
 
     /// The shards that are locked.

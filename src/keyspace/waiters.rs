@@ -4,6 +4,7 @@
 //! holds the locks of every shard its command needs, so the two flags here need no order among themselves.
 
 use crate::clients::Client;
+use crate::command::session::TimeoutReply;
 use crate::command::table::CommandRef;
 use crate::keyspace::lock::ShardSet;
 use crate::keyspace::value::Kind;
@@ -26,6 +27,9 @@ pub struct Waiter {
     pub shards: ShardSet,
     /// The type of value waited for.
     pub wants: Kind,
+    /// When to give up, Unix time in ms; None waits for ever.
+    pub deadline_ms: Option<i64>,
+    pub on_timeout: TimeoutReply,
     /// Also run the command again when the key is deleted or becomes another type (XREADGROUP).
     pub wakes_on_deletion: bool,
     /// Answered, timed out or gone: to be skipped.

@@ -49,6 +49,14 @@ pub struct Table<T> {
     depth: u32,
 }
 
+/// Where an element is, until the table changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    segment: usize,
+    bucket: usize,
+    slot: usize,
+}
+
 #[derive(Debug)]
 struct Segment<T> {
     buckets: Box<[Bucket<T>]>,
@@ -118,6 +126,28 @@ impl<T: Keyed> Table<T> {
         let segment = &mut self.segments[idx];
         let (bucket, slot) = segment.find(hash, |element| element.key() == key)?;
         segment.buckets[bucket].slots[slot].as_mut()
+    }
+
+    /// Where the element with this key is, for [`Table::at`] and [`Table::at_mut`] until the next change.
+    #[inline]
+    pub fn locate(&self, hash: u64, key: &[u8]) -> Option<Place> {
+        let segment = self.segment_of(hash)?;
+        let (bucket, slot) = self.segments[segment].find(hash, |element| element.key() == key)?;
+        Some(Place { segment, bucket, slot })
+    }
+
+    /// The element at a place that [`Table::locate`] has just found.
+    #[inline]
+    pub fn at(&self, place: Place) -> &T {
+        let slot = &self.segments[place.segment].buckets[place.bucket].slots[place.slot];
+        slot.as_ref().expect("a place is used before the table changes")
+    }
+
+    /// The same, to change it.
+    #[inline]
+    pub fn at_mut(&mut self, place: Place) -> &mut T {
+        let slot = &mut self.segments[place.segment].buckets[place.bucket].slots[place.slot];
+        slot.as_mut().expect("a place is used before the table changes")
     }
 
     /// The first element in `hash`'s bucket chain that `matches`.

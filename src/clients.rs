@@ -1,0 +1,206 @@
+//! The register of connected clients: what every thread may know of a connection, and the mailbox through which
+//! other threads speak to it.
+
+use crate::util::sync::Mutex;
+use dashmap::DashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use tokio::sync::Notify;
+
+/// One connection, as others see it. The connection itself updates the counters.
+#[derive(Debug)]
+pub struct Client {
+    pub id: u64,
+    /// `ip:port`, or the unix socket's path and `:0`.
+    pub addr: String,
+    /// The address it connected to.
+    pub laddr: String,
+    /// The socket's descriptor, for CLIENT LIST only.
+    pub fd: i32,
+    /// The worker it lives on.
+    pub worker: usize,
+    pub created_ms: i64,
+    pub last_interaction_ms: AtomicI64,
+    pub db: AtomicUsize,
+    pub resp3: AtomicBool,
+    /// A union of the `Client::*` constants.
+    pub flags: AtomicU32,
+    /// The id of the last command, `u16::MAX` before the first.
+    pub last_command: AtomicU16,
+    /// Commands queued by MULTI; -1 outside.
+    pub multi_len: AtomicI64,
+    /// Channels, patterns and shard channels subscribed to.
+    pub subscriptions: [AtomicUsize; 3],
+    pub watched_keys: AtomicUsize,
+    /// Bytes of requests not run yet, and room for them.
+    pub query_buffer: [AtomicUsize; 2],
+    /// Bytes of replies waiting to be sent.
+    pub output_buffer: AtomicUsize,
+    pub mailbox: Mailbox,
+    pub names: Mutex<Names>,
+}
+
+/// What a client says of itself.
+#[derive(Debug, Default, Clone)]
+pub struct Names {
+    pub name: Vec<u8>,
+    pub lib_name: Vec<u8>,
+    pub lib_ver: Vec<u8>,
+    pub user: String,
+}
+
+impl Client {
+    /// Came through a unix socket.
+    pub const UNIX_SOCKET: u32 = 1;
+    /// In MONITOR.
+    pub const MONITOR: u32 = 1 << 1;
+    /// Waits in a blocking command.
+    pub const BLOCKED: u32 = 1 << 2;
+    /// Will be closed once its replies are out.
+    pub const CLOSING: u32 = 1 << 3;
+    /// CLIENT NO-EVICT on.
+    pub const NO_EVICT: u32 = 1 << 4;
+    /// CLIENT NO-TOUCH on.
+    pub const NO_TOUCH: u32 = 1 << 5;
+    /// CLIENT TRACKING on.
+    pub const TRACKING: u32 = 1 << 6;
+    /// A watched key has changed: the next EXEC will fail.
+    pub const DIRTY_CAS: u32 = 1 << 7;
+    /// A replica.
+    pub const REPLICA: u32 = 1 << 8;
+
+    /// Whether a flag is set.
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags.load(Ordering::Relaxed) & flag != 0
+    }
+
+    /// Sets or clears a flag.
+    pub fn set(&self, flag: u32, on: bool) {
+        if on {
+            self.flags.fetch_or(flag, Ordering::Relaxed);
+        } else {
+            self.flags.fetch_and(!flag, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What other threads have for a connection. The connection empties it whenever it is woken.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    inner: Mutex<Letters>,
+    filled: AtomicBool,
+    notify: Notify,
+}
+
+/// The contents of a [`Mailbox`].
+#[derive(Debug, Default)]
+pub struct Letters {
+    /// Encoded pushes (messages, invalidations, MONITOR lines) and the reply of a served waiter, in order.
+    pub bytes: Vec<u8>,
+    /// The blocking command has been answered: its reply is among `bytes`.
+    pub unblocked: bool,
+    /// CLIENT UNBLOCK: end the wait as on timeout (false) or with an error (true).
+    pub unblock: Option<bool>,
+    /// Close the connection.
+    pub kill: bool,
+}
+
+impl Mailbox {
+    /// Appends encoded bytes to be sent; the number of bytes waiting.
+    pub fn send(&self, bytes: &[u8]) -> usize {
+        self.put(|letters| {
+            letters.bytes.extend_from_slice(bytes);
+            letters.bytes.len()
+        })
+    }
+
+    /// Changes the contents and wakes the connection.
+    pub fn put<T>(&self, change: impl FnOnce(&mut Letters) -> T) -> T {
+        let result = change(&mut self.inner.lock());
+        self.filled.store(true, Ordering::Release);
+        self.notify.notify_one();
+        result
+    }
+
+    /// Takes everything out, if there is anything.
+    pub fn take(&self) -> Option<Letters> {
+        self.filled.swap(false, Ordering::AcqRel).then(|| std::mem::take(&mut *self.inner.lock()))
+    }
+
+    /// Waits until there may be something.
+    pub async fn filled(&self) {
+        self.notify.notified().await;
+    }
+}
+
+/// All connections of one server.
+#[derive(Debug, Default)]
+pub struct Clients {
+    by_id: DashMap<u64, Arc<Client>>,
+    last_id: AtomicU64,
+}
+
+/// Where a new connection comes from.
+#[derive(Debug)]
+pub struct Origin {
+    pub addr: String,
+    pub laddr: String,
+    pub fd: i32,
+    pub unix_socket: bool,
+}
+
+impl Clients {
+    /// Enters a new connection.
+    pub fn add(&self, origin: Origin, worker: usize, now_ms: i64) -> Arc<Client> {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let client = Arc::new(Client {
+            id,
+            addr: origin.addr,
+            laddr: origin.laddr,
+            fd: origin.fd,
+            worker,
+            created_ms: now_ms,
+            last_interaction_ms: AtomicI64::new(now_ms),
+            db: AtomicUsize::new(0),
+            resp3: AtomicBool::new(false),
+            flags: AtomicU32::new(if origin.unix_socket { Client::UNIX_SOCKET } else { 0 }),
+            last_command: AtomicU16::new(u16::MAX),
+            multi_len: AtomicI64::new(-1),
+            subscriptions: Default::default(),
+            watched_keys: AtomicUsize::new(0),
+            query_buffer: Default::default(),
+            output_buffer: AtomicUsize::new(0),
+            mailbox: Mailbox::default(),
+            names: Mutex::default(),
+        });
+        self.by_id.insert(id, client.clone());
+        client
+    }
+
+    /// Strikes a connection off.
+    pub fn remove(&self, id: u64) {
+        self.by_id.remove(&id);
+    }
+
+    /// The connection of this id.
+    pub fn find(&self, id: u64) -> Option<Arc<Client>> {
+        self.by_id.get(&id).map(|client| client.clone())
+    }
+
+    /// All connections, by id.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        let mut all: Vec<_> = self.by_id.iter().map(|client| client.clone()).collect();
+        all.sort_by_key(|client| client.id);
+        all
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}

@@ -1,0 +1,319 @@
+//! Running one command: check, lock, run, record, wake.
+
+use crate::clients::Client;
+use crate::command::args::Args;
+use crate::command::ctx::{Ctx, Origin};
+use crate::command::error::{CmdError, CmdResult};
+use crate::command::locks::{self, Needed};
+use crate::command::serve;
+use crate::command::session::{Multi, Queued, ReplyMode, Session};
+use crate::command::spec::{ALLOW_BUSY, DENYOOM, FAST, LOADING, NO_AUTH, NO_MULTI, SKIP_MONITOR, WRITE};
+use crate::command::table::CommandRef;
+use crate::config::Config;
+use crate::keyspace::db::{Access, Db, Touch};
+use crate::keyspace::effects::{Effects, Record};
+use crate::keyspace::lock::Locked;
+use crate::resp::reply::Reply;
+use crate::server::Server;
+use redstart_types::number;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// What one worker thread keeps from command to command.
+#[derive(Debug)]
+pub struct Engine {
+    pub server: Arc<Server>,
+    pub worker: usize,
+    pub config: Arc<Config>,
+    /// Unix time in ms, read once a batch.
+    pub now_ms: i64,
+    /// When the batch began or the last command ended.
+    pub clock: Instant,
+    effects: Effects,
+}
+
+impl Engine {
+    /// An engine that counts on `worker`'s counters.
+    pub fn new(server: Arc<Server>, worker: usize) -> Self {
+        let config = server.config.load();
+        let now_ms = server.clock.now_ms();
+        Engine { server, worker, config, now_ms, clock: Instant::now(), effects: Effects::default() }
+    }
+
+    /// Reads clock and configuration afresh. Called before each batch of commands.
+    pub fn begin_batch(&mut self) {
+        self.now_ms = self.server.clock.now_ms();
+        self.clock = Instant::now();
+        self.server.config.refresh(&mut self.config);
+    }
+
+    /// Runs one command of a client: its reply, or the error it deserves, is appended to `reply`. The command may
+    /// leave the session blocked or closing.
+    pub fn execute(&mut self, session: &mut Session, reply: &mut Reply, argv: &[&[u8]]) {
+        let start = reply.buf.len();
+        let result = self.server.registry.resolve(argv).and_then(|command| {
+            let result = self.checked(session, reply, command, argv);
+            if result.is_err() {
+                self.stats().commands[usize::from(command.id)].rejected.add(1);
+            }
+            result
+        });
+        if let Err(error) = result {
+            reply.buf.truncate(start);
+            self.refused(session, reply, argv, &error);
+        }
+        match session.reply_mode {
+            ReplyMode::On => {}
+            ReplyMode::Off => reply.buf.truncate(start),
+            ReplyMode::SkipNext => session.reply_mode = ReplyMode::Skip,
+            ReplyMode::Skip => {
+                reply.buf.truncate(start);
+                session.reply_mode = ReplyMode::On;
+            }
+        }
+    }
+
+    fn checked(&mut self, session: &mut Session, reply: &mut Reply, command: CommandRef, argv: &[&[u8]]) -> CmdResult {
+        self.check(session, command, argv)?;
+        if session.multi.is_some() && !command.command.has(NO_MULTI) && !is_transaction_control(command) {
+            queue(session, command, argv);
+            reply.status("QUEUED");
+            return Ok(());
+        }
+        self.run(session, reply, command, argv)
+    }
+
+    /// The checks that come before any command of a client.
+    fn check(&self, session: &Session, command: CommandRef, argv: &[&[u8]]) -> CmdResult {
+        let spec = command.command;
+        if !spec.takes(argv.len()) {
+            return Err(CmdError::Arity(spec.name));
+        }
+        if !session.authenticated && !spec.has(NO_AUTH) {
+            return Err(CmdError::NoAuth);
+        }
+        if session.in_pubsub_mode() && !is_allowed_while_subscribed(spec.name) {
+            return Err(CmdError::owned(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                spec.name.replace('|', " ")
+            )));
+        }
+        if self.server.busy.is_busy() && !spec.has(ALLOW_BUSY) {
+            return Err(CmdError::Busy);
+        }
+        if self.server.loading.load(Ordering::Relaxed) && !spec.has(LOADING) {
+            return Err(CmdError::Text("LOADING Redis is loading the dataset in memory"));
+        }
+        if self.config.maxmemory > 0 && spec.has(DENYOOM) && self.server.is_over_maxmemory(&self.config) {
+            return Err(CmdError::OutOfMemory);
+        }
+        if session.multi.is_some() && spec.has(NO_MULTI) {
+            return Err(CmdError::Text("ERR Command not allowed inside a transaction"));
+        }
+        Ok(())
+    }
+
+    /// Locks what the command needs, runs it, and delivers what it did.
+    fn run(&mut self, session: &mut Session, reply: &mut Reply, command: CommandRef, argv: &[&[u8]]) -> CmdResult {
+        let server = self.server.clone();
+        if server.monitors.is_watched() && !command.command.has(SKIP_MONITOR) {
+            server.monitors.show(&server, session, argv);
+        }
+        let needed = locks::needed(&server.shards, session, command, argv);
+        let mut locked = self.lock(&server, command, needed)?;
+        self.begin_effects();
+        let mut ctx = Ctx {
+            db: Db {
+                locked: &mut locked,
+                index: session.db,
+                effects: &mut self.effects,
+                now_ms: self.now_ms,
+                access: access(&server, &self.config, &session.client, self.now_ms),
+            },
+            reply,
+            session,
+            server: &server,
+            config: &self.config,
+            now_ms: self.now_ms,
+            command,
+            origin: Origin::Client,
+        };
+        let mut args = Args::new(argv, command.command, server.shards.seed(), needed.first_key);
+        run_handler(&mut ctx, &mut args, Some(&mut self.clock));
+        serve::block(&mut ctx, command, argv, needed.shards);
+        serve::deliver(&mut ctx);
+        drop(locked);
+        self.count();
+        Ok(())
+    }
+
+    /// Locks the shards of a command; all of them when a client is blocked on keys across shards that this command
+    /// could make ready.
+    fn lock<'g>(&self, server: &'g Server, command: CommandRef, needed: Needed) -> CmdResult<Locked<'g>> {
+        let give_up = || server.busy.is_busy();
+        let lock = |set| server.shards.lock_unless(set, give_up).ok_or(CmdError::Busy);
+        let locked = lock(needed.shards)?;
+        let may_wake = command.command.has(WRITE) && !locked.is_all();
+        if may_wake && locked.iter().any(|shard| shard.cross_shard_waiters > 0) {
+            drop(locked);
+            return lock(server.shards.all());
+        }
+        Ok(locked)
+    }
+
+    fn begin_effects(&mut self) {
+        let effects = &mut self.effects;
+        effects.dirty = 0;
+        effects.recording = self.server.feed.is_active();
+        effects.notify = self.config.notify_keyspace_events;
+        effects.lazy_delete = self.config.lazyfree_lazy_expire;
+        effects.tracking = self.server.tracking.is_on();
+    }
+
+    /// Moves the counts of the last command to the worker's counters.
+    fn count(&mut self) {
+        let stats = self.server.stats.worker(self.worker);
+        let effects = &mut self.effects;
+        stats.keyspace_hits.add(std::mem::take(&mut effects.hits));
+        stats.keyspace_misses.add(std::mem::take(&mut effects.misses));
+        stats.expired_keys.add(std::mem::take(&mut effects.expired));
+    }
+
+    fn refused(&self, session: &mut Session, reply: &mut Reply, argv: &[&[u8]], error: &CmdError) {
+        if let Some(multi) = &mut session.multi {
+            // EXEC itself refused (arity) ends nothing; anything else spoils the transaction.
+            multi.aborted |= !argv[0].eq_ignore_ascii_case(b"exec");
+        }
+        self.server.errors.count(&error.text());
+        self.stats().error_replies.add(1);
+        reply.error(&error.text());
+    }
+
+    fn stats(&self) -> &crate::stats::WorkerStats {
+        self.server.stats.worker(self.worker)
+    }
+
+    /// The effects collector, for work that the server does of its own accord.
+    pub fn effects(&mut self) -> &mut Effects {
+        self.begin_effects();
+        &mut self.effects
+    }
+}
+
+/// Runs a command's handler inside `ctx` and records its effect. An error it returns replaces its reply.
+pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mut Instant>) {
+    let start = ctx.reply.buf.len();
+    let dirty = ctx.db.effects.dirty;
+    let outer = ctx.db.effects.instead.take();
+    let index = ctx.db.index;
+    let result = (ctx.command.command.handler)(ctx, args);
+    let stats = ctx.server.stats.worker(ctx.session.worker);
+    let counters = &stats.commands[usize::from(ctx.command.id)];
+    if let Err(error) = &result {
+        ctx.reply.buf.truncate(start);
+        ctx.reply.error(&error.text());
+    }
+    if ctx.reply.buf.get(start) == Some(&b'-') {
+        counters.failed.add(1);
+        stats.error_replies.add(1);
+        let line = &ctx.reply.buf[start + 1..];
+        ctx.server.errors.count(&String::from_utf8_lossy(&line[..line.len().min(64)]));
+    }
+    record(ctx, args.argv(), index, dirty);
+    ctx.db.effects.instead = outer;
+    counters.calls.add(1);
+    if let Some(clock) = clock {
+        let now = Instant::now();
+        let took = now.duration_since(*clock);
+        *clock = now;
+        counters.nanos.add(took.as_nanos() as u64);
+        ctx.server.slow_log_check(ctx.config, ctx.session, ctx.command, args.argv(), took, ctx.now_ms);
+    }
+    stats.commands_processed.add(1);
+}
+
+/// Puts the command, or what it wants said instead, among the records if it changed anything.
+fn record(ctx: &mut Ctx<'_, '_>, argv: &[&[u8]], index: usize, dirty_before: u64) {
+    let effects = &mut *ctx.db.effects;
+    let instead = effects.instead.take();
+    if !effects.recording {
+        return;
+    }
+    match instead {
+        Some(instead) => effects.records.extend(instead),
+        None if effects.dirty != dirty_before && ctx.origin != Origin::Log => {
+            effects.records.push(Record::new(index, argv));
+        }
+        None => {}
+    }
+}
+
+/// Runs a command inside another one (EXEC, a script): the locks are held already. Its reply goes to `reply`.
+pub fn run_nested(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], reply: &mut Reply, origin: Origin) {
+    let seed = ctx.server.shards.seed();
+    let mut db = ctx.db.reborrow();
+    db.index = ctx.session.db;
+    let mut nested = Ctx {
+        db,
+        reply,
+        session: ctx.session,
+        server: ctx.server,
+        config: ctx.config,
+        now_ms: ctx.now_ms,
+        command,
+        origin,
+    };
+    let mut args = Args::new(argv, command.command, seed, (0, 0));
+    run_handler(&mut nested, &mut args, None);
+}
+
+/// How this server looks at keys now.
+pub fn access(server: &Server, config: &Config, client: &Client, now_ms: i64) -> Access {
+    let touch = if client.has(Client::NO_TOUCH) {
+        None
+    } else if config.maxmemory_policy.is_lfu() {
+        Some(Touch::Lfu {
+            minutes: (now_ms / 60_000) as u16,
+            log_factor: config.lfu_log_factor,
+            decay_minutes: config.lfu_decay_time,
+            random: server.random.next_u64() as u32,
+        })
+    } else {
+        Some(Touch::Lru((now_ms / 1000) as u32 & 0xff_ffff))
+    };
+    Access { deletes_expired: true, touch }
+}
+
+/// A `numkeys`-like argument: a positive integer, or None.
+pub fn parse_count(arg: &[u8]) -> Option<i64> {
+    number::parse_int(arg).filter(|count| *count > 0)
+}
+
+fn queue(session: &mut Session, command: CommandRef, argv: &[&[u8]]) {
+    let multi = session.multi.get_or_insert_with(Box::<Multi>::default);
+    multi.queue.push(Queued { command, argv: argv.iter().map(|arg| (*arg).into()).collect() });
+    session.client.multi_len.store(multi.queue.len() as i64, Ordering::Relaxed);
+}
+
+fn is_transaction_control(command: CommandRef) -> bool {
+    matches!(command.command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}
+
+fn is_allowed_while_subscribed(name: &str) -> bool {
+    matches!(
+        name,
+        "ping" | "subscribe" | "ssubscribe" | "psubscribe" | "unsubscribe" | "sunsubscribe" | "punsubscribe" | "quit"
+            | "reset"
+    )
+}
+
+/// Commands slower than this are worth a look at the clock's resolution: the slow log works in microseconds.
+pub fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Whether latency is kept under `fast-command` rather than `command`.
+pub fn is_fast(command: CommandRef) -> bool {
+    command.command.has(FAST)
+}

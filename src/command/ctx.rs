@@ -1,0 +1,115 @@
+//! What a handler works with: the only door to the keyspace, the reply, the client and the server.
+
+use crate::clients::Client;
+use crate::command::error::{CmdError, CmdResult};
+use crate::command::session::{Block, Session, TimeoutReply};
+use crate::command::table::CommandRef;
+use crate::config::{Config, KeyspaceEvents};
+use crate::keyspace::Key;
+use crate::keyspace::db::{Db, WrongType};
+use crate::keyspace::effects::Record;
+use crate::resp::reply::Reply;
+use crate::server::Server;
+use std::sync::Arc;
+
+/// One command being run.
+#[derive(Debug)]
+pub struct Ctx<'a, 'g> {
+    /// The selected database, as far as it is locked.
+    pub db: Db<'a, 'g>,
+    pub reply: &'a mut Reply,
+    pub session: &'a mut Session,
+    pub server: &'a Arc<Server>,
+    /// The configuration as it was when the batch of commands began.
+    pub config: &'a Config,
+    /// Unix time, one reading a batch of commands.
+    pub now_ms: i64,
+    pub command: CommandRef,
+    pub origin: Origin,
+}
+
+/// Who runs a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A client, directly.
+    Client,
+    /// A client's EXEC.
+    Exec,
+    /// A script or function.
+    Script,
+    /// Another thread, finishing the command of a blocked client.
+    Waiter,
+    /// The log or a master: effects are applied as they are.
+    Log,
+}
+
+impl Ctx<'_, '_> {
+    /// Announces a change of a key: dirty count, WATCH, client tracking, keyspace event, wake-up of blocked clients
+    /// and the record in the feed all follow from it.
+    #[inline]
+    pub fn changed(&mut self, key: Key<'_>, class: KeyspaceEvents, event: &'static str) {
+        self.changed_by(1, key, class, event);
+    }
+
+    /// [`Ctx::changed`] that counts as `dirty` changes (INFO's rdb_changes_since_last_save).
+    #[inline]
+    pub fn changed_by(&mut self, dirty: usize, key: Key<'_>, class: KeyspaceEvents, event: &'static str) {
+        self.db.effects.dirty += dirty as u64;
+        self.db.notify(class, event, key);
+        self.db.touched(key);
+    }
+
+    /// Announces that a key was deleted (event `del`).
+    pub fn deleted(&mut self, key: Key<'_>) {
+        self.changed(key, KeyspaceEvents::GENERIC, "del");
+    }
+
+    /// Counts changes that concern no key (FLUSHALL, FUNCTION LOAD): the command goes into the feed.
+    pub fn changed_server(&mut self, dirty: u64) {
+        self.db.effects.dirty += dirty;
+    }
+
+    /// What the log says instead of the command itself; may be called several times.
+    pub fn propagate_as(&mut self, argv: &[&[u8]]) {
+        let index = self.db.index;
+        let effects = &mut *self.db.effects;
+        let instead = effects.instead.get_or_insert_default();
+        if effects.recording {
+            instead.push(Record::new(index, argv));
+        }
+    }
+
+    /// The log says nothing of this command.
+    pub fn propagate_nothing(&mut self) {
+        self.db.effects.instead.get_or_insert_default();
+    }
+
+    /// Waits until one of `block.keys` is ready, or answers at once where waiting is not possible (MULTI, scripts).
+    /// The handler returns right after; it is run again when a key is ready.
+    pub fn block(&mut self, block: Block) -> CmdResult {
+        match self.origin {
+            Origin::Client | Origin::Waiter => self.session.block = Some(block),
+            Origin::Exec | Origin::Script | Origin::Log => match block.on_timeout {
+                TimeoutReply::Null => self.reply.null(),
+                TimeoutReply::NullArray => self.reply.null_array(),
+            },
+        }
+        Ok(())
+    }
+
+    /// Whether the command may not wait.
+    pub fn denies_blocking(&self) -> bool {
+        !matches!(self.origin, Origin::Client | Origin::Waiter)
+    }
+
+    /// The client, as others see it.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.session.client
+    }
+}
+
+impl From<WrongType> for CmdError {
+    fn from(_: WrongType) -> Self {
+        CmdError::WrongType
+    }
+}

@@ -1,0 +1,183 @@
+//! What follows a command before its locks fall: blocked clients are served, events published, the feed written.
+
+use crate::clients::Client;
+use crate::command::args::Args;
+use crate::command::call;
+use crate::command::ctx::{Ctx, Origin};
+use crate::command::session::{Session, TimeoutReply};
+use crate::command::spec::BLOCKING;
+use crate::command::table::CommandRef;
+use crate::config::KeyspaceEvents;
+use crate::keyspace::Key;
+use crate::keyspace::db::Db;
+use crate::keyspace::effects::KeyEvent;
+use crate::keyspace::lock::ShardSet;
+use crate::keyspace::shard::Shard;
+use crate::keyspace::value;
+use crate::keyspace::waiters::Waiter;
+use crate::resp::reply::Reply;
+use crate::server::Server;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Serves who waits for what the command made ready, publishes its events and writes its records to the feed.
+/// Called with the locks still held, and once for a whole transaction or script.
+pub fn deliver(ctx: &mut Ctx<'_, '_>) {
+    let mut next = 0;
+    // Serving a client can make further keys ready (BLMOVE): they are appended behind.
+    while next < ctx.db.effects.ready.len() {
+        let (db, key) = ctx.db.effects.ready[next].clone();
+        next += 1;
+        serve_key(ctx, db, &key);
+    }
+    ctx.db.effects.ready.clear();
+    publish_events(ctx.server, &mut ctx.db.effects.events);
+    if !ctx.db.effects.tracked.is_empty() {
+        ctx.server.tracking.invalidate(ctx.db.effects.tracked.drain(..), ctx.session.client.id);
+    }
+    ctx.server.feed.append(&mut ctx.db.effects.records);
+    if ctx.db.effects.dirty > 0 {
+        ctx.server.stats.dirty.fetch_add(ctx.db.effects.dirty as i64, Ordering::Relaxed);
+        ctx.db.effects.dirty = 0;
+    }
+}
+
+/// Puts the client into the queues of the keys it asked to wait for, if its handler did.
+pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards: ShardSet) {
+    let Some(block) = ctx.session.block.take() else { return };
+    debug_assert!(command.command.has(BLOCKING), "only commands flagged blocking may wait");
+    let waiter = Arc::new(Waiter {
+        client: ctx.session.client.clone(),
+        command,
+        argv: argv.iter().map(|arg| (*arg).into()).collect(),
+        db: ctx.session.db,
+        resp3: ctx.session.resp3,
+        keys: block.keys,
+        shards,
+        wants: block.wants,
+        deadline_ms: block.deadline_ms,
+        on_timeout: block.on_timeout,
+        wakes_on_deletion: block.wakes_on_deletion,
+        done: AtomicBool::new(false),
+    });
+    let seed = ctx.server.shards.seed();
+    for key in &waiter.keys {
+        let shard = ctx.db.locked.shard_mut(Key::new(seed, key).hash);
+        shard.dbs[waiter.db].waiters.push(key, waiter.clone());
+    }
+    count_cross_shard(ctx.db.locked.iter_mut(), &waiter, 1);
+    waiter.client.set(Client::BLOCKED, true);
+    ctx.server.stats.blocked_clients.fetch_add(1, Ordering::Relaxed);
+    ctx.session.waiter = Some(waiter);
+}
+
+/// Takes a waiter out of all its queues: it has timed out, was unblocked or its client is gone. False when it was
+/// answered meanwhile: the reply is in its mailbox.
+pub fn abandon(server: &Server, waiter: &Arc<Waiter>) -> bool {
+    let mut locked = server.shards.lock(waiter.shards);
+    if waiter.done.swap(true, Ordering::AcqRel) {
+        return false;
+    }
+    let seed = server.shards.seed();
+    for key in &waiter.keys {
+        let shard = locked.shard_mut(Key::new(seed, key).hash);
+        shard.dbs[waiter.db].waiters.remove(key, waiter);
+    }
+    count_cross_shard(locked.iter_mut(), waiter, -1);
+    finish_wait(server, waiter);
+    true
+}
+
+/// The reply of a wait that ended without a key.
+pub fn timeout_reply(waiter: &Waiter, reply: &mut Reply) {
+    match waiter.on_timeout {
+        TimeoutReply::Null => reply.null(),
+        TimeoutReply::NullArray => reply.null_array(),
+    }
+}
+
+/// Publishes keyspace events in order. Source: Redis 7.2 keyspace notifications.
+pub fn publish_events(server: &Server, events: &mut Vec<KeyEvent>) {
+    for event in events.drain(..) {
+        let wanted = server.config.notify_classes();
+        if wanted.contains(KeyspaceEvents::KEYSPACE) {
+            let channel = [format!("__keyspace@{}__:", event.db).as_bytes(), &event.key].concat();
+            server.pubsub.publish(&channel, event.event.as_bytes());
+        }
+        if wanted.contains(KeyspaceEvents::KEYEVENT) {
+            let channel = format!("__keyevent@{}__:{}", event.db, event.event);
+            server.pubsub.publish(channel.as_bytes(), &event.key);
+        }
+    }
+}
+
+fn serve_key(ctx: &mut Ctx<'_, '_>, db: usize, key: &[u8]) {
+    let key = Key::new(ctx.server.shards.seed(), key);
+    let queue = ctx.db.locked.shard(key.hash).dbs[db].waiters.queue(key.bytes);
+    for waiter in queue {
+        let index = std::mem::replace(&mut ctx.db.index, db);
+        let kind = ctx.db.peek(key).map(value::kind_of);
+        ctx.db.index = index;
+        let is_due = kind == Some(waiter.wants) || waiter.wakes_on_deletion;
+        if is_due && waiter.is_waiting() {
+            serve_waiter(ctx, &waiter);
+        }
+        if kind.is_none() && !waiter.wakes_on_deletion {
+            return;
+        }
+    }
+}
+
+/// Runs a blocked client's command again; when it does not ask to wait once more, its reply goes to the client.
+fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
+    debug_assert!(ctx.db.locked.set().contains(waiter.shards), "the engine locks what a waiter needs");
+    let mut session = Session::of_waiter(waiter, ctx.session.worker);
+    let mut reply = Reply::new(waiter.resp3);
+    let argv: Vec<&[u8]> = waiter.argv.iter().map(|arg| &**arg).collect();
+    let mut db: Db<'_, '_> = ctx.db.reborrow();
+    db.index = waiter.db;
+    let mut nested = Ctx {
+        db,
+        reply: &mut reply,
+        session: &mut session,
+        server: ctx.server,
+        config: ctx.config,
+        now_ms: ctx.now_ms,
+        command: waiter.command,
+        origin: Origin::Waiter,
+    };
+    let mut args = Args::new(&argv, waiter.command.command, ctx.server.shards.seed(), (0, 0));
+    call::run_handler(&mut nested, &mut args, None);
+    if session.block.is_some() {
+        return;
+    }
+    waiter.done.store(true, Ordering::Release);
+    let seed = ctx.server.shards.seed();
+    for key in &waiter.keys {
+        let shard = ctx.db.locked.shard_mut(Key::new(seed, key).hash);
+        shard.dbs[waiter.db].waiters.remove(key, waiter);
+    }
+    count_cross_shard(ctx.db.locked.iter_mut(), waiter, -1);
+    finish_wait(ctx.server, waiter);
+    waiter.client.mailbox.put(|letters| {
+        letters.bytes.extend_from_slice(&reply.buf);
+        letters.unblocked = true;
+    });
+}
+
+fn finish_wait(server: &Server, waiter: &Waiter) {
+    waiter.client.set(Client::BLOCKED, false);
+    server.stats.blocked_clients.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Counts a waiter of several shards in every locked shard that it needs.
+fn count_cross_shard<'s>(shards: impl Iterator<Item = (usize, &'s mut Shard)>, waiter: &Waiter, by: isize) {
+    if !waiter.shards.is_many() {
+        return;
+    }
+    for (idx, shard) in shards {
+        if waiter.shards.has(idx) {
+            shard.cross_shard_waiters = shard.cross_shard_waiters.saturating_add_signed(by);
+        }
+    }
+}

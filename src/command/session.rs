@@ -1,0 +1,159 @@
+//! What one connection is in the middle of: its database, transaction, subscriptions, wait.
+
+use crate::clients::Client;
+use crate::command::table::CommandRef;
+use crate::keyspace::value::Kind;
+use crate::keyspace::waiters::Waiter;
+use crate::pubsub::Topic;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The state of one connection that commands see and change.
+#[derive(Debug)]
+pub struct Session {
+    pub client: Arc<Client>,
+    /// The worker that runs it: whose counters to use.
+    pub worker: usize,
+    /// The selected database.
+    pub db: usize,
+    pub resp3: bool,
+    /// Whether commands other than AUTH, HELLO, RESET and QUIT are allowed.
+    pub authenticated: bool,
+    /// Between MULTI and EXEC.
+    pub multi: Option<Box<Multi>>,
+    pub watch: Option<Box<Watch>>,
+    pub subscriptions: Option<Box<Subscriptions>>,
+    pub reply_mode: ReplyMode,
+    /// Close once the replies so far are out.
+    pub closing: bool,
+    /// Set by a handler that waits; taken by the engine.
+    pub block: Option<Block>,
+    /// Waiting now.
+    pub waiter: Option<Arc<Waiter>>,
+}
+
+/// A transaction being put together.
+#[derive(Debug, Default)]
+pub struct Multi {
+    pub queue: Vec<Queued>,
+    /// A command was refused: EXEC will be too.
+    pub aborted: bool,
+}
+
+/// One queued command.
+#[derive(Debug)]
+pub struct Queued {
+    pub command: CommandRef,
+    pub argv: Vec<Box<[u8]>>,
+}
+
+/// The keys that WATCH looks at.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// (database, key, whether its time was over already when it was watched).
+    pub keys: Vec<(usize, Box<[u8]>, bool)>,
+    /// Raised by whoever changes one of them.
+    pub changed: Arc<AtomicBool>,
+}
+
+/// What a client is subscribed to.
+#[derive(Debug, Default)]
+pub struct Subscriptions {
+    topics: [BTreeSet<Box<[u8]>>; 3],
+}
+
+/// CLIENT REPLY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReplyMode {
+    #[default]
+    On,
+    Off,
+    /// The command after this one is not answered.
+    SkipNext,
+    /// This one is not answered.
+    Skip,
+}
+
+/// A wait that a handler asks for.
+#[derive(Debug)]
+pub struct Block {
+    /// The keys, any of which ends the wait when it holds a `wants`.
+    pub keys: Vec<Box<[u8]>>,
+    pub wants: Kind,
+    /// Unix time in ms; None waits for ever.
+    pub deadline_ms: Option<i64>,
+    pub on_timeout: TimeoutReply,
+    /// See [`Waiter::wakes_on_deletion`].
+    pub wakes_on_deletion: bool,
+}
+
+/// The reply when the time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeoutReply {
+    Null,
+    NullArray,
+}
+
+impl Session {
+    /// A new connection's session.
+    pub fn new(client: Arc<Client>, authenticated: bool) -> Self {
+        Session {
+            worker: client.worker,
+            client,
+            db: 0,
+            resp3: false,
+            authenticated,
+            multi: None,
+            watch: None,
+            subscriptions: None,
+            reply_mode: ReplyMode::On,
+            closing: false,
+            block: None,
+            waiter: None,
+        }
+    }
+
+    /// A session in which another thread finishes a blocked client's command.
+    pub fn of_waiter(waiter: &Waiter, worker: usize) -> Self {
+        let mut session = Session::new(waiter.client.clone(), true);
+        session.worker = worker;
+        session.db = waiter.db;
+        session.resp3 = waiter.resp3;
+        session
+    }
+
+    /// Selects a database.
+    pub fn select(&mut self, db: usize) {
+        self.db = db;
+        self.client.db.store(db, Ordering::Relaxed);
+    }
+
+    /// Switches the protocol. The reply under way must be switched too.
+    pub fn set_resp3(&mut self, resp3: bool) {
+        self.resp3 = resp3;
+        self.client.resp3.store(resp3, Ordering::Relaxed);
+    }
+
+    /// How many channels and patterns (not shard channels) the client is subscribed to.
+    pub fn subscribed(&self) -> usize {
+        self.subscriptions.as_ref().map_or(0, |all| all.of(Topic::Channel).len() + all.of(Topic::Pattern).len())
+    }
+
+    /// Whether a RESP2 client may only send subscription commands now.
+    pub fn in_pubsub_mode(&self) -> bool {
+        !self.resp3 && self.subscriptions.as_ref().is_some_and(|all| all.topics.iter().any(|names| !names.is_empty()))
+    }
+}
+
+impl Subscriptions {
+    /// The names of one kind.
+    pub fn of(&self, topic: Topic) -> &BTreeSet<Box<[u8]>> {
+        &self.topics[topic as usize]
+    }
+
+    /// The same, to change them.
+    pub fn of_mut(&mut self, topic: Topic) -> &mut BTreeSet<Box<[u8]>> {
+        &mut self.topics[topic as usize]
+    }
+}
