@@ -5,7 +5,7 @@ use crate::util::sync::Mutex;
 use dashmap::DashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use tokio::sync::Notify;
+use std::task::Waker;
 
 /// One connection, as others see it. The connection itself updates the counters.
 #[derive(Debug)]
@@ -69,6 +69,29 @@ impl Client {
     /// A replica.
     pub const REPLICA: u32 = 1 << 8;
 
+    fn new(id: u64, origin: Origin, worker: usize, now_ms: i64) -> Client {
+        Client {
+            id,
+            addr: origin.addr,
+            laddr: origin.laddr,
+            fd: origin.fd,
+            worker,
+            created_ms: now_ms,
+            last_interaction_ms: AtomicI64::new(now_ms),
+            db: AtomicUsize::new(0),
+            resp3: AtomicBool::new(false),
+            flags: AtomicU32::new(if origin.unix_socket { Client::UNIX_SOCKET } else { 0 }),
+            last_command: AtomicU16::new(u16::MAX),
+            multi_len: AtomicI64::new(-1),
+            subscriptions: Default::default(),
+            watched_keys: AtomicUsize::new(0),
+            query_buffer: Default::default(),
+            output_buffer: AtomicUsize::new(0),
+            mailbox: Mailbox::default(),
+            names: Mutex::default(),
+        }
+    }
+
     /// Whether a flag is set.
     pub fn has(&self, flag: u32) -> bool {
         self.flags.load(Ordering::Relaxed) & flag != 0
@@ -89,7 +112,8 @@ impl Client {
 pub struct Mailbox {
     inner: Mutex<Letters>,
     filled: AtomicBool,
-    notify: Notify,
+    /// Wakes the connection's task.
+    waker: Mutex<Option<Waker>>,
 }
 
 /// The contents of a [`Mailbox`].
@@ -118,7 +142,7 @@ impl Mailbox {
     pub fn put<T>(&self, change: impl FnOnce(&mut Letters) -> T) -> T {
         let result = change(&mut self.inner.lock());
         self.filled.store(true, Ordering::Release);
-        self.notify.notify_one();
+        self.wake();
         result
     }
 
@@ -127,9 +151,19 @@ impl Mailbox {
         self.filled.swap(false, Ordering::AcqRel).then(|| std::mem::take(&mut *self.inner.lock()))
     }
 
-    /// Waits until there may be something.
-    pub async fn filled(&self) {
-        self.notify.notified().await;
+    /// Names the task to wake. To be called before looking into the mailbox.
+    pub fn register(&self, waker: &Waker) {
+        let mut slot = self.waker.lock();
+        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+
+    /// Makes the connection look around: its clock or its state may have changed.
+    pub fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
     }
 }
 
@@ -153,28 +187,15 @@ impl Clients {
     /// Enters a new connection.
     pub fn add(&self, origin: Origin, worker: usize, now_ms: i64) -> Arc<Client> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let client = Arc::new(Client {
-            id,
-            addr: origin.addr,
-            laddr: origin.laddr,
-            fd: origin.fd,
-            worker,
-            created_ms: now_ms,
-            last_interaction_ms: AtomicI64::new(now_ms),
-            db: AtomicUsize::new(0),
-            resp3: AtomicBool::new(false),
-            flags: AtomicU32::new(if origin.unix_socket { Client::UNIX_SOCKET } else { 0 }),
-            last_command: AtomicU16::new(u16::MAX),
-            multi_len: AtomicI64::new(-1),
-            subscriptions: Default::default(),
-            watched_keys: AtomicUsize::new(0),
-            query_buffer: Default::default(),
-            output_buffer: AtomicUsize::new(0),
-            mailbox: Mailbox::default(),
-            names: Mutex::default(),
-        });
+        let client = Arc::new(Client::new(id, origin, worker, now_ms));
         self.by_id.insert(id, client.clone());
         client
+    }
+
+    /// A client that is no connection and is not entered: the server's own.
+    pub fn nobody(&self, worker: usize, now_ms: i64) -> Arc<Client> {
+        let origin = Origin { addr: String::new(), laddr: String::new(), fd: -1, unix_socket: false };
+        Arc::new(Client::new(0, origin, worker, now_ms))
     }
 
     /// Strikes a connection off.

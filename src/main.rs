@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use redstart::config::cli::{self, Invocation};
-use redstart::config::{ConfigError, Sources};
+use redstart::config::{Config, ConfigError, Sources};
 use redstart::log::Log;
+use redstart::server::Server;
+use redstart::startup::Options;
+use redstart::util::clock::Clock;
 use redstart::{banner, config, selftest};
 
 #[global_allocator]
@@ -49,16 +52,29 @@ fn serve(file: Option<PathBuf>, stdin: bool, options: Vec<u8>) -> ExitCode {
         }
     };
     match config::load(&sources) {
-        Ok(_) => {
-            eprintln!("The server itself is not part of this build yet.");
-            ExitCode::FAILURE
-        }
+        Ok(loaded) => run(loaded.config),
         Err(error @ ConfigError::Unreadable { .. }) => {
             log.warning(error);
             ExitCode::FAILURE
         }
         Err(error) => {
             eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> ExitCode {
+    let log = Log::open(&config);
+    let options = Options { config, any_port: false, clock: Clock::System, seed: None, log: log.clone() };
+    match Server::start(options) {
+        Ok(running) => {
+            log.notice("Ready to accept connections tcp");
+            running.wait();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            log.warning(error);
             ExitCode::FAILURE
         }
     }

@@ -1,5 +1,7 @@
 //! Counters. Each worker counts on its own lines; readers add them up.
 
+use crate::util::sync::Mutex;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// The counters of one server.
@@ -122,3 +124,35 @@ impl WorkerStats {
         }
     }
 }
+
+/// How often each error code was answered (INFO errorstats).
+#[derive(Debug, Default)]
+pub struct ErrorStats {
+    counts: Mutex<BTreeMap<String, u64>>,
+}
+
+impl ErrorStats {
+    /// Counts an error by its code, the first word of `text`.
+    pub fn count(&self, text: &str) {
+        let code = text.split([' ', '\r', '\n']).next().unwrap_or_default();
+        let mut counts = self.counts.lock();
+        if let Some(count) = counts.get_mut(code) {
+            *count += 1;
+        } else if counts.len() < ERROR_CODES_MAX {
+            counts.insert(code.to_owned(), 1);
+        }
+    }
+
+    /// All codes with their counts.
+    pub fn all(&self) -> BTreeMap<String, u64> {
+        self.counts.lock().clone()
+    }
+
+    /// Forgets all (CONFIG RESETSTAT).
+    pub fn reset(&self) {
+        self.counts.lock().clear();
+    }
+}
+
+/// Codes counted apart: scripts can make up any number of them.
+const ERROR_CODES_MAX: usize = 128;

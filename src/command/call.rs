@@ -7,7 +7,7 @@ use crate::command::error::{CmdError, CmdResult};
 use crate::command::locks::{self, Needed};
 use crate::command::serve;
 use crate::command::session::{Multi, Queued, ReplyMode, Session};
-use crate::command::spec::{ALLOW_BUSY, DENYOOM, FAST, LOADING, NO_AUTH, NO_MULTI, SKIP_MONITOR, WRITE};
+use crate::command::spec::{ALLOW_BUSY, DENYOOM, LOADING, NO_AUTH, NO_MULTI, SKIP_MONITOR, WRITE};
 use crate::command::table::CommandRef;
 use crate::config::Config;
 use crate::keyspace::db::{Access, Db, Touch};
@@ -31,6 +31,8 @@ pub struct Engine {
     /// When the batch began or the last command ended.
     pub clock: Instant,
     effects: Effects,
+    /// Stands for the server where a client is needed.
+    pub own_client: Arc<Client>,
 }
 
 impl Engine {
@@ -38,7 +40,8 @@ impl Engine {
     pub fn new(server: Arc<Server>, worker: usize) -> Self {
         let config = server.config.load();
         let now_ms = server.clock.now_ms();
-        Engine { server, worker, config, now_ms, clock: Instant::now(), effects: Effects::default() }
+        let own_client = server.clients.nobody(worker, now_ms);
+        Engine { server, worker, config, now_ms, clock: Instant::now(), effects: Effects::default(), own_client }
     }
 
     /// Reads clock and configuration afresh. Called before each batch of commands.
@@ -168,11 +171,10 @@ impl Engine {
         effects.recording = self.server.feed.is_active();
         effects.notify = self.config.notify_keyspace_events;
         effects.lazy_delete = self.config.lazyfree_lazy_expire;
-        effects.tracking = self.server.tracking.is_on();
     }
 
     /// Moves the counts of the last command to the worker's counters.
-    fn count(&mut self) {
+    pub fn count(&mut self) {
         let stats = self.server.stats.worker(self.worker);
         let effects = &mut self.effects;
         stats.keyspace_hits.add(std::mem::take(&mut effects.hits));
@@ -228,7 +230,7 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
         let took = now.duration_since(*clock);
         *clock = now;
         counters.nanos.add(took.as_nanos() as u64);
-        ctx.server.slow_log_check(ctx.config, ctx.session, ctx.command, args.argv(), took, ctx.now_ms);
+        ctx.server.note_slow(ctx.config, &ctx.session.client, ctx.command, args.argv(), micros(took), ctx.now_ms);
     }
     stats.commands_processed.add(1);
 }
@@ -303,17 +305,18 @@ fn is_transaction_control(command: CommandRef) -> bool {
 fn is_allowed_while_subscribed(name: &str) -> bool {
     matches!(
         name,
-        "ping" | "subscribe" | "ssubscribe" | "psubscribe" | "unsubscribe" | "sunsubscribe" | "punsubscribe" | "quit"
+        "ping"
+            | "subscribe"
+            | "ssubscribe"
+            | "psubscribe"
+            | "unsubscribe"
+            | "sunsubscribe"
+            | "punsubscribe"
+            | "quit"
             | "reset"
     )
 }
 
-/// Commands slower than this are worth a look at the clock's resolution: the slow log works in microseconds.
-pub fn micros(duration: Duration) -> i64 {
+fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// Whether latency is kept under `fast-command` rather than `command`.
-pub fn is_fast(command: CommandRef) -> bool {
-    command.command.has(FAST)
 }

@@ -65,9 +65,7 @@ impl CmdError {
             CmdError::TimeoutNegative => "ERR timeout is negative",
             CmdError::TimeoutOutOfRange => "ERR timeout is out of range",
             CmdError::StringTooLong => "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
-            CmdError::Busy => {
-                "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
-            }
+            CmdError::Busy => "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
             CmdError::NoScript => "NOSCRIPT No matching script. Please use EVAL.",
             CmdError::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
             CmdError::ExecAbort => "EXECABORT Transaction discarded because of previous errors.",

@@ -4,7 +4,7 @@ pub mod call;
 pub mod ctx;
 pub mod error;
 pub mod locks;
-pub mod process;
+pub mod monitor;
 pub mod serve;
 pub mod session;
 pub mod spec;

@@ -32,9 +32,6 @@ pub fn deliver(ctx: &mut Ctx<'_, '_>) {
     }
     ctx.db.effects.ready.clear();
     publish_events(ctx.server, &mut ctx.db.effects.events);
-    if !ctx.db.effects.tracked.is_empty() {
-        ctx.server.tracking.invalidate(ctx.db.effects.tracked.drain(..), ctx.session.client.id);
-    }
     ctx.server.feed.append(&mut ctx.db.effects.records);
     if ctx.db.effects.dirty > 0 {
         ctx.server.stats.dirty.fetch_add(ctx.db.effects.dirty as i64, Ordering::Relaxed);

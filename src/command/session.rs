@@ -2,9 +2,12 @@
 
 use crate::clients::Client;
 use crate::command::table::CommandRef;
+use crate::keyspace::Key;
+use crate::keyspace::lock::{Locked, ShardSet};
 use crate::keyspace::value::Kind;
 use crate::keyspace::waiters::Waiter;
 use crate::pubsub::Topic;
+use crate::server::Server;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -156,4 +159,38 @@ impl Subscriptions {
     pub fn of_mut(&mut self, topic: Topic) -> &mut BTreeSet<Box<[u8]>> {
         &mut self.topics[topic as usize]
     }
+}
+
+/// Forgets every watched key (UNWATCH, EXEC, DISCARD, the end of a connection).
+pub fn unwatch(server: &Server, session: &mut Session) {
+    let Some(watch) = session.watch.take() else { return };
+    let seed = server.shards.seed();
+    for (db, name, _) in &watch.keys {
+        let key = Key::new(seed, name);
+        let mut set = ShardSet::NONE;
+        set.add(server.shards.shard_of(key.hash));
+        let mut locked = server.shards.lock(set);
+        forget_watcher(&mut locked, *db, key, session.client.id);
+    }
+    session.client.watched_keys.store(0, Ordering::Relaxed);
+}
+
+/// Takes one client off the watchers of a key whose shard is locked.
+pub fn forget_watcher(locked: &mut Locked<'_>, db: usize, key: Key<'_>, client_id: u64) {
+    let shard = locked.shard_mut(key.hash);
+    let Some(watchers) = shard.dbs[db].watchers.get_mut(key.bytes) else { return };
+    let before = watchers.len();
+    watchers.retain(|(id, _)| *id != client_id);
+    let gone = before - watchers.len();
+    let is_unwatched = watchers.is_empty();
+    if is_unwatched {
+        shard.dbs[db].watchers.remove(key.bytes);
+    }
+    shard.watched -= gone;
+}
+
+/// Forgets the commands queued since MULTI.
+pub fn discard(session: &mut Session) {
+    session.multi = None;
+    session.client.multi_len.store(-1, Ordering::Relaxed);
 }

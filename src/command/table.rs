@@ -54,6 +54,11 @@ impl Registry {
         self.by_name.values().copied()
     }
 
+    /// Some command, for work of the server's own that none of its clients asked for.
+    pub fn first(&self) -> CommandRef {
+        CommandRef { command: self.all[0], id: 0 }
+    }
+
     /// The command of this name in any case; a container, not its subcommand.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<CommandRef> {

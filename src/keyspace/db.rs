@@ -287,9 +287,6 @@ impl<'g> Db<'_, 'g> {
         if !db.waiters.is_empty() && db.waiters.contains(key.bytes) {
             self.effects.ready.push((index, key.bytes.into()));
         }
-        if self.effects.tracking {
-            self.effects.tracked.push(key.bytes.into());
-        }
     }
 
     /// The place of a key that exists and whose time is not over.

@@ -14,14 +14,10 @@ pub struct Effects {
     pub ready: Vec<(usize, Box<[u8]>)>,
     /// Keyspace events that somebody wants, in order.
     pub events: Vec<KeyEvent>,
-    /// Keys changed, while a client tracks keys.
-    pub tracked: Vec<Box<[u8]>>,
     /// Whether records are wanted at all (the feed has a reader).
     pub recording: bool,
     /// Which keyspace events are wanted (`notify-keyspace-events`).
     pub notify: KeyspaceEvents,
-    /// Whether any client tracks keys.
-    pub tracking: bool,
     /// Whether the server's own deletions are logged as UNLINK rather than DEL (`lazyfree-lazy-expire`).
     pub lazy_delete: bool,
     /// What the running command says in the log instead of itself.
@@ -79,10 +75,8 @@ impl Default for Effects {
             records: Vec::new(),
             ready: Vec::new(),
             events: Vec::new(),
-            tracked: Vec::new(),
             recording: false,
             notify: KeyspaceEvents::NONE,
-            tracking: false,
             lazy_delete: false,
             instead: None,
             hits: 0,

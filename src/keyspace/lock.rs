@@ -166,6 +166,11 @@ impl Locked<'_> {
         self.guards.iter_mut().map(|(idx, guard)| (usize::from(*idx), &mut **guard))
     }
 
+    /// A locked shard by its number.
+    pub fn numbered(&self, idx: usize) -> Option<&Shard> {
+        self.guards.iter().find(|(other, _)| usize::from(*other) == idx).map(|(_, guard)| &**guard)
+    }
+
     /// The shards that are locked.
     pub fn set(&self) -> ShardSet {
         ShardSet(self.guards.iter().fold(0, |set, (idx, _)| set | 1 << idx))

@@ -93,7 +93,8 @@ impl ShardDb {
     /// Takes everything out; waiters and watchers stay.
     pub fn take_keys(&mut self) -> Table<Entry> {
         self.expires.clear();
-        std::mem::replace(&mut self.keys, Table::new(self.keys.seed()))
+        let empty = Table::new(self.keys.seed());
+        std::mem::replace(&mut self.keys, empty)
     }
 
     /// Exchanges the keys of two databases; waiters and watchers stay with theirs.

@@ -4,6 +4,7 @@
 //! so that no byte is read twice however the command is cut up. It hands out byte ranges of the caller's buffer.
 //! Source: Redis 7.2 protocol, error texts included.
 
+use crate::util::quote;
 use std::ops::Range;
 
 /// Limits on one request.
@@ -41,8 +42,8 @@ pub struct Parser {
     remaining: Option<usize>,
     /// Length of the argument being read, when its `$` line has been.
     bulk_len: Option<usize>,
-    /// The unquoted arguments of an inline command that has quotes.
-    inline: Vec<u8>,
+    /// The arguments of an inline command.
+    inline: Option<Vec<Vec<u8>>>,
 }
 
 const INLINE_MAX: usize = 64 * 1024;
@@ -71,15 +72,20 @@ impl Parser {
         }
     }
 
-    /// The arguments of the command just parsed, in `buf` (the buffer given to [`Parser::parse`]).
-    pub fn args<'a>(&'a self, buf: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        let source = if self.inline.is_empty() { buf } else { &self.inline };
-        self.args.iter().map(|range| &source[range.clone()])
+    /// The arguments of the multibulk command just parsed, in `buf` (the buffer given to [`Parser::parse`]).
+    pub fn args<'b>(&self, buf: &'b [u8]) -> impl Iterator<Item = &'b [u8]> {
+        self.args.iter().map(move |range| &buf[range.clone()])
     }
 
-    /// Whether the command just parsed was inline and is kept by the parser rather than by the buffer.
-    pub fn is_inline(&self) -> bool {
-        !self.inline.is_empty()
+    /// The arguments of the command just parsed if it was inline: unquoted, they are not in the buffer.
+    pub fn inline_args(&mut self) -> Option<Vec<Vec<u8>>> {
+        self.inline.take()
+    }
+
+    /// Forgets a command that has arrived in part: its bytes will be given again.
+    pub fn restart(&mut self) {
+        self.finish(0);
+        self.next();
     }
 
     /// How many bytes the buffer should have room for so that the argument under way can be read at once.
@@ -90,7 +96,7 @@ impl Parser {
     /// Forgets the arguments of the command just parsed.
     pub fn next(&mut self) {
         self.args.clear();
-        self.inline.clear();
+        self.inline = None;
         if self.args.capacity() > 1024 {
             self.args = Vec::new();
         }
@@ -171,16 +177,10 @@ impl Parser {
             return Parsed::Incomplete;
         };
         let line = &buf[..end];
-        let Some(args) = split_quoted(line.strip_suffix(b"\r").unwrap_or(line)) else {
+        let Ok(args) = quote::split(line.strip_suffix(b"\r").unwrap_or(line)) else {
             return self.invalid("unbalanced quotes in request".into());
         };
-        for arg in args {
-            let start = self.inline.len();
-            self.inline.extend_from_slice(&arg);
-            self.args.push(start..self.inline.len());
-        }
-        // An inline command of empty strings still counts as kept here.
-        self.inline.push(0);
+        self.inline = Some(args);
         self.finish(end + 1)
     }
 }
@@ -206,98 +206,17 @@ fn integer(digits: &[u8]) -> Option<i64> {
     }
 }
 
-/// Splits a line at blanks, honouring `"..."` with escapes and `'...'`; None when quotes do not match up.
-/// Also the rule for configuration lines. Source: Redis 7.2 inline commands.
-pub fn split_quoted(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut args = Vec::new();
-    let mut rest = line;
-    loop {
-        rest = rest.trim_ascii_start();
-        if rest.is_empty() {
-            return Some(args);
-        }
-        let (arg, after) = quoted_word(rest)?;
-        args.push(arg);
-        rest = after;
-    }
-}
-
-fn quoted_word(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let mut arg = Vec::new();
-    loop {
-        match rest {
-            [] => return Some((arg, rest)),
-            [b' ' | b'\n' | b'\r' | b'\t' | 0, ..] => return Some((arg, &rest[1..])),
-            [quote @ (b'"' | b'\''), inside @ ..] => {
-                let after = if *quote == b'"' { double_quoted(inside, &mut arg) } else { single_quoted(inside, &mut arg) };
-                rest = after?;
-                // A closing quote must be followed by a blank or nothing.
-                if rest.first().is_some_and(|byte| !byte.is_ascii_whitespace()) {
-                    return None;
-                }
-            }
-            [byte, after @ ..] => {
-                arg.push(*byte);
-                rest = after;
-            }
-        }
-    }
-}
-
-fn double_quoted<'a>(mut rest: &'a [u8], arg: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        match rest {
-            [] => return None,
-            [b'"', after @ ..] => return Some(after),
-            [b'\\', b'x', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                arg.push(hex_digit(*high) << 4 | hex_digit(*low));
-                rest = after;
-            }
-            [b'\\', escaped, after @ ..] => {
-                arg.push(match escaped {
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'b' => 8,
-                    b'a' => 7,
-                    other => *other,
-                });
-                rest = after;
-            }
-            [byte, after @ ..] => {
-                arg.push(*byte);
-                rest = after;
-            }
-        }
-    }
-}
-
-fn single_quoted<'a>(mut rest: &'a [u8], arg: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        match rest {
-            [] => return None,
-            [b'\'', after @ ..] => return Some(after),
-            [b'\\', b'\'', after @ ..] => {
-                arg.push(b'\'');
-                rest = after;
-            }
-            [byte, after @ ..] => {
-                arg.push(*byte);
-                rest = after;
-            }
-        }
-    }
-}
-
-fn hex_digit(digit: u8) -> u8 {
-    char::from(digit).to_digit(16).unwrap_or(0) as u8
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const OPEN: Limits = Limits { max_bulk_len: 512 << 20, authenticated: true };
+
+    fn text(parser: &mut Parser, buf: &[u8]) -> String {
+        let args = parser.inline_args().unwrap_or_else(|| parser.args(buf).map(<[u8]>::to_vec).collect());
+        parser.next();
+        args.iter().map(|arg| String::from_utf8_lossy(arg)).collect::<Vec<_>>().join("|")
+    }
 
     fn parse_all(mut buf: &[u8], limits: Limits) -> Vec<String> {
         let mut parser = Parser::default();
@@ -305,9 +224,7 @@ mod tests {
         loop {
             match parser.parse(buf, limits) {
                 Parsed::Command { used } => {
-                    let args: Vec<_> = parser.args(buf).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
-                    seen.push(args.join("|"));
-                    parser.next();
+                    seen.push(text(&mut parser, buf));
                     buf = &buf[used..];
                 }
                 Parsed::Incomplete => return seen,
@@ -321,7 +238,8 @@ mod tests {
 
     #[test]
     fn commands_cut_at_every_byte_come_out_whole() {
-        let stream = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING \"a b\"\r\n*0\r\n*1\r\n$4\r\nPING\r\n\r\nSET 'k' \"\\x41\\n\"\r\n";
+        let stream =
+            b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING \"a b\"\r\n*0\r\n*1\r\n$4\r\nPING\r\n\r\nSET 'k' \"\\x41\\n\"\r\n";
         let whole = parse_all(stream, OPEN);
         assert_eq!(whole, ["GET|k", "PING|a b", "", "PING", "", "SET|k|A\n"]);
         for cut in 0..stream.len() {
@@ -329,9 +247,7 @@ mod tests {
             let (mut start, mut seen) = (0, Vec::new());
             for end in [cut, stream.len()] {
                 while let Parsed::Command { used } = parser.parse(&stream[start..end], OPEN) {
-                    let args: Vec<_> = parser.args(&stream[start..]).map(String::from_utf8_lossy).collect();
-                    seen.push(args.join("|"));
-                    parser.next();
+                    seen.push(text(&mut parser, &stream[start..]));
                     start += used;
                 }
             }

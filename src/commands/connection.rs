@@ -1,0 +1,225 @@
+//! The connection itself: AUTH, HELLO, PING, ECHO, SELECT, QUIT, RESET.
+
+use crate::clients::Client;
+use crate::command::args::Args;
+use crate::command::ctx::Ctx;
+use crate::command::error::{CmdError, CmdResult};
+use crate::command::session::{self, ReplyMode};
+use crate::command::spec::*;
+use crate::pubsub::Topic;
+use redstart_types::number;
+use sha2::{Digest, Sha256};
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("auth", -2, auth).flags(ALLOW_BUSY | FAST | LOADING | NO_AUTH | NOSCRIPT | STALE).acl(acl::CONNECTION),
+    Command::new("echo", 2, echo).flags(FAST | LOADING | STALE).acl(acl::CONNECTION),
+    Command::new("hello", -1, hello)
+        .flags(ALLOW_BUSY | FAST | LOADING | NO_AUTH | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("6.0.0"),
+    Command::new("ping", -1, ping)
+        .flags(FAST)
+        .acl(acl::CONNECTION)
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"]),
+    Command::new("quit", -1, quit).flags(ALLOW_BUSY | FAST | LOADING | NO_AUTH | NOSCRIPT | STALE).acl(acl::CONNECTION),
+    Command::new("reset", 1, reset)
+        .flags(ALLOW_BUSY | FAST | LOADING | NO_AUTH | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("6.2.0"),
+    Command::new("select", 2, select).flags(FAST | LOADING | STALE).acl(acl::CONNECTION),
+];
+
+/// `PING [message]`: PONG or the message; a RESP2 subscriber gets an array of `pong` and the message.
+/// Source: Redis 7.2 PING.
+fn ping(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    if args.remaining() > 1 {
+        return Err(args.arity_error());
+    }
+    let message = args.optional();
+    if ctx.session.in_pubsub_mode() {
+        ctx.reply.array(2);
+        ctx.reply.bulk(b"pong");
+        ctx.reply.bulk(message.unwrap_or_default());
+        return Ok(());
+    }
+    match message {
+        Some(message) => ctx.reply.bulk(message),
+        None => ctx.reply.status("PONG"),
+    }
+    Ok(())
+}
+
+/// `ECHO message`: the message. Source: Redis 7.2 ECHO.
+fn echo(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let message = args.bytes()?;
+    ctx.reply.bulk(message);
+    Ok(())
+}
+
+/// `SELECT index`: OK. Errors: no integer; out of range. Source: Redis 7.2 SELECT.
+fn select(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let index = args.int()?;
+    let db = usize::try_from(index).ok().filter(|db| *db < ctx.config.databases as usize);
+    ctx.session.select(db.ok_or(CmdError::DbIndexOutOfRange)?);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `QUIT`: OK, then the connection closes. Source: Redis 7.2 QUIT.
+fn quit(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    ctx.reply.ok();
+    ctx.session.closing = true;
+    Ok(())
+}
+
+/// `AUTH [username] password`: OK. Errors: WRONGPASS; no password is set. Source: Redis 7.2 AUTH.
+fn auth(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    if args.remaining() > 2 {
+        return Err(CmdError::Syntax);
+    }
+    let has_user = args.remaining() == 2;
+    let user = if has_user { args.bytes()? } else { b"default" };
+    let password = args.bytes()?;
+    if !has_user && ctx.config.requirepass.is_none() {
+        return Err(CmdError::Text(
+            "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+        ));
+    }
+    authenticate(ctx, user, password)?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `HELLO [protover [AUTH username password] [SETNAME name]]`: map of facts about server and connection. Errors:
+/// NOPROTO; NOAUTH; WRONGPASS; syntax. Source: Redis 7.2 HELLO.
+fn hello(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let mut version = None;
+    if let Some(arg) = args.optional() {
+        let number = number::parse_int(arg);
+        let number = number.ok_or(CmdError::Text("ERR Protocol version is not an integer or out of range"))?;
+        if !(2..=3).contains(&number) {
+            return Err(CmdError::Text("NOPROTO unsupported protocol version"));
+        }
+        version = Some(number);
+    }
+    let mut credentials = None;
+    let mut name = None;
+    while let Some(option) = args.peek() {
+        if args.remaining() >= 3 && args.flag("AUTH") {
+            credentials = Some((args.bytes()?, args.bytes()?));
+        } else if args.remaining() >= 2 && args.flag("SETNAME") {
+            name = Some(args.bytes()?);
+        } else {
+            let shown = String::from_utf8_lossy(option);
+            return Err(CmdError::owned(format!("ERR Syntax error in HELLO option '{shown}'")));
+        }
+    }
+    if let Some((user, password)) = credentials {
+        authenticate(ctx, user, password)?;
+    }
+    if !ctx.session.authenticated {
+        return Err(CmdError::Text(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+        ));
+    }
+    if let Some(name) = name {
+        set_name(ctx, name)?;
+    }
+    if let Some(version) = version {
+        ctx.session.set_resp3(version == 3);
+        ctx.reply.resp3 = version == 3;
+    }
+    describe(ctx);
+    Ok(())
+}
+
+fn describe(ctx: &mut Ctx) {
+    let mode = crate::banner::mode(ctx.config);
+    let id = i64::try_from(ctx.client().id).unwrap_or(i64::MAX);
+    let protocol = if ctx.session.resp3 { 3 } else { 2 };
+    let reply = &mut *ctx.reply;
+    reply.map(7);
+    reply.bulk(b"server");
+    reply.bulk(b"redis");
+    reply.bulk(b"version");
+    reply.bulk(crate::banner::REDIS_VERSION.as_bytes());
+    reply.bulk(b"proto");
+    reply.integer(protocol);
+    reply.bulk(b"id");
+    reply.integer(id);
+    reply.bulk(b"mode");
+    reply.bulk(mode.as_bytes());
+    reply.bulk(b"role");
+    reply.bulk(b"master");
+    reply.bulk(b"modules");
+    reply.array(0);
+}
+
+/// Gives the connection a name. Errors: characters other than printable ASCII. Source: Redis 7.2 CLIENT SETNAME.
+pub(crate) fn set_name(ctx: &mut Ctx, name: &[u8]) -> CmdResult {
+    if !name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        return Err(CmdError::Text("ERR Client names cannot contain spaces, newlines or special characters."));
+    }
+    ctx.client().names.lock().name = name.to_vec();
+    Ok(())
+}
+
+fn authenticate(ctx: &mut Ctx, user: &[u8], password: &[u8]) -> CmdResult {
+    let is_right = match &ctx.config.requirepass {
+        // Digests are compared, so the time taken tells nothing of the password.
+        Some(required) => Sha256::digest(required) == Sha256::digest(password),
+        None => true,
+    };
+    if user != b"default" || !is_right {
+        return Err(CmdError::Text("WRONGPASS invalid username-password pair or user is disabled."));
+    }
+    ctx.session.authenticated = true;
+    Ok(())
+}
+
+/// `RESET`: the status RESET; the connection is as new. Source: Redis 7.2 RESET.
+fn reset(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    let client = ctx.client().clone();
+    if client.has(Client::MONITOR) {
+        ctx.server.monitors.remove(&client);
+    }
+    session::discard(ctx.session);
+    // RESET takes no lock of its own (it has no keys), so it may take the watched keys' here.
+    session::unwatch(ctx.server, ctx.session);
+    if let Some(subscriptions) = ctx.session.subscriptions.take() {
+        for topic in [Topic::Channel, Topic::Pattern, Topic::Shard] {
+            subscriptions.of(topic).iter().for_each(|name| ctx.server.pubsub.unsubscribe(topic, name, &client));
+        }
+    }
+    ctx.session.select(0);
+    ctx.session.set_resp3(false);
+    ctx.reply.resp3 = false;
+    ctx.session.reply_mode = ReplyMode::On;
+    ctx.session.authenticated = ctx.config.requirepass.is_none();
+    client.set(Client::NO_EVICT | Client::NO_TOUCH, false);
+    client.names.lock().name.clear();
+    ctx.reply.status("RESET");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Checker;
+
+    #[test]
+    fn greetings() {
+        let mut c = Checker::new();
+        c.check("PING", "PONG");
+        c.check("PING hi", "\"hi\"");
+        c.check("PING a b", "-ERR wrong number of arguments for 'ping' command");
+        c.check("ECHO x", "\"x\"");
+        c.check("SELECT 16", "-ERR DB index is out of range");
+        c.check("SELECT x", "-ERR value is not an integer or out of range");
+        c.check("SELECT 1", "OK");
+        c.check("HELLO 4", "-NOPROTO unsupported protocol version");
+        c.check("HELLO 3 FOO", "-ERR Syntax error in HELLO option 'FOO'");
+        c.check("AUTH x", "-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?");
+        c.check("NOSUCH a b", "-ERR unknown command 'NOSUCH', with args beginning with: 'a' 'b' ");
+        c.check("RESET", "RESET");
+    }
+}

@@ -1,0 +1,158 @@
+//! The harness of the command tests: `check("INCR n", ":1")` against a server in this process and, with
+//! `ORACLE=host:port` set, against a real Redis as well, so that no test asserts what Redis does not do.
+//!
+//! Replies are written as text: `OK` a status, `-ERR ...` an error, `:1` an integer, `"x"` a bulk string, `nil` null,
+//! `[a, b]` an array, `{k: v}` a map, `~[a]` a set, `,1.5` a double, `#t`, `(123` a big number, `>[..]` a push.
+//! Commands are split as redis-cli splits a line, quotes and escapes included.
+
+use crate::server::Server;
+use crate::startup::{Options, Running};
+use crate::util::quote;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// A fresh server with two clients, and the oracle's two if there is one.
+pub(crate) struct Checker {
+    pub(crate) running: Running,
+    own: [Peer; 2],
+    oracle: Option<[Peer; 2]>,
+}
+
+/// One connection.
+pub(crate) struct Peer {
+    stream: BufReader<TcpStream>,
+}
+
+impl Checker {
+    /// A server with default configuration and a real clock.
+    pub(crate) fn new() -> Self {
+        Self::with(Options::default())
+    }
+
+    /// A server started with these options; the oracle keeps its own.
+    pub(crate) fn with(options: Options) -> Self {
+        let running = Server::start(options).expect("a free port on 127.0.0.1");
+        let address = running.addr().expect("it listens on TCP").to_string();
+        let own = [Peer::connect(&address), Peer::connect(&address)];
+        let oracle = std::env::var("ORACLE").ok().map(|address| {
+            let mut peers = [Peer::connect(&address), Peer::connect(&address)];
+            peers[0].run("FLUSHALL");
+            peers
+        });
+        Checker { running, own, oracle }
+    }
+
+    /// The first client sends `command`; the reply must be `expected`, from us and from the oracle.
+    #[track_caller]
+    pub(crate) fn check(&mut self, command: &str, expected: &str) {
+        self.check_on(0, command, expected);
+    }
+
+    /// The same by the second client.
+    #[track_caller]
+    pub(crate) fn other(&mut self, command: &str, expected: &str) {
+        self.check_on(1, command, expected);
+    }
+
+    /// A check of something that only we can be asked.
+    #[track_caller]
+    pub(crate) fn check_here(&mut self, command: &str, expected: &str) {
+        assert_eq!(self.own[0].run(command), expected, "{command}");
+    }
+
+    /// Sends a command to both without looking at the reply (set-up; random replies).
+    pub(crate) fn run(&mut self, command: &str) -> String {
+        if let Some(oracle) = &mut self.oracle {
+            oracle[0].run(command);
+        }
+        self.own[0].run(command)
+    }
+
+    /// The first client sends `command`, which blocks: no reply is read.
+    pub(crate) fn send(&mut self, command: &str) {
+        self.own[0].send(command);
+        if let Some(oracle) = &mut self.oracle {
+            oracle[0].send(command);
+        }
+        // Another connection speaks next: let this one be blocked first.
+        std::thread::sleep(Duration::from_millis(30));
+    }
+
+    /// The next reply or push that the first client gets.
+    #[track_caller]
+    pub(crate) fn receive(&mut self, expected: &str) {
+        assert_eq!(self.own[0].receive(), expected);
+        if let Some(oracle) = &mut self.oracle {
+            assert_eq!(oracle[0].receive(), expected, "(the oracle)");
+        }
+    }
+
+    #[track_caller]
+    fn check_on(&mut self, peer: usize, command: &str, expected: &str) {
+        assert_eq!(self.own[peer].run(command), expected, "{command}");
+        if let Some(oracle) = &mut self.oracle {
+            assert_eq!(oracle[peer].run(command), expected, "{command} (the oracle)");
+        }
+    }
+}
+
+impl Peer {
+    pub(crate) fn connect(address: &str) -> Peer {
+        let stream = TcpStream::connect(address).expect("the server accepts");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Peer { stream: BufReader::new(stream) }
+    }
+
+    pub(crate) fn run(&mut self, command: &str) -> String {
+        self.send(command);
+        self.receive()
+    }
+
+    fn send(&mut self, command: &str) {
+        let args = quote::split(command.as_bytes()).expect("quotes match up");
+        let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
+        for arg in args {
+            bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+            bytes.extend_from_slice(&arg);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        self.stream.get_mut().write_all(&bytes).unwrap();
+    }
+
+    fn receive(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("a reply within 10 seconds");
+        let line = line.trim_end_matches(['\r', '\n']);
+        let (kind, rest) = line.split_at(line.len().min(1));
+        match kind {
+            "+" => rest.to_owned(),
+            "-" | ":" | "," | "#" | "(" => line.to_owned(),
+            "_" => "nil".to_owned(),
+            "$" | "=" => self.bulk(rest),
+            "*" => self.elements("", rest),
+            "~" => self.elements("~", rest),
+            ">" => self.elements(">", rest),
+            "%" => {
+                let pairs: usize = rest.parse().unwrap();
+                let pairs: Vec<_> = (0..pairs).map(|_| format!("{}: {}", self.receive(), self.receive())).collect();
+                format!("{{{}}}", pairs.join(", "))
+            }
+            _ => panic!("no RESP: {line:?}"),
+        }
+    }
+
+    fn bulk(&mut self, len: &str) -> String {
+        let Ok(len) = len.parse::<usize>() else { return "nil".to_owned() };
+        let mut bytes = vec![0; len + 2];
+        self.stream.read_exact(&mut bytes).unwrap();
+        String::from_utf8(quote::quoted(&bytes[..len])).unwrap()
+    }
+
+    fn elements(&mut self, sign: &str, len: &str) -> String {
+        let Ok(len) = len.parse::<usize>() else { return "nil".to_owned() };
+        let elements: Vec<_> = (0..len).map(|_| self.receive()).collect();
+        format!("{sign}[{}]", elements.join(", "))
+    }
+}

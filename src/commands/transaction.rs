@@ -1,0 +1,187 @@
+//! Transactions: MULTI, EXEC, DISCARD, WATCH, UNWATCH.
+
+use crate::command::args::Args;
+use crate::command::call;
+use crate::command::ctx::{Ctx, Origin};
+use crate::command::error::{CmdError, CmdResult};
+use crate::command::session::{self, Multi, Watch};
+use crate::command::spec::*;
+use crate::keyspace::Key;
+use crate::keyspace::value::Entry;
+use crate::resp::reply::Reply;
+use std::sync::atomic::Ordering;
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("discard", 1, discard)
+        .flags(ALLOW_BUSY | FAST | LOADING | NOSCRIPT | STALE)
+        .acl(acl::TRANSACTION)
+        .since("2.0.0"),
+    Command::new("exec", 1, exec)
+        .scope(Scope::Queue)
+        .flags(LOADING | NOSCRIPT | SKIP_SLOWLOG | STALE)
+        .acl(acl::TRANSACTION)
+        .since("1.2.0"),
+    Command::new("multi", 1, multi)
+        .flags(ALLOW_BUSY | FAST | LOADING | NOSCRIPT | STALE)
+        .acl(acl::TRANSACTION)
+        .since("1.2.0"),
+    Command::new("unwatch", 1, unwatch)
+        .flags(ALLOW_BUSY | FAST | LOADING | NOSCRIPT | STALE)
+        .acl(acl::TRANSACTION)
+        .since("2.2.0"),
+    Command::new("watch", -2, watch)
+        .flags(ALLOW_BUSY | FAST | LOADING | NOSCRIPT | STALE)
+        .acl(acl::TRANSACTION)
+        .keys(&[KeySpec::at(1).range(-1, 1, 0).flags(KEY_RO)])
+        .since("2.2.0"),
+];
+
+/// `MULTI`: OK; what follows is queued until EXEC or DISCARD. Errors: nested. Source: Redis 7.2 MULTI.
+fn multi(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    if ctx.session.multi.is_some() {
+        return Err(CmdError::Text("ERR MULTI calls can not be nested"));
+    }
+    ctx.session.multi = Some(Box::<Multi>::default());
+    ctx.client().multi_len.store(0, Ordering::Relaxed);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `DISCARD`: OK; the queue and the watched keys are forgotten. Errors: without MULTI. Source: Redis 7.2 DISCARD.
+fn discard(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    if ctx.session.multi.is_none() {
+        return Err(CmdError::Text("ERR DISCARD without MULTI"));
+    }
+    session::discard(ctx.session);
+    session::unwatch(ctx.server, ctx.session);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `EXEC`: array of the queued commands' replies; null when a watched key has changed. Errors: without MULTI;
+/// EXECABORT when a command was refused while queueing. The shards of all queued commands and watched keys are
+/// locked. Source: Redis 7.2 EXEC.
+fn exec(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    ctx.propagate_nothing();
+    let Some(multi) = ctx.session.multi.take() else { return Err(CmdError::Text("ERR EXEC without MULTI")) };
+    ctx.client().multi_len.store(-1, Ordering::Relaxed);
+    let is_stale = watched_changed(ctx);
+    forget_watched(ctx);
+    if multi.aborted {
+        return Err(CmdError::ExecAbort);
+    }
+    if is_stale {
+        ctx.reply.null_array();
+        return Ok(());
+    }
+    ctx.reply.array(multi.queue.len());
+    let mut reply = Reply { buf: std::mem::take(&mut ctx.reply.buf), resp3: ctx.reply.resp3 };
+    for queued in &multi.queue {
+        let argv: Vec<&[u8]> = queued.argv.iter().map(|arg| &**arg).collect();
+        call::run_nested(ctx, queued.command, &argv, &mut reply, Origin::Exec);
+        reply.resp3 = ctx.session.resp3;
+    }
+    ctx.reply.buf = reply.buf;
+    ctx.reply.resp3 = reply.resp3;
+    Ok(())
+}
+
+/// Whether a watched key was changed, or its time has come since it was watched.
+fn watched_changed(ctx: &Ctx) -> bool {
+    let Some(watch) = &ctx.session.watch else { return false };
+    let seed = ctx.server.shards.seed();
+    let is_over_now = |db: usize, name: &[u8]| {
+        let key = Key::new(seed, name);
+        let entry = ctx.db.locked.shard(key.hash).dbs[db].keys.get(key.hash, key.bytes);
+        entry.and_then(Entry::expire_at_ms).is_some_and(|at| at <= ctx.now_ms)
+    };
+    watch.changed.load(Ordering::Acquire)
+        || watch.keys.iter().any(|(db, key, was_over)| !was_over && is_over_now(*db, key))
+}
+
+fn forget_watched(ctx: &mut Ctx) {
+    let Some(watch) = ctx.session.watch.take() else { return };
+    let seed = ctx.server.shards.seed();
+    let id = ctx.client().id;
+    for (db, name, _) in &watch.keys {
+        session::forget_watcher(ctx.db.locked, *db, Key::new(seed, name), id);
+    }
+    ctx.client().watched_keys.store(0, Ordering::Relaxed);
+}
+
+/// `WATCH key [key ...]`: OK; the next EXEC fails if one of them changes first. Errors: inside MULTI.
+/// Source: Redis 7.2 WATCH.
+fn watch(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    if ctx.session.multi.is_some() {
+        return Err(CmdError::Text("ERR WATCH inside MULTI is not allowed"));
+    }
+    let index = ctx.db.index;
+    let client = ctx.client().clone();
+    let watch = ctx.session.watch.get_or_insert_with(Box::<Watch>::default);
+    while !args.is_empty() {
+        let key = args.key()?;
+        if watch.keys.iter().any(|(db, name, _)| *db == index && **name == *key.bytes) {
+            continue;
+        }
+        let entry = ctx.db.shard_db(key).keys.get(key.hash, key.bytes);
+        let is_over = entry.is_some_and(|entry| ctx.db.is_over(entry));
+        watch.keys.push((index, key.bytes.into(), is_over));
+        let shard = ctx.db.locked.shard_mut(key.hash);
+        shard.watched += 1;
+        shard.dbs[index].watchers.entry(key.bytes.into()).or_default().push((client.id, watch.changed.clone()));
+    }
+    client.watched_keys.store(watch.keys.len(), Ordering::Relaxed);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `UNWATCH`: OK. Source: Redis 7.2 UNWATCH.
+fn unwatch(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    if ctx.origin == Origin::Client {
+        session::unwatch(ctx.server, ctx.session);
+    }
+    ctx.reply.ok();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Checker;
+
+    #[test]
+    fn a_transaction_runs_as_one() {
+        let mut c = Checker::new();
+        c.check("MULTI", "OK");
+        c.check("SET {t}a 1", "QUEUED");
+        c.check("INCR {t}a", "QUEUED");
+        c.check("MULTI", "-ERR MULTI calls can not be nested");
+        c.check("EXEC", "[OK, :2]");
+        c.check("EXEC", "-ERR EXEC without MULTI");
+        c.check("DISCARD", "-ERR DISCARD without MULTI");
+    }
+
+    #[test]
+    fn a_refused_command_aborts() {
+        let mut c = Checker::new();
+        c.check("MULTI", "OK");
+        c.check("SET a", "-ERR wrong number of arguments for 'set' command");
+        c.check("EXEC", "-EXECABORT Transaction discarded because of previous errors.");
+    }
+
+    #[test]
+    fn watch_notices_changes_of_others() {
+        let mut c = Checker::new();
+        c.check("WATCH w", "OK");
+        c.other("SET w 1", "OK");
+        c.check("MULTI", "OK");
+        c.check("SET w 2", "QUEUED");
+        c.check("EXEC", "nil");
+        c.check("GET w", "\"1\"");
+        c.check("WATCH w", "OK");
+        c.check("UNWATCH", "OK");
+        c.other("SET w 5", "OK");
+        c.check("MULTI", "OK");
+        c.check("GET w", "QUEUED");
+        c.check("EXEC", "[\"5\"]");
+    }
+}

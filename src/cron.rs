@@ -1,0 +1,241 @@
+//! The main loop: accepts connections, does the periodic work, and answers for workers that a script keeps busy.
+
+use crate::clients::Client;
+use crate::command::call::{self, Engine};
+use crate::command::serve;
+use crate::command::session::Session;
+use crate::keyspace::Key;
+use crate::keyspace::db::Db;
+use crate::keyspace::lock::ShardSet;
+use crate::net::listener::{Acceptor, Listeners};
+use crate::server::Server;
+use redstart_types::table::{Keyed, hash_key};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, UnixListener};
+
+/// The periodic work of one server.
+#[derive(Debug)]
+pub struct Cron {
+    server: Arc<Server>,
+    engine: Engine,
+    scratch: Vec<u8>,
+}
+
+/// Runs until the server is to stop.
+pub fn run(mut acceptor: Acceptor, mut cron: Cron, listeners: Listeners) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("the system gives one more epoll descriptor");
+    runtime.block_on(main_loop(&mut acceptor, &mut cron, listeners));
+    for worker in acceptor.workers {
+        worker.join();
+    }
+}
+
+async fn main_loop(acceptor: &mut Acceptor, cron: &mut Cron, mut listeners: Listeners) {
+    let server = acceptor.server.clone();
+    let (arrived_tcp, mut tcp) = tokio::sync::mpsc::channel(64);
+    let (arrived_unix, mut unix) = tokio::sync::mpsc::channel(64);
+    for listener in std::mem::take(&mut listeners.tcp) {
+        let Ok(listener) = TcpListener::from_std(listener) else { continue };
+        tokio::spawn(accept_tcp(listener, arrived_tcp.clone()));
+    }
+    if let Some(Ok(listener)) = listeners.unix.take().map(UnixListener::from_std) {
+        tokio::spawn(accept_unix(listener, arrived_unix.clone()));
+    }
+    let mut tick = tokio::time::interval(cron.period());
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = server.stop.requested() => return,
+            Some((socket, peer)) = tcp.recv() => {
+                if let Err(error) = acceptor.admit_tcp(socket, peer) {
+                    server.log.verbose(format_args!("Error accepting a client connection: {error}"));
+                }
+            }
+            Some(socket) = unix.recv() => {
+                if let Err(error) = acceptor.admit_unix(socket) {
+                    server.log.verbose(format_args!("Error accepting a client connection: {error}"));
+                }
+            }
+            _ = tick.tick() => cron.tick(acceptor),
+        }
+    }
+}
+
+async fn accept_tcp(
+    listener: TcpListener,
+    arrived: tokio::sync::mpsc::Sender<(std::net::TcpStream, std::net::SocketAddr)>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                let Ok(socket) = socket.into_std() else { continue };
+                if arrived.send((socket, peer)).await.is_err() {
+                    return;
+                }
+            }
+            // Out of descriptors, mostly: try again when some may be free (CVE-2025-48367 kind: never spin).
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn accept_unix(listener: UnixListener, arrived: tokio::sync::mpsc::Sender<std::os::unix::net::UnixStream>) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                let Ok(socket) = socket.into_std() else { continue };
+                if arrived.send(socket).await.is_err() {
+                    return;
+                }
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Cron {
+    /// The work of the server that `engine` belongs to.
+    pub fn new(engine: Engine) -> Self {
+        Cron { server: engine.server.clone(), engine, scratch: vec![0; 16 * 1024] }
+    }
+
+    /// Time between two ticks: `hz` a second, and at least 10.
+    fn period(&self) -> Duration {
+        Duration::from_millis(1000 / u64::from(self.engine.config.hz.clamp(10, 500)))
+    }
+
+    /// One round.
+    fn tick(&mut self, acceptor: &Acceptor) {
+        self.engine.begin_batch();
+        self.watch_script(acceptor);
+        if self.server.busy.is_busy() {
+            return;
+        }
+        self.expire();
+        self.close_idle_clients();
+    }
+
+    /// Deletes keys whose time is over, shard by shard, for at most a quarter of the time between two ticks.
+    fn expire(&mut self) {
+        let server = self.server.clone();
+        let until = Instant::now() + self.period() / 4;
+        for idx in 0..server.shards.count() {
+            while self.expire_some(&server, idx) {
+                if Instant::now() > until {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Deletes a few keys of one shard; whether more are due.
+    fn expire_some(&mut self, server: &Arc<Server>, idx: usize) -> bool {
+        const AT_ONCE: usize = 64;
+        let mut set = ShardSet::NONE;
+        set.add(idx);
+        // Serving clients blocked across shards would take all locks; an expired key serves nobody but those who
+        // wait for a deletion, and these are few: they are in the set as well.
+        let Some(mut locked) = server.shards.lock_unless(set, || true) else { return false };
+        if locked.iter().any(|shard| shard.cross_shard_waiters > 0) {
+            drop(locked);
+            let Some(all) = server.shards.lock_unless(server.shards.all(), || true) else { return false };
+            locked = all;
+        }
+        let now_ms = self.engine.now_ms;
+        let mut left = AT_ONCE;
+        let databases = server.config.load().databases as usize;
+        for index in 0..databases {
+            while left > 0 {
+                let shard = locked.numbered(idx);
+                let due = shard.and_then(|shard| shard.dbs[index].first_to_expire());
+                let Some(name) = due.filter(|(at, _)| *at <= now_ms).map(|(_, entry)| entry.key().to_vec()) else {
+                    break;
+                };
+                let key = Key { bytes: &name, hash: hash_key(server.shards.seed(), &name) };
+                self.engine.with_db(&mut locked, index, |ctx| ctx.db.expire(key));
+                left -= 1;
+            }
+        }
+        self.engine.count();
+        left == 0
+    }
+
+    /// Closes clients that have said nothing for `timeout` seconds.
+    fn close_idle_clients(&mut self) {
+        let timeout_ms = i64::from(self.engine.config.timeout) * 1000;
+        if timeout_ms == 0 {
+            return;
+        }
+        for client in self.server.clients.all() {
+            let idle_ms = self.engine.now_ms - client.last_interaction_ms.load(Ordering::Relaxed);
+            let is_exempt = client.has(Client::BLOCKED | Client::MONITOR | Client::REPLICA)
+                || client.subscriptions.iter().any(|count| count.load(Ordering::Relaxed) > 0);
+            if idle_ms > timeout_ms && !is_exempt {
+                client.mailbox.put(|letters| letters.kill = true);
+            }
+        }
+    }
+
+    /// Notices a script that runs for too long, and answers clients in the place of the workers it holds up.
+    fn watch_script(&mut self, acceptor: &Acceptor) {
+        let busy = &self.server.busy;
+        let threshold_ms = self.engine.config.busy_reply_threshold as i64;
+        let Some(since_ms) = busy.since_ms() else { return };
+        if threshold_ms == 0 || self.engine.now_ms - since_ms < threshold_ms {
+            return;
+        }
+        if !busy.is_busy() {
+            let message = format!(
+                "Slow script detected: still in execution after {} milliseconds. You can try killing the script using the SCRIPT KILL command.",
+                self.engine.now_ms - since_ms
+            );
+            self.server.log.warning(message);
+            busy.declare();
+        }
+        for entry in acceptor.connections.iter() {
+            // The connection that runs the script is locked by its worker.
+            let Some(mut connection) = entry.value().try_lock() else { continue };
+            let Ok(len) = connection.stream.read_now(&mut self.scratch) else { continue };
+            if len > 0 && connection.received(&mut self.engine, &self.scratch[..len]).is_ok() {
+                connection.flush_now(&self.server);
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Runs `work` on a locked database in the server's own name, and delivers what it did.
+    pub fn with_db<'g>(
+        &mut self,
+        locked: &mut crate::keyspace::lock::Locked<'g>,
+        index: usize,
+        work: impl FnOnce(&mut crate::command::ctx::Ctx<'_, 'g>),
+    ) {
+        let server = self.server.clone();
+        let mut session = Session::new(self.own_client.clone(), true);
+        session.worker = self.worker;
+        session.select(index);
+        let mut reply = crate::resp::reply::Reply::default();
+        let config = self.config.clone();
+        let now_ms = self.now_ms;
+        let access = call::access(&server, &config, &session.client, now_ms);
+        let db = Db { locked, index, effects: self.effects(), now_ms, access };
+        let mut ctx = crate::command::ctx::Ctx {
+            db,
+            reply: &mut reply,
+            session: &mut session,
+            server: &server,
+            config: &config,
+            now_ms,
+            command: server.registry.first(),
+            origin: crate::command::ctx::Origin::Log,
+        };
+        work(&mut ctx);
+        serve::deliver(&mut ctx);
+    }
+}

@@ -1,0 +1,363 @@
+//! One connection: a task that reads, runs, and writes, and hears from other threads through its mailbox.
+
+use crate::clients::{Client, Letters};
+use crate::command::call::Engine;
+use crate::command::serve;
+use crate::command::session::Session;
+use crate::config::{ClientClass, OutputLimit};
+use crate::net::process::process;
+use crate::net::stream::Stream;
+use crate::net::worker::Worker;
+use crate::pubsub::Topic;
+use crate::resp::reply::Reply;
+use crate::resp::request::Parser;
+use crate::server::Server;
+use crate::util::clock::Clock;
+use crate::util::sync::Mutex;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+/// A connection. Behind a lock, because while a script keeps its worker busy another thread answers for it.
+#[derive(Debug)]
+pub struct Connection {
+    pub stream: Stream,
+    pub session: Session,
+    parser: Parser,
+    /// Bytes read and not run yet: an unfinished command, or what follows a blocking one.
+    pending: Vec<u8>,
+    /// Replies; the first `sent` bytes are out.
+    reply: Reply,
+    sent: usize,
+    /// Since when the soft output limit is exceeded, Unix ms.
+    soft_since_ms: Option<i64>,
+}
+
+/// Why a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The peer closed, an error, or a command asked for it.
+    Closed,
+}
+
+/// The task that runs one connection on its worker.
+pub struct Task {
+    connection: Arc<Mutex<Connection>>,
+    client: Arc<Client>,
+    worker: Arc<Worker>,
+    /// Ends a wait; boxed, because few connections wait.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Turns of one connection before the others get theirs.
+const TURNS: usize = 8;
+/// A reply buffer larger than this is given back once it is sent.
+const KEEP_BYTES: usize = 16 * 1024;
+/// How often a blocked client looks at a clock that a test turns.
+const VIRTUAL_TICK: Duration = Duration::from_millis(1);
+
+impl Task {
+    /// The task of a connection that was accepted for `worker`.
+    pub fn new(connection: Arc<Mutex<Connection>>, worker: Arc<Worker>) -> Self {
+        let client = connection.lock().session.client.clone();
+        Task { connection, client, worker, timer: None }
+    }
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.client.mailbox.register(cx.waker());
+        let connection = this.connection.clone();
+        let mut connection = connection.lock();
+        for _ in 0..TURNS {
+            match connection.turn(cx, &this.worker, &mut this.timer) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(End::Closed)) => {
+                    connection.close(&this.worker.server);
+                    this.worker.connections.remove(&this.client.id);
+                    return Poll::Ready(());
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Connection {
+    /// A connection that has just been accepted.
+    pub fn new(stream: Stream, session: Session) -> Self {
+        Connection {
+            stream,
+            session,
+            parser: Parser::default(),
+            pending: Vec::new(),
+            reply: Reply::default(),
+            sent: 0,
+            soft_since_ms: None,
+        }
+    }
+
+    /// One turn: letters, what is left to write, what there is to read. Ready(Ok) when there may be more to do.
+    fn turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        timer: &mut Option<Pin<Box<Sleep>>>,
+    ) -> Poll<Result<(), End>> {
+        if let Some(letters) = self.session.client.mailbox.take() {
+            self.read_letters(letters, worker)?;
+        }
+        self.check_output(worker)?;
+        let is_flushed = self.flush(cx, worker)?.is_ready();
+        if self.session.closing {
+            return if is_flushed { Poll::Ready(Err(End::Closed)) } else { Poll::Pending };
+        }
+        if self.session.waiter.is_some() {
+            self.check_deadline(cx, worker, timer);
+            if self.session.waiter.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+        } else {
+            *timer = None;
+        }
+        ready!(self.read(cx, worker))?;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once and runs what that completes.
+    fn read(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<Result<(), End>> {
+        let mut desk = worker.desk.lock();
+        let desk = &mut *desk;
+        let len = match self.stream.poll_read(cx, &mut desk.scratch) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(End::Closed)),
+            Poll::Ready(Ok(len)) => len,
+        };
+        desk.engine.begin_batch();
+        self.received(&mut desk.engine, &desk.scratch[..len])?;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Runs what `bytes` complete.
+    pub fn received(&mut self, engine: &mut Engine, bytes: &[u8]) -> Result<(), End> {
+        let stats = engine.server.stats.worker(engine.worker);
+        stats.net_input_bytes.add(bytes.len() as u64);
+        stats.reads.add(1);
+        self.session.client.last_interaction_ms.store(engine.now_ms, Ordering::Relaxed);
+        if self.session.waiter.is_some() {
+            // Read on, so that a closed socket is noticed, but run nothing.
+            self.pending.extend_from_slice(bytes);
+        } else if self.pending.is_empty() {
+            let done = self.run(engine, bytes);
+            self.pending.extend_from_slice(&bytes[done.min(bytes.len())..]);
+        } else {
+            self.pending.reserve(
+                bytes.len().max(self.parser.wanted_bytes().min(GROW_AT_ONCE).saturating_sub(self.pending.len())),
+            );
+            self.pending.extend_from_slice(bytes);
+            self.run_pending(engine);
+        }
+        self.check_query_buffer(engine)
+    }
+
+    /// Runs what is waiting in `pending`, after a wait has ended or more has come.
+    pub fn run_pending(&mut self, engine: &mut Engine) {
+        let pending = std::mem::take(&mut self.pending);
+        let done = self.run(engine, &pending);
+        self.pending = pending;
+        self.pending.drain(..done.min(self.pending.len()));
+        if self.pending.is_empty() && self.pending.capacity() > KEEP_BYTES {
+            self.pending = Vec::new();
+        }
+    }
+
+    fn run(&mut self, engine: &mut Engine, bytes: &[u8]) -> usize {
+        self.reply.resp3 = self.session.resp3;
+        process(engine, &mut self.session, &mut self.parser, &mut self.reply, bytes)
+    }
+
+    /// Writes what can be written. Ready when everything is out.
+    fn flush(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Result<Poll<()>, End> {
+        while self.sent < self.reply.buf.len() {
+            match self.stream.poll_write(cx, &self.reply.buf[self.sent..]) {
+                Poll::Pending => {
+                    self.note_output();
+                    return Ok(Poll::Pending);
+                }
+                Poll::Ready(Ok(len)) if len > 0 => self.wrote(&worker.server, self.session.worker, len),
+                Poll::Ready(_) => return Err(End::Closed),
+            }
+        }
+        self.forget_sent();
+        Ok(Poll::Ready(()))
+    }
+
+    /// Writes without waiting, while the worker is busy.
+    pub fn flush_now(&mut self, server: &Server) {
+        while self.sent < self.reply.buf.len() {
+            match self.stream.write_now(&self.reply.buf[self.sent..]) {
+                Ok(len) if len > 0 => self.wrote(server, self.session.worker, len),
+                // The worker will find out what is wrong with it.
+                _ => return,
+            }
+        }
+        self.forget_sent();
+    }
+
+    fn wrote(&mut self, server: &Server, worker: usize, len: usize) {
+        self.sent += len;
+        let stats = server.stats.worker(worker);
+        stats.net_output_bytes.add(len as u64);
+        stats.writes.add(1);
+    }
+
+    fn forget_sent(&mut self) {
+        self.sent = 0;
+        if self.reply.buf.capacity() > KEEP_BYTES {
+            self.reply.buf = Vec::new();
+        } else {
+            self.reply.buf.clear();
+        }
+        self.note_output();
+    }
+
+    fn note_output(&self) {
+        self.session.client.output_buffer.store(self.reply.buf.len() - self.sent, Ordering::Relaxed);
+    }
+
+    /// What other threads have put into the mailbox.
+    fn read_letters(&mut self, letters: Letters, worker: &Worker) -> Result<(), End> {
+        if letters.kill {
+            return Err(End::Closed);
+        }
+        self.reply.raw(&letters.bytes);
+        if letters.unblocked {
+            self.resume(worker);
+        } else if let (Some(with_error), Some(waiter)) = (letters.unblock, self.session.waiter.clone()) {
+            if serve::abandon(&worker.server, &waiter) {
+                self.reply.resp3 = self.session.resp3;
+                if with_error {
+                    self.reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+                } else {
+                    serve::timeout_reply(&waiter, &mut self.reply);
+                }
+                self.resume(worker);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on after a wait with the commands that came meanwhile.
+    fn resume(&mut self, worker: &Worker) {
+        self.session.waiter = None;
+        if !self.pending.is_empty() {
+            let mut desk = worker.desk.lock();
+            desk.engine.begin_batch();
+            self.run_pending(&mut desk.engine);
+        }
+    }
+
+    /// Ends the wait when its time is over; otherwise sees to it that the task is woken then.
+    fn check_deadline(&mut self, cx: &mut Context<'_>, worker: &Worker, timer: &mut Option<Pin<Box<Sleep>>>) {
+        let Some(waiter) = self.session.waiter.clone() else { return };
+        let Some(deadline_ms) = waiter.deadline_ms else { return };
+        loop {
+            let left_ms = deadline_ms - worker.server.clock.now_ms();
+            if left_ms <= 0 {
+                if serve::abandon(&worker.server, &waiter) {
+                    self.reply.resp3 = self.session.resp3;
+                    serve::timeout_reply(&waiter, &mut self.reply);
+                    self.resume(worker);
+                }
+                return;
+            }
+            let left = match worker.server.clock {
+                Clock::System => Duration::from_millis(left_ms as u64),
+                Clock::Virtual(_) => VIRTUAL_TICK,
+            };
+            let sleep = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
+            if sleep.is_elapsed() {
+                sleep.as_mut().reset(Instant::now() + left);
+            }
+            if sleep.as_mut().poll(cx).is_pending() {
+                return;
+            }
+        }
+    }
+
+    /// Closes a client that does not read what it is sent. Source: Redis 7.2 `client-output-buffer-limit`.
+    fn check_output(&mut self, worker: &Worker) -> Result<(), End> {
+        let waiting = self.reply.buf.len() - self.sent;
+        if waiting < KEEP_BYTES {
+            self.soft_since_ms = None;
+            return Ok(());
+        }
+        let server = &worker.server;
+        let class = if self.session.subscriptions.is_some() { ClientClass::Pubsub } else { ClientClass::Normal };
+        let limit: OutputLimit = server.config.load().client_output_buffer_limit[class as usize];
+        let waiting = waiting as u64;
+        let now_ms = server.clock.now_ms();
+        let is_over_hard = limit.hard_bytes > 0 && waiting > limit.hard_bytes;
+        let is_over_soft = limit.soft_bytes > 0 && waiting > limit.soft_bytes;
+        let soft_since_ms = *self.soft_since_ms.get_or_insert(now_ms);
+        if !is_over_soft {
+            self.soft_since_ms = None;
+        }
+        let is_over_soft_for_long = is_over_soft && now_ms - soft_since_ms > limit.soft_seconds as i64 * 1000;
+        if is_over_hard || is_over_soft_for_long {
+            server.stats.output_buffer_disconnections.fetch_add(1, Ordering::Relaxed);
+            server.log.warning(format_args!(
+                "Client id={} addr={} scheduled to be closed ASAP for overcoming of output buffer limits.",
+                self.session.client.id, self.session.client.addr
+            ));
+            return Err(End::Closed);
+        }
+        Ok(())
+    }
+
+    fn check_query_buffer(&mut self, engine: &Engine) -> Result<(), End> {
+        let client = &self.session.client;
+        client.query_buffer[0].store(self.pending.len(), Ordering::Relaxed);
+        client.query_buffer[1].store(self.pending.capacity() - self.pending.len(), Ordering::Relaxed);
+        if self.pending.len() as u64 <= engine.config.client_query_buffer_limit {
+            return Ok(());
+        }
+        engine.server.stats.query_buffer_disconnections.fetch_add(1, Ordering::Relaxed);
+        engine.server.log.warning(format_args!(
+            "Closing client that reached max query buffer length: id={} addr={}",
+            client.id, client.addr
+        ));
+        Err(End::Closed)
+    }
+
+    /// Undoes everything the connection has entered itself into.
+    pub fn close(&mut self, server: &Server) {
+        if let Some(waiter) = self.session.waiter.take() {
+            serve::abandon(server, &waiter);
+        }
+        crate::command::session::unwatch(server, &mut self.session);
+        if let Some(subscriptions) = self.session.subscriptions.take() {
+            for topic in [Topic::Channel, Topic::Pattern, Topic::Shard] {
+                for name in subscriptions.of(topic) {
+                    server.pubsub.unsubscribe(topic, name, &self.session.client);
+                }
+            }
+        }
+        if self.session.client.has(Client::MONITOR) {
+            server.monitors.remove(&self.session.client);
+        }
+        server.clients.remove(self.session.client.id);
+    }
+}
+
+/// Most room made for an announced argument before its bytes have come.
+const GROW_AT_ONCE: usize = 1 << 20;

@@ -1,0 +1,226 @@
+//! Listening sockets, and the way of an accepted one to a worker.
+
+use crate::clients::Origin;
+use crate::command::session::Session;
+use crate::config::Config;
+use crate::net::connection::Connection;
+use crate::net::stream::Stream;
+use crate::net::worker::{Connections, Handle};
+use crate::server::Server;
+use crate::util::sync::Mutex;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use std::fs::Permissions;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// The sockets a server listens on.
+#[derive(Debug)]
+pub struct Listeners {
+    pub tcp: Vec<std::net::TcpListener>,
+    pub unix: Option<std::os::unix::net::UnixListener>,
+    unix_path: Option<PathBuf>,
+    /// The TCP port; 0 when there is no TCP listener.
+    pub port: u16,
+}
+
+impl Listeners {
+    /// Binds what the configuration asks for. Port 0 means no TCP to Redis; an embedded server asks for any free
+    /// port with `any_port`. Errors name the address, in Redis's words.
+    pub fn bind(config: &Config, any_port: bool) -> Result<Listeners, String> {
+        let mut port = config.port;
+        let mut tcp = Vec::new();
+        if port != 0 || any_port {
+            for wanted in &config.bind {
+                // `-` before an address: do without it where the machine does not have it.
+                let (address, is_optional) = wanted.strip_prefix('-').map_or((wanted.as_str(), false), |a| (a, true));
+                match bind_tcp(address, port, config.tcp_backlog) {
+                    Ok(listener) => {
+                        if port == 0 {
+                            port = listener.local_addr().map_or(0, |address| address.port());
+                        }
+                        tcp.push(listener);
+                    }
+                    Err(error) if is_optional && is_unavailable(&error) => {}
+                    Err(error) => {
+                        return Err(format!(
+                            "Could not create server TCP listening socket {address}:{port}: bind: {}",
+                            os_text(&error)
+                        ));
+                    }
+                }
+            }
+            if tcp.is_empty() {
+                return Err(format!("Failed listening on port {port} (tcp), aborting."));
+            }
+        }
+        let unix_path = config.unixsocket.as_ref().map(PathBuf::from);
+        let unix = unix_path.as_deref().map(|path| bind_unix(path, config)).transpose();
+        let unix = unix.map_err(|error| format!("Failed opening Unix socket: bind: {}", os_text(&error)))?;
+        Ok(Listeners { tcp, unix, unix_path, port })
+    }
+}
+
+impl Drop for Listeners {
+    fn drop(&mut self) {
+        if let Some(path) = &self.unix_path {
+            // Somebody may have removed it already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn bind_tcp(address: &str, port: u16, backlog: u32) -> io::Result<std::net::TcpListener> {
+    let address = match address {
+        "*" => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
+        "::*" => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
+        name => (name, port).to_socket_addrs()?.next().ok_or(ErrorKind::AddrNotAvailable)?,
+    };
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Binds under a private name first and gives it its permissions, so that nobody connects before they hold
+/// (CVE-2023-45145).
+fn bind_unix(path: &Path, config: &Config) -> io::Result<std::os::unix::net::UnixListener> {
+    let private = path.with_extension(format!("tmp{}", std::process::id()));
+    // Left over by a process that died.
+    let _ = std::fs::remove_file(&private);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(&private)?)?;
+    if config.unixsocketperm != 0 {
+        std::fs::set_permissions(&private, Permissions::from_mode(config.unixsocketperm))?;
+    }
+    socket.listen(i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX))?;
+    socket.set_nonblocking(true)?;
+    std::fs::rename(&private, path)?;
+    Ok(socket.into())
+}
+
+/// Hands accepted sockets to the workers, one after the other.
+#[derive(Debug)]
+pub struct Acceptor {
+    pub server: Arc<Server>,
+    pub connections: Arc<Connections>,
+    pub workers: Vec<Handle>,
+    next: usize,
+}
+
+impl Acceptor {
+    /// An acceptor for running workers.
+    pub fn new(server: Arc<Server>, connections: Arc<Connections>, workers: Vec<Handle>) -> Self {
+        Acceptor { server, connections, workers, next: 0 }
+    }
+
+    /// Admits a TCP connection or turns it away.
+    pub fn admit_tcp(&mut self, socket: std::net::TcpStream, peer: SocketAddr) -> io::Result<()> {
+        let config = self.server.config.load();
+        if let Some(refusal) = self.refusal(&config, Some(peer.ip())) {
+            return refuse(Socket::from(socket), refusal);
+        }
+        let socket_ref = SockRef::from(&socket);
+        socket_ref.set_tcp_nodelay(true)?;
+        if config.tcp_keepalive > 0 {
+            let interval = Duration::from_secs(u64::from(config.tcp_keepalive / 3).max(1));
+            let keepalive = TcpKeepalive::new()
+                .with_time(Duration::from_secs(u64::from(config.tcp_keepalive)))
+                .with_interval(interval)
+                .with_retries(3);
+            socket_ref.set_tcp_keepalive(&keepalive)?;
+        }
+        let laddr = socket.local_addr()?.to_string();
+        let origin = Origin { addr: peer.to_string(), laddr, fd: socket.as_raw_fd(), unix_socket: false };
+        socket.set_nonblocking(true)?;
+        let worker = self.next_worker();
+        let stream = {
+            let _runtime = self.workers[worker].runtime.enter();
+            Stream::Tcp(tokio::net::TcpStream::from_std(socket)?)
+        };
+        self.adopt(stream, origin, worker, &config);
+        Ok(())
+    }
+
+    /// Admits a connection through the unix socket or turns it away.
+    pub fn admit_unix(&mut self, socket: std::os::unix::net::UnixStream) -> io::Result<()> {
+        let config = self.server.config.load();
+        if let Some(refusal) = self.refusal(&config, None) {
+            return refuse(Socket::from(socket), refusal);
+        }
+        let addr = format!("{}:0", config.unixsocket.as_deref().unwrap_or_default());
+        let origin = Origin { addr: addr.clone(), laddr: addr, fd: socket.as_raw_fd(), unix_socket: true };
+        socket.set_nonblocking(true)?;
+        let worker = self.next_worker();
+        let stream = {
+            let _runtime = self.workers[worker].runtime.enter();
+            Stream::Unix(tokio::net::UnixStream::from_std(socket)?)
+        };
+        self.adopt(stream, origin, worker, &config);
+        Ok(())
+    }
+
+    fn next_worker(&mut self) -> usize {
+        self.next = (self.next + 1) % self.workers.len();
+        self.next
+    }
+
+    fn adopt(&self, stream: Stream, origin: Origin, worker: usize, config: &Config) {
+        let server = &self.server;
+        server.stats.connections_received.fetch_add(1, Ordering::Relaxed);
+        let client = server.clients.add(origin, worker, server.clock.now_ms());
+        let id = client.id;
+        let session = Session::new(client, config.requirepass.is_none());
+        let connection = Arc::new(Mutex::new(Connection::new(stream, session)));
+        self.connections.insert(id, connection.clone());
+        self.workers[worker].adopt(connection);
+    }
+
+    /// What a connection that cannot be had is told. Source: Redis 7.2 `maxclients`, `protected-mode`.
+    fn refusal(&self, config: &Config, peer: Option<IpAddr>) -> Option<&'static str> {
+        let stats = &self.server.stats;
+        if self.server.clients.len() >= config.maxclients as usize {
+            stats.rejected_connections.fetch_add(1, Ordering::Relaxed);
+            return Some("-ERR max number of clients reached\r\n");
+        }
+        let is_remote = peer.is_some_and(|ip| !ip.to_canonical().is_loopback());
+        if config.protected_mode && config.requirepass.is_none() && is_remote {
+            stats.rejected_connections.fetch_add(1, Ordering::Relaxed);
+            return Some(PROTECTED);
+        }
+        None
+    }
+}
+
+fn refuse(socket: Socket, text: &str) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    // The peer is being turned away: whether it reads the reason is its own affair.
+    let _ = socket.send(text.as_bytes());
+    Ok(())
+}
+
+fn is_unavailable(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
+        || matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT))
+}
+
+/// The system's words for an error, without Rust's `(os error N)`.
+fn os_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password \
+is set for the default user. In this mode connections are only accepted from the loopback interface. To accept \
+connections from elsewhere, set a password for the default user, or disable protected mode with 'CONFIG SET \
+protected-mode no' or in the configuration.\r\n";

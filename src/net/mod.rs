@@ -1,0 +1,6 @@
+//! The socket side: a thin shell around [`crate::command::call::Engine::execute`].
+pub mod connection;
+pub mod listener;
+pub mod process;
+pub mod stream;
+pub mod worker;

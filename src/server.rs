@@ -1,0 +1,204 @@
+//! One server: a field per register and engine; no logic of its own.
+
+use crate::clients::Clients;
+use crate::command::monitor::Monitors;
+use crate::command::table::{CommandRef, Registry};
+use crate::config::{Config, KeyspaceEvents};
+use crate::feed::Feed;
+use crate::keyspace::lock::Shards;
+use crate::latency::LatencyMonitor;
+use crate::log::Log;
+use crate::pubsub::PubSub;
+use crate::slowlog::Slowlog;
+use crate::stats::{ErrorStats, Stats};
+use crate::util::clock::Clock;
+use crate::util::rng::Random;
+use crate::util::sync::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+
+/// Everything that belongs to one server. Shared by its threads.
+pub struct Server {
+    pub config: ConfigCell,
+    pub log: Log,
+    pub clock: Clock,
+    pub random: Random,
+    pub shards: Shards,
+    pub registry: Registry,
+    pub clients: Clients,
+    pub pubsub: PubSub,
+    pub monitors: Monitors,
+    pub feed: Feed,
+    pub stats: Stats,
+    pub errors: ErrorStats,
+    pub slowlog: Slowlog,
+    pub latency: LatencyMonitor,
+    pub busy: Busy,
+    /// The data set is being loaded.
+    pub loading: AtomicBool,
+    /// Bytes the process has allocated, as the cron last read them.
+    pub used_memory: AtomicU64,
+    /// 40 hexadecimal digits, new with every start.
+    pub run_id: String,
+    pub started_at_ms: i64,
+    /// The TCP port in use (0: none), known once the listener is bound.
+    pub port: AtomicUsize,
+    pub stop: Stop,
+}
+
+/// The wish to end, and who hears of it.
+#[derive(Debug, Default)]
+pub struct Stop {
+    requested: AtomicBool,
+    notify: tokio::sync::Notify,
+}
+
+impl Stop {
+    /// Ends the server; its threads leave their loops soon.
+    pub fn request(&self) {
+        self.requested.store(true, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+
+    /// Whether the end has been asked for.
+    pub fn is_requested(&self) -> bool {
+        self.requested.load(Ordering::Acquire)
+    }
+
+    /// Waits for it.
+    pub async fn requested(&self) {
+        let notified = self.notify.notified();
+        if !self.is_requested() {
+            notified.await;
+        }
+    }
+}
+
+/// The configuration now in force. Threads keep an `Arc` of it and refresh that between batches of commands.
+#[derive(Debug)]
+pub struct ConfigCell {
+    current: Mutex<Arc<Config>>,
+    /// The address of `current`: whoever holds another one has an old configuration.
+    address: AtomicUsize,
+}
+
+impl ConfigCell {
+    /// Starts with `config`.
+    pub fn new(config: Config) -> Self {
+        let current = Arc::new(config);
+        ConfigCell { address: AtomicUsize::new(Arc::as_ptr(&current) as usize), current: Mutex::new(current) }
+    }
+
+    /// The configuration now.
+    pub fn load(&self) -> Arc<Config> {
+        self.current.lock().clone()
+    }
+
+    /// Replaces `known` if it is no longer the configuration in force. `known` is kept alive by its owner, so its
+    /// address cannot have been given to a newer one.
+    #[inline]
+    pub fn refresh(&self, known: &mut Arc<Config>) {
+        if self.address.load(Ordering::Acquire) != Arc::as_ptr(known) as usize {
+            *known = self.load();
+        }
+    }
+
+    /// Puts a changed configuration into force: `change` gets the one in force now.
+    pub fn update<E>(&self, change: impl FnOnce(&Config) -> Result<Config, E>) -> Result<(), E> {
+        let mut current = self.current.lock();
+        let changed = Arc::new(change(&current)?);
+        self.address.store(Arc::as_ptr(&changed) as usize, Ordering::Release);
+        *current = changed;
+        Ok(())
+    }
+
+    /// Which keyspace events are wanted now.
+    pub fn notify_classes(&self) -> KeyspaceEvents {
+        self.current.lock().notify_keyspace_events
+    }
+}
+
+/// A script that runs for long: everybody else is told BUSY.
+#[derive(Debug, Default)]
+pub struct Busy {
+    /// Unix ms at which the running script began; 0 when none runs.
+    since_ms: AtomicI64,
+    busy: AtomicBool,
+    kill: AtomicBool,
+}
+
+impl Busy {
+    /// A script begins.
+    pub fn begin(&self, now_ms: i64) {
+        self.kill.store(false, Ordering::Release);
+        self.since_ms.store(now_ms, Ordering::Release);
+    }
+
+    /// It has ended.
+    pub fn end(&self) {
+        self.since_ms.store(0, Ordering::Release);
+        self.busy.store(false, Ordering::Release);
+    }
+
+    /// When the running script began (Unix ms), if one runs.
+    pub fn since_ms(&self) -> Option<i64> {
+        Some(self.since_ms.load(Ordering::Acquire)).filter(|since| *since != 0)
+    }
+
+    /// The script has run longer than `busy-reply-threshold`.
+    pub fn declare(&self) {
+        self.busy.store(true, Ordering::Release);
+    }
+
+    /// Whether other clients are to be told BUSY.
+    #[inline]
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// SCRIPT KILL: the script is to end at its next look.
+    pub fn kill(&self) {
+        self.kill.store(true, Ordering::Release);
+    }
+
+    /// Whether the running script is to end.
+    pub fn is_killed(&self) -> bool {
+        self.kill.load(Ordering::Acquire)
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Server({})", self.run_id)
+    }
+}
+
+impl Server {
+    /// Whether commands that need memory must be refused.
+    pub fn is_over_maxmemory(&self, config: &Config) -> bool {
+        config.maxmemory > 0 && self.used_memory.load(Ordering::Relaxed) > config.maxmemory
+    }
+
+    /// Enters a command that ran for `micros` into the slow log and the latency monitor if it was slow enough.
+    pub fn note_slow(
+        &self,
+        config: &Config,
+        client: &crate::clients::Client,
+        command: CommandRef,
+        argv: &[&[u8]],
+        micros: i64,
+        now_ms: i64,
+    ) {
+        use crate::command::spec::{FAST, SKIP_SLOWLOG};
+        let limit_us = config.slowlog_log_slower_than;
+        if limit_us >= 0 && micros >= limit_us && !command.command.has(SKIP_SLOWLOG) {
+            let name = client.names.lock().name.clone();
+            self.slowlog.push(config.slowlog_max_len, now_ms / 1000, micros, argv, client.addr.clone(), &name);
+        }
+        let threshold_ms = config.latency_monitor_threshold;
+        if threshold_ms > 0 && micros as u64 / 1000 >= threshold_ms {
+            let event = if command.command.has(FAST) { "fast-command" } else { "command" };
+            self.latency.add(event, micros as u64 / 1000, now_ms / 1000);
+        }
+    }
+}

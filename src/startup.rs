@@ -1,0 +1,136 @@
+//! Wiring: from a configuration to a running server, and its orderly end.
+
+use crate::command::call::Engine;
+use crate::command::table::Registry;
+use crate::config::Config;
+use crate::cron::Cron;
+use crate::keyspace::lock::Shards;
+use crate::log::Log;
+use crate::net::listener::{Acceptor, Listeners};
+use crate::net::worker::{Connections, Handle};
+use crate::server::{Busy, ConfigCell, Server, Stop};
+use crate::stats::Stats;
+use crate::util::clock::Clock;
+use crate::util::rng::Random;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+/// How to start a server. `Options::default()` is a server for a test: a free port on 127.0.0.1, silent, not saving.
+#[derive(Clone)]
+pub struct Options {
+    pub config: Config,
+    /// Take any free TCP port when `config.port` is 0 (Redis would open none).
+    pub any_port: bool,
+    pub clock: Clock,
+    /// Makes everything random repeat.
+    pub seed: Option<u64>,
+    pub log: Log,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let config = Config { port: 0, bind: vec!["127.0.0.1".to_owned()], save: Vec::new(), ..Config::default() };
+        Options { config, any_port: true, clock: Clock::System, seed: None, log: Log::nowhere() }
+    }
+}
+
+/// A server that is running. Dropping it ends it.
+#[derive(Debug)]
+pub struct Running {
+    pub server: Arc<Server>,
+    address: Option<SocketAddr>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a server and returns once it accepts connections.
+    pub fn start(options: Options) -> Result<Running, String> {
+        let listeners = Listeners::bind(&options.config, options.any_port)?;
+        let address = listeners.tcp.first().and_then(|listener| listener.local_addr().ok());
+        let server = Arc::new(Server::new(options));
+        server.port.store(usize::from(listeners.port), Ordering::Relaxed);
+        let connections = Arc::new(Connections::default());
+        let count = server.config.load().io_threads;
+        let workers: io::Result<Vec<Handle>> =
+            (0..count).map(|index| Handle::start(server.clone(), index, connections.clone())).collect();
+        let workers = workers.map_err(|error| format!("Fatal: can't start a worker thread: {error}"))?;
+        let acceptor = Acceptor::new(server.clone(), connections, workers);
+        let cron = Cron::new(Engine::new(server.clone(), count));
+        let thread = std::thread::Builder::new()
+            .name("main_loop".to_owned())
+            .spawn(move || crate::cron::run(acceptor, cron, listeners))
+            .map_err(|error| format!("Fatal: can't start the main loop: {error}"))?;
+        Ok(Running { server, address, thread: Some(thread) })
+    }
+
+    /// A server without threads or sockets.
+    pub fn new(options: Options) -> Server {
+        let random = Random::new(options.seed);
+        let config = options.config;
+        let workers = config.io_threads;
+        let registry = Registry::default();
+        let shards = (workers * SHARDS_A_WORKER).next_power_of_two().min(Shards::MAX);
+        Server {
+            shards: Shards::new(shards, config.databases as usize, random.next_u64()),
+            stats: Stats::new(workers, registry.all().len()),
+            errors: Default::default(),
+            registry,
+            run_id: random.hex(40),
+            started_at_ms: options.clock.now_ms(),
+            config: ConfigCell::new(config),
+            log: options.log,
+            clock: options.clock,
+            random,
+            clients: Default::default(),
+            pubsub: Default::default(),
+            monitors: Default::default(),
+            feed: Default::default(),
+            slowlog: Default::default(),
+            latency: Default::default(),
+            busy: Busy::default(),
+            loading: AtomicBool::new(false),
+            used_memory: AtomicU64::new(0),
+            port: AtomicUsize::new(0),
+            stop: Stop::default(),
+        }
+    }
+}
+
+/// More shards than workers, so that two workers seldom want the same one.
+const SHARDS_A_WORKER: usize = 4;
+
+impl Running {
+    /// The TCP address it listens on, if it does.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Ends the server and waits for its threads.
+    pub fn shutdown(mut self) {
+        self.end();
+    }
+
+    /// Waits until the server ends by itself (SHUTDOWN, a signal).
+    pub fn wait(mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A panic has been printed where it happened.
+            drop(thread.join());
+        }
+    }
+
+    fn end(&mut self) {
+        self.server.stop.request();
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
