@@ -85,7 +85,7 @@ impl<'a> Args<'a> {
 
     /// The next argument as a float; infinities allowed, NaN not.
     pub fn float(&mut self) -> CmdResult<f64> {
-        std::str::from_utf8(self.bytes()?).ok().and_then(|text| text.parse().ok()).ok_or(CmdError::NotAFloat)
+        number::parse_double(self.bytes()?).ok_or(CmdError::NotAFloat)
     }
 
     /// The next argument as a count that must not be negative (`value is out of range, must be positive`).

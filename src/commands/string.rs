@@ -272,7 +272,7 @@ fn mget(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 /// `MSET key value [key value ...]`: OK. Source: Redis 7.2 MSET.
 fn mset(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    if args.remaining() % 2 != 0 {
+    if !args.remaining().is_multiple_of(2) {
         return Err(args.arity_error());
     }
     while !args.is_empty() {

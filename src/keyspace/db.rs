@@ -279,10 +279,10 @@ impl<'g> Db<'_, 'g> {
         let index = self.index;
         let shard = self.locked.shard_mut(key.hash);
         let db = &mut shard.dbs[index];
-        if shard.watched > 0 {
-            if let Some(watchers) = db.watchers.get(key.bytes) {
-                watchers.iter().for_each(|(_, flag)| flag.store(true, Ordering::Release));
-            }
+        if shard.watched > 0
+            && let Some(watchers) = db.watchers.get(key.bytes)
+        {
+            watchers.iter().for_each(|(_, flag)| flag.store(true, Ordering::Release));
         }
         if !db.waiters.is_empty() && db.waiters.contains(key.bytes) {
             self.effects.ready.push((index, key.bytes.into()));

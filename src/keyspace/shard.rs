@@ -17,6 +17,9 @@ pub struct Shard {
     pub watched: usize,
 }
 
+/// A client that watches a key, by id, and the flag to raise when the key changes.
+pub type Watcher = (u64, Arc<AtomicBool>);
+
 /// A shard's part of one database.
 #[derive(Debug)]
 pub struct ShardDb {
@@ -26,7 +29,7 @@ pub struct ShardDb {
     /// Clients blocked on keys.
     pub waiters: Waiters,
     /// Flags to raise when a key changes (WATCH), by key: (client id, flag).
-    pub watchers: HashMap<Box<[u8]>, Vec<(u64, Arc<AtomicBool>)>>,
+    pub watchers: HashMap<Box<[u8]>, Vec<Watcher>>,
 }
 
 impl Shard {

@@ -1,8 +1,10 @@
 //! Values: everything a key can hold that is not a short string.
 
 use redstart_types::entry;
+use redstart_types::list::List;
 use redstart_types::number;
 use redstart_types::stream::Stream;
+use redstart_types::zset::ZSet;
 
 /// A key with its value.
 pub type Entry = entry::Entry<Value>;
@@ -12,6 +14,8 @@ pub type Entry = entry::Entry<Value>;
 pub enum Value {
     /// Longer than [`entry::INLINE_MAX`].
     String(Vec<u8>),
+    List(List),
+    ZSet(ZSet),
     Stream(Box<Stream>),
 }
 
@@ -45,6 +49,8 @@ impl Value {
     pub fn kind(&self) -> Kind {
         match self {
             Value::String(_) => Kind::String,
+            Value::List(_) => Kind::List,
+            Value::ZSet(_) => Kind::ZSet,
             Value::Stream(_) => Kind::Stream,
         }
     }
@@ -145,4 +151,6 @@ macro_rules! typed {
     };
 }
 
+typed!(List, List, std::convert::identity, |list: &List| list.is_empty());
+typed!(ZSet, ZSet, std::convert::identity, |zset: &ZSet| zset.is_empty());
 typed!(Stream, Stream, Box::new, |_: &Stream| false);

@@ -242,16 +242,16 @@ impl Connection {
         self.reply.raw(&letters.bytes);
         if letters.unblocked {
             self.resume(worker);
-        } else if let (Some(with_error), Some(waiter)) = (letters.unblock, self.session.waiter.clone()) {
-            if serve::abandon(&worker.server, &waiter) {
-                self.reply.resp3 = self.session.resp3;
-                if with_error {
-                    self.reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
-                } else {
-                    serve::timeout_reply(&waiter, &mut self.reply);
-                }
-                self.resume(worker);
+        } else if let (Some(with_error), Some(waiter)) = (letters.unblock, self.session.waiter.clone())
+            && serve::abandon(&worker.server, &waiter)
+        {
+            self.reply.resp3 = self.session.resp3;
+            if with_error {
+                self.reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+            } else {
+                serve::timeout_reply(&waiter, &mut self.reply);
             }
+            self.resume(worker);
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Replies in RESP2 and RESP3, written straight into the connection's output buffer.
 
+use redstart_types::number;
+
 /// Replies under way. Every method appends one RESP element; where RESP2 has no such type the nearest one is
 /// written, as Redis does.
 #[derive(Debug, Default)]
@@ -106,7 +108,8 @@ impl Reply {
 
     /// A double: `,3.14`, in RESP2 a bulk string of the same text.
     pub fn double(&mut self, value: f64) {
-        let text = format!("{value}").into_bytes();
+        let mut text = Vec::with_capacity(24);
+        number::append_double(&mut text, value);
         if self.resp3 { self.line(b',', &text) } else { self.bulk(&text) }
     }
 
