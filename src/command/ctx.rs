@@ -10,6 +10,7 @@ use crate::keyspace::db::{Db, WrongType};
 use crate::keyspace::effects::Record;
 use crate::resp::reply::Reply;
 use crate::server::Server;
+use redstart_types::number;
 use std::sync::Arc;
 
 /// One command being run.
@@ -95,6 +96,19 @@ impl Ctx<'_, '_> {
             },
         }
         Ok(())
+    }
+
+    /// Reads a timeout in seconds, fractions allowed: when to give up (Unix ms), or None for 0, which waits for ever.
+    pub fn deadline_ms(&self, seconds: &[u8]) -> CmdResult<Option<i64>> {
+        let timeout_ms = number::parse_double(seconds).ok_or(CmdError::TimeoutNotAFloat)? * 1000.0;
+        if timeout_ms > i64::MAX as f64 {
+            return Err(CmdError::TimeoutOutOfRange);
+        }
+        match timeout_ms.ceil() as i64 {
+            ..0 => Err(CmdError::TimeoutNegative),
+            0 => Ok(None),
+            timeout_ms => timeout_ms.checked_add(self.now_ms).map(Some).ok_or(CmdError::TimeoutOutOfRange),
+        }
     }
 
     /// Whether the command may not wait.

@@ -160,6 +160,21 @@ impl<'g> Db<'_, 'g> {
         }
     }
 
+    /// Lets `edit` change the bytes of the string at a key, in place where that is possible. A missing key counts as
+    /// an empty string and is made. What is left is a raw string, and the expiry is kept.
+    pub fn edit_string<R>(&mut self, key: Key<'_>, edit: impl FnOnce(&mut Vec<u8>) -> R) -> Result<R, WrongType> {
+        let mut bytes = Vec::new();
+        if let Some(entry) = self.write(key) {
+            if let Some(Value::String(bytes)) = entry.object_mut() {
+                return Ok(edit(bytes));
+            }
+            bytes = StringRef::of(entry).ok_or(WrongType)?.to_vec();
+        }
+        let result = edit(&mut bytes);
+        self.set_raw_string(key, bytes, Expiry::Keep);
+        Ok(result)
+    }
+
     /// Sets a key to any value.
     pub fn set_value(&mut self, key: Key<'_>, value: Value, expiry: Expiry) {
         match value {

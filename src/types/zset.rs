@@ -101,7 +101,7 @@ impl ZSet {
     }
 
     /// The name OBJECT ENCODING answers.
-    pub fn encoding(&self) -> &'static str {
+    pub fn encoding_name(&self) -> &'static str {
         match &self.0 {
             Encoding::Packed(_) => "listpack",
             Encoding::Big(_) => "skiplist",
@@ -502,22 +502,22 @@ mod tests {
         (0..128).for_each(|n| {
             zset.insert(format!("{n}").as_bytes(), 1.0, &LIMITS);
         });
-        assert_eq!(zset.encoding(), "listpack");
+        assert_eq!(zset.encoding_name(), "listpack");
         zset.insert(b"0", 2.0, &LIMITS);
-        assert_eq!(zset.encoding(), "listpack");
+        assert_eq!(zset.encoding_name(), "listpack");
         zset.insert(b"one more", 2.0, &LIMITS);
-        assert_eq!(zset.encoding(), "skiplist");
+        assert_eq!(zset.encoding_name(), "skiplist");
         assert_eq!(zset.len(), 129);
         zset.remove_range(&Range::Ranks(0, 128));
-        assert_eq!(zset.encoding(), "skiplist");
+        assert_eq!(zset.encoding_name(), "skiplist");
 
         let mut zset = ZSet::for_members(1, 1, &LIMITS);
         zset.insert(&[b'x'; 64], 1.0, &LIMITS);
-        assert_eq!(zset.encoding(), "listpack");
+        assert_eq!(zset.encoding_name(), "listpack");
         zset.insert(&[b'x'; 65], 1.0, &LIMITS);
-        assert_eq!(zset.encoding(), "skiplist");
-        assert_eq!(ZSet::for_members(129, 1, &LIMITS).encoding(), "skiplist");
-        assert_eq!(ZSet::for_members(1, 65, &LIMITS).encoding(), "skiplist");
+        assert_eq!(zset.encoding_name(), "skiplist");
+        assert_eq!(ZSet::for_members(129, 1, &LIMITS).encoding_name(), "skiplist");
+        assert_eq!(ZSet::for_members(1, 65, &LIMITS).encoding_name(), "skiplist");
     }
 
     /// Bytes of `DUMP` in Redis 7.2.6 after `ZADD k 1 a 2.5 b 3 100 -0 z inf i 7300000000000000 t 7300000000000001 u 5e18 e`.
@@ -573,7 +573,7 @@ mod tests {
             zset.insert(b"z", -0.0, &limits);
             assert_eq!(zset.update(b"z", &limits, |_| Some(0.0)), Change::None);
             let keeps_sign = zset.score(b"z").unwrap().is_sign_negative();
-            assert_eq!(keeps_sign, zset.encoding() == "skiplist", "as in Redis");
+            assert_eq!(keeps_sign, zset.encoding_name() == "skiplist", "as in Redis");
         }
     }
 
