@@ -1,8 +1,10 @@
 //! Values: everything a key can hold that is not a short string.
 
 use redstart_types::entry;
+use redstart_types::hash::Hash;
 use redstart_types::list::List;
 use redstart_types::number;
+use redstart_types::set::Set;
 use redstart_types::stream::Stream;
 use redstart_types::zset::ZSet;
 
@@ -15,7 +17,9 @@ pub enum Value {
     /// Longer than [`entry::INLINE_MAX`].
     String(Vec<u8>),
     List(List),
+    Set(Set),
     ZSet(ZSet),
+    Hash(Hash),
     Stream(Box<Stream>),
 }
 
@@ -50,7 +54,9 @@ impl Value {
         match self {
             Value::String(_) => Kind::String,
             Value::List(_) => Kind::List,
+            Value::Set(_) => Kind::Set,
             Value::ZSet(_) => Kind::ZSet,
+            Value::Hash(_) => Kind::Hash,
             Value::Stream(_) => Kind::Stream,
         }
     }
@@ -152,5 +158,7 @@ macro_rules! typed {
 }
 
 typed!(List, List, std::convert::identity, |list: &List| list.is_empty());
+typed!(Set, Set, std::convert::identity, |set: &Set| set.is_empty());
 typed!(ZSet, ZSet, std::convert::identity, |zset: &ZSet| zset.is_empty());
+typed!(Hash, Hash, std::convert::identity, |hash: &Hash| hash.is_empty());
 typed!(Stream, Stream, Box::new, |_: &Stream| false);
