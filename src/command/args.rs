@@ -113,6 +113,16 @@ impl<'a> Args<'a> {
         if self.is_empty() { Ok(()) } else { Err(CmdError::Syntax) }
     }
 
+    /// The error of a subcommand that got arguments it does not take.
+    pub fn subcommand_error(&self) -> CmdError {
+        let (container, _) = self.command.name.split_once('|').unwrap_or((self.command.name, ""));
+        let shown = String::from_utf8_lossy(self.argv.get(1).copied().unwrap_or_default()).into_owned();
+        CmdError::owned(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{shown}'. Try {} HELP.",
+            container.to_ascii_uppercase()
+        ))
+    }
+
     /// The command's wrong-number-of-arguments error.
     pub fn arity_error(&self) -> CmdError {
         CmdError::Arity(self.command.name)

@@ -1,13 +1,30 @@
 //! The command families: one file each, with its handlers, their table entries and their tests.
 
+use crate::command::ctx::Ctx;
+use crate::command::error::CmdResult;
 use crate::command::spec::Command;
 
 pub mod connection;
 pub mod generic;
+pub mod pubsub;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
 pub mod transaction;
 
 /// Every family's entries.
-pub const FAMILIES: &[&[Command]] = &[connection::COMMANDS, generic::COMMANDS, string::COMMANDS, transaction::COMMANDS];
+pub const FAMILIES: &[&[Command]] =
+    &[connection::COMMANDS, generic::COMMANDS, pubsub::COMMANDS, string::COMMANDS, transaction::COMMANDS];
+
+/// The reply of a container's HELP: an array of status lines in Redis's layout.
+pub(crate) fn help(ctx: &mut Ctx, container: &str, subcommands: &[(&str, &str)]) -> CmdResult {
+    ctx.reply.array(subcommands.len() * 2 + 3);
+    ctx.reply.status(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for (synopsis, meaning) in subcommands {
+        ctx.reply.status(synopsis);
+        ctx.reply.status(&format!("    {meaning}"));
+    }
+    ctx.reply.status("HELP");
+    ctx.reply.status("    Print this help.");
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! Pub/sub: channels, patterns and shard channels.
+
+use crate::command::args::Args;
+use crate::command::ctx::{Ctx, Origin};
+use crate::command::error::{CmdError, CmdResult};
+use crate::command::spec::*;
+use crate::commands::help;
+use crate::pubsub::Topic;
+use std::sync::atomic::Ordering;
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("psubscribe", -2, psubscribe).flags(LOADING | NOSCRIPT | PUBSUB | STALE).since("2.0.0"),
+    Command::new("publish", 3, publish).flags(FAST | LOADING | PUBSUB | STALE).since("2.0.0"),
+    Command::new("pubsub", -2, pubsub).since("2.8.0").subcommands(&[
+        Command::new("pubsub|channels", -2, pubsub_channels).flags(LOADING | PUBSUB | STALE).since("2.8.0"),
+        Command::new("pubsub|help", 2, pubsub_help).flags(LOADING | STALE).since("6.2.0"),
+        Command::new("pubsub|numpat", 2, pubsub_numpat).flags(LOADING | PUBSUB | STALE).since("2.8.0"),
+        Command::new("pubsub|numsub", -2, pubsub_numsub).flags(LOADING | PUBSUB | STALE).since("2.8.0"),
+        Command::new("pubsub|shardchannels", -2, pubsub_shardchannels).flags(LOADING | PUBSUB | STALE).since("7.0.0"),
+        Command::new("pubsub|shardnumsub", -2, pubsub_shardnumsub).flags(LOADING | PUBSUB | STALE).since("7.0.0"),
+    ]),
+    Command::new("punsubscribe", -1, punsubscribe).flags(LOADING | NOSCRIPT | PUBSUB | STALE).since("2.0.0"),
+    Command::new("spublish", 3, spublish)
+        .flags(FAST | LOADING | PUBSUB | STALE)
+        .keys(&[KeySpec::at(1).flags(KEY_NOT_KEY)])
+        .since("7.0.0"),
+    Command::new("ssubscribe", -2, ssubscribe)
+        .flags(LOADING | NOSCRIPT | PUBSUB | STALE)
+        .keys(&[KeySpec::at(1).range(-1, 1, 0).flags(KEY_NOT_KEY)])
+        .since("7.0.0"),
+    Command::new("subscribe", -2, subscribe).flags(LOADING | NOSCRIPT | PUBSUB | STALE).since("2.0.0"),
+    Command::new("sunsubscribe", -1, sunsubscribe)
+        .flags(LOADING | NOSCRIPT | PUBSUB | STALE)
+        .keys(&[KeySpec::at(1).range(-1, 1, 0).flags(KEY_NOT_KEY)])
+        .since("7.0.0"),
+    Command::new("unsubscribe", -1, unsubscribe).flags(LOADING | NOSCRIPT | PUBSUB | STALE).since("2.0.0"),
+];
+
+/// `SUBSCRIBE channel [channel ...]`: a push for each: `subscribe`, channel, number of subscriptions.
+/// Source: Redis 7.2 SUBSCRIBE.
+fn subscribe(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    enter(ctx, args, Topic::Channel, "SUBSCRIBE")
+}
+
+/// `PSUBSCRIBE pattern [pattern ...]`: as SUBSCRIBE. Source: Redis 7.2 PSUBSCRIBE.
+fn psubscribe(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    enter(ctx, args, Topic::Pattern, "PSUBSCRIBE")
+}
+
+/// `SSUBSCRIBE shardchannel [shardchannel ...]`: as SUBSCRIBE, counting shard channels. Source: Redis 7.2 SSUBSCRIBE.
+fn ssubscribe(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    enter(ctx, args, Topic::Shard, "SSUBSCRIBE")
+}
+
+/// `UNSUBSCRIBE [channel ...]`: a push for each channel left (all without arguments): `unsubscribe`, channel or null,
+/// number of subscriptions left. Source: Redis 7.2 UNSUBSCRIBE.
+fn unsubscribe(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    leave(ctx, args, Topic::Channel)
+}
+
+/// `PUNSUBSCRIBE [pattern ...]`: as UNSUBSCRIBE. Source: Redis 7.2 PUNSUBSCRIBE.
+fn punsubscribe(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    leave(ctx, args, Topic::Pattern)
+}
+
+/// `SUNSUBSCRIBE [shardchannel ...]`: as UNSUBSCRIBE. Source: Redis 7.2 SUNSUBSCRIBE.
+fn sunsubscribe(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    leave(ctx, args, Topic::Shard)
+}
+
+fn enter(ctx: &mut Ctx, args: &mut Args, topic: Topic, name: &str) -> CmdResult {
+    if ctx.denies_blocking() && ctx.origin != Origin::Exec {
+        return Err(CmdError::owned(format!("ERR {name} isn't allowed for a DENY BLOCKING client")));
+    }
+    while let Some(channel) = args.optional() {
+        let client = ctx.client().clone();
+        let subscriptions = ctx.session.subscriptions.get_or_insert_with(Default::default);
+        if subscriptions.of_mut(topic).insert(channel.into()) {
+            ctx.server.pubsub.subscribe(topic, channel, &client);
+        }
+        confirm(ctx, topic, VERBS[topic as usize].0, Some(channel));
+    }
+    Ok(())
+}
+
+fn leave(ctx: &mut Ctx, args: &mut Args, topic: Topic) -> CmdResult {
+    let verb = VERBS[topic as usize].1;
+    if !args.is_empty() {
+        for channel in args.rest() {
+            forget(ctx, topic, channel);
+            confirm(ctx, topic, verb, Some(channel));
+        }
+        return Ok(());
+    }
+    let all: Vec<Box<[u8]>> =
+        ctx.session.subscriptions.iter().flat_map(|subscriptions| subscriptions.of(topic).iter().cloned()).collect();
+    if all.is_empty() {
+        confirm(ctx, topic, verb, None);
+    }
+    for channel in all {
+        forget(ctx, topic, &channel);
+        confirm(ctx, topic, verb, Some(&channel));
+    }
+    Ok(())
+}
+
+fn forget(ctx: &mut Ctx, topic: Topic, channel: &[u8]) {
+    let Some(subscriptions) = &mut ctx.session.subscriptions else { return };
+    if subscriptions.of_mut(topic).remove(channel) {
+        ctx.server.pubsub.unsubscribe(topic, channel, &ctx.session.client);
+    }
+}
+
+/// One confirmation; also notes the number of subscriptions for CLIENT LIST.
+fn confirm(ctx: &mut Ctx, topic: Topic, verb: &str, channel: Option<&[u8]>) {
+    let subscriptions = ctx.session.subscriptions.as_ref();
+    let of = |topic| subscriptions.map_or(0, |all| all.of(topic).len());
+    let counts = [of(Topic::Channel), of(Topic::Pattern), of(Topic::Shard)];
+    for (slot, count) in ctx.session.client.subscriptions.iter().zip(counts) {
+        slot.store(count, Ordering::Relaxed);
+    }
+    let count = if topic == Topic::Shard { counts[2] } else { counts[0] + counts[1] };
+    ctx.reply.push(3);
+    ctx.reply.bulk(verb.as_bytes());
+    ctx.reply.bulk_or_null(channel);
+    ctx.reply.len(count);
+    if counts == [0; 3] {
+        ctx.session.subscriptions = None;
+    }
+}
+
+/// What confirms entering and leaving, by topic.
+const VERBS: [(&str, &str); 3] =
+    [("subscribe", "unsubscribe"), ("psubscribe", "punsubscribe"), ("ssubscribe", "sunsubscribe")];
+
+/// `PUBLISH channel message`: integer, how many clients received it. Source: Redis 7.2 PUBLISH.
+fn publish(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let channel = args.bytes()?;
+    let message = args.bytes()?;
+    let receivers = ctx.server.pubsub.publish(channel, message);
+    ctx.server.stats.pubsub_messages.fetch_add(1, Ordering::Relaxed);
+    ctx.reply.len(receivers);
+    Ok(())
+}
+
+/// `SPUBLISH shardchannel message`: integer, how many clients received it. Source: Redis 7.2 SPUBLISH.
+fn spublish(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let channel = args.bytes()?;
+    let message = args.bytes()?;
+    let receivers = ctx.server.pubsub.publish_shard(channel, message);
+    ctx.server.stats.pubsub_messages.fetch_add(1, Ordering::Relaxed);
+    ctx.reply.len(receivers);
+    Ok(())
+}
+
+/// `PUBSUB` without a known subcommand never gets here.
+fn pubsub(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    Err(args.arity_error())
+}
+
+/// `PUBSUB CHANNELS [pattern]`: array of channels with subscribers. Source: Redis 7.2 PUBSUB CHANNELS.
+fn pubsub_channels(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    channels(ctx, args, Topic::Channel)
+}
+
+/// `PUBSUB SHARDCHANNELS [pattern]`: array of shard channels with subscribers. Source: Redis 7.2.
+fn pubsub_shardchannels(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    channels(ctx, args, Topic::Shard)
+}
+
+fn channels(ctx: &mut Ctx, args: &mut Args, topic: Topic) -> CmdResult {
+    if args.remaining() > 1 {
+        return Err(args.subcommand_error());
+    }
+    let channels = ctx.server.pubsub.channels(topic, args.optional());
+    ctx.reply.array(channels.len());
+    channels.iter().for_each(|channel| ctx.reply.bulk(channel));
+    Ok(())
+}
+
+/// `PUBSUB NUMSUB [channel ...]`: array of channel and number of subscribers. Source: Redis 7.2 PUBSUB NUMSUB.
+fn pubsub_numsub(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    numsub(ctx, args, Topic::Channel)
+}
+
+/// `PUBSUB SHARDNUMSUB [shardchannel ...]`: as NUMSUB, for shard channels. Source: Redis 7.2.
+fn pubsub_shardnumsub(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    numsub(ctx, args, Topic::Shard)
+}
+
+fn numsub(ctx: &mut Ctx, args: &mut Args, topic: Topic) -> CmdResult {
+    ctx.reply.array(args.remaining() * 2);
+    while let Some(channel) = args.optional() {
+        ctx.reply.bulk(channel);
+        ctx.reply.len(ctx.server.pubsub.listeners(topic, channel));
+    }
+    Ok(())
+}
+
+/// `PUBSUB NUMPAT`: integer, the number of patterns subscribed to. Source: Redis 7.2 PUBSUB NUMPAT.
+fn pubsub_numpat(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    ctx.reply.len(ctx.server.pubsub.counts()[1]);
+    Ok(())
+}
+
+/// `PUBSUB HELP`: array of lines. Source: Redis 7.2 PUBSUB HELP.
+fn pubsub_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    help(
+        ctx,
+        "PUBSUB",
+        &[
+            ("CHANNELS [<pattern>]", "The channels that have subscribers, those matching a pattern if given."),
+            ("NUMPAT", "How many patterns are subscribed to."),
+            ("NUMSUB [<channel> ...]", "How many subscribers each channel has."),
+            ("SHARDCHANNELS [<pattern>]", "The shard channels that have subscribers."),
+            ("SHARDNUMSUB [<shardchannel> ...]", "How many subscribers each shard channel has."),
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Checker;
+
+    #[test]
+    fn messages_reach_channels_and_patterns() {
+        let mut c = Checker::new();
+        c.check("SUBSCRIBE news", "[\"subscribe\", \"news\", :1]");
+        c.check("PSUBSCRIBE n*", "[\"psubscribe\", \"n*\", :2]");
+        c.check("GET x", "-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context");
+        c.check("PING", "[\"pong\", \"\"]");
+        c.other("PUBLISH news hi", ":2");
+        c.receive("[\"message\", \"news\", \"hi\"]");
+        c.receive("[\"pmessage\", \"n*\", \"news\", \"hi\"]");
+        c.other("PUBSUB CHANNELS", "[\"news\"]");
+        c.other("PUBSUB NUMSUB news x", "[\"news\", :1, \"x\", :0]");
+        c.other("PUBSUB NUMPAT", ":1");
+        c.check("UNSUBSCRIBE", "[\"unsubscribe\", \"news\", :1]");
+        c.check("PUNSUBSCRIBE n*", "[\"punsubscribe\", \"n*\", :0]");
+        c.check("UNSUBSCRIBE", "[\"unsubscribe\", nil, :0]");
+        c.other("PUBLISH news hi", ":0");
+        c.check("GET x", "nil");
+    }
+
+    #[test]
+    fn shard_channels_are_apart() {
+        let mut c = Checker::new();
+        c.check("SSUBSCRIBE s", "[\"ssubscribe\", \"s\", :1]");
+        c.other("PUBLISH s x", ":0");
+        c.other("SPUBLISH s x", ":1");
+        c.receive("[\"smessage\", \"s\", \"x\"]");
+        c.other("PUBSUB SHARDCHANNELS", "[\"s\"]");
+        c.other("PUBSUB SHARDNUMSUB s", "[\"s\", :1]");
+        c.check("SUNSUBSCRIBE", "[\"sunsubscribe\", \"s\", :0]");
+    }
+
+    #[test]
+    fn resp3_gets_pushes_and_may_go_on() {
+        let mut c = Checker::new();
+        c.run("HELLO 3");
+        c.check("SUBSCRIBE a", ">[\"subscribe\", \"a\", :1]");
+        c.check("GET x", "nil");
+        c.other("PUBLISH a hi", ":1");
+        c.receive(">[\"message\", \"a\", \"hi\"]");
+    }
+
+    #[test]
+    fn keyspace_events_are_published() {
+        let mut c = Checker::new();
+        c.run("CONFIG SET notify-keyspace-events KEA");
+        c.check("PSUBSCRIBE __key*", "[\"psubscribe\", \"__key*\", :1]");
+        c.other("SET k v", "OK");
+        c.receive("[\"pmessage\", \"__key*\", \"__keyspace@0__:k\", \"set\"]");
+        c.receive("[\"pmessage\", \"__key*\", \"__keyevent@0__:set\", \"k\"]");
+        c.check("PUNSUBSCRIBE", "[\"punsubscribe\", \"__key*\", :0]");
+        c.run("CONFIG SET notify-keyspace-events ''");
+    }
+}
