@@ -4,6 +4,7 @@ use crate::command::ctx::Ctx;
 use crate::command::error::CmdResult;
 use crate::command::spec::Command;
 
+pub mod client;
 pub mod connection;
 pub mod generic;
 pub mod pubsub;
@@ -13,8 +14,14 @@ pub mod testing;
 pub mod transaction;
 
 /// Every family's entries.
-pub const FAMILIES: &[&[Command]] =
-    &[connection::COMMANDS, generic::COMMANDS, pubsub::COMMANDS, string::COMMANDS, transaction::COMMANDS];
+pub const FAMILIES: &[&[Command]] = &[
+    client::COMMANDS,
+    connection::COMMANDS,
+    generic::COMMANDS,
+    pubsub::COMMANDS,
+    string::COMMANDS,
+    transaction::COMMANDS,
+];
 
 /// The reply of a container's HELP: an array of status lines in Redis's layout.
 pub(crate) fn help(ctx: &mut Ctx, container: &str, subcommands: &[(&str, &str)]) -> CmdResult {
