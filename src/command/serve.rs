@@ -46,7 +46,7 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
     let waiter = Arc::new(Waiter {
         client: ctx.session.client.clone(),
         command,
-        argv: argv.iter().map(|arg| (*arg).into()).collect(),
+        argv: ctx.session.block_argv.take().unwrap_or_else(|| argv.iter().map(|arg| (*arg).into()).collect()),
         db: ctx.session.db,
         resp3: ctx.session.resp3,
         keys: block.keys,
@@ -118,9 +118,6 @@ fn serve_key(ctx: &mut Ctx<'_, '_>, db: usize, key: &[u8]) {
         let is_due = kind == Some(waiter.wants) || waiter.wakes_on_deletion;
         if is_due && waiter.is_waiting() {
             serve_waiter(ctx, &waiter);
-        }
-        if kind.is_none() && !waiter.wakes_on_deletion {
-            return;
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct Session {
     pub closing: bool,
     /// Set by a handler that waits; taken by the engine.
     pub block: Option<Block>,
+    /// Set with it by a handler that must be run again with other arguments than it was sent (XREAD's `$`).
+    pub block_argv: Option<Vec<Box<[u8]>>>,
     /// Waiting now.
     pub waiter: Option<Arc<Waiter>>,
 }
@@ -113,6 +115,7 @@ impl Session {
             reply_mode: ReplyMode::On,
             closing: false,
             block: None,
+            block_argv: None,
             waiter: None,
         }
     }

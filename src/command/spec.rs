@@ -10,6 +10,9 @@ use crate::command::error::CmdResult;
 /// Runs one command. A plain function: no lock can cross an `.await`.
 pub type Handler = fn(&mut Ctx<'_, '_>, &mut Args<'_>) -> CmdResult;
 
+/// Shows the position of each key of argv to the function, or none if argv does not fit the command.
+pub type FindKeys = fn(&[&[u8]], &mut dyn FnMut(usize));
+
 /// One entry of the command table.
 #[derive(Debug, Clone, Copy)]
 pub struct Command {
@@ -25,6 +28,8 @@ pub struct Command {
     pub acl: u32,
     /// Where its keys are.
     pub keys: &'static [KeySpec],
+    /// Finds the keys in argv where the specs cannot (`movablekeys`). The flags are those of the first spec.
+    pub find_keys: Option<FindKeys>,
     /// Which shards must be locked when the keys do not say it all.
     pub scope: Scope,
     /// The first version of Redis that has it.
@@ -253,6 +258,7 @@ impl Command {
             flags: 0,
             acl: 0,
             keys: &[],
+            find_keys: None,
             scope: Scope::Keys,
             since: "1.0.0",
             tips: &[],
@@ -275,6 +281,12 @@ impl Command {
     /// Says where the keys are.
     pub const fn keys(mut self, keys: &'static [KeySpec]) -> Self {
         self.keys = keys;
+        self
+    }
+
+    /// See [`Command::find_keys`].
+    pub const fn find_keys(mut self, find_keys: FindKeys) -> Self {
+        self.find_keys = Some(find_keys);
         self
     }
 

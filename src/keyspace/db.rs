@@ -292,15 +292,23 @@ impl<'g> Db<'_, 'g> {
     #[inline]
     pub fn touched(&mut self, key: Key<'_>) {
         let index = self.index;
-        let shard = self.locked.shard_mut(key.hash);
-        let db = &mut shard.dbs[index];
+        let shard = self.locked.shard(key.hash);
+        let db = &shard.dbs[index];
         if shard.watched > 0
             && let Some(watchers) = db.watchers.get(key.bytes)
         {
             watchers.iter().for_each(|(_, flag)| flag.store(true, Ordering::Release));
         }
-        if !db.waiters.is_empty() && db.waiters.contains(key.bytes) {
-            self.effects.ready.push((index, key.bytes.into()));
+        self.wake(key);
+    }
+
+    /// Notes who waits for a key: their commands run again. Part of [`Db::touched`], and by itself for what is no
+    /// change of the key (XGROUP DESTROY).
+    #[inline]
+    pub fn wake(&mut self, key: Key<'_>) {
+        let waiters = &self.shard_db(key).waiters;
+        if !waiters.is_empty() && waiters.contains(key.bytes) {
+            self.effects.ready.push((self.index, key.bytes.into()));
         }
     }
 
