@@ -4,10 +4,10 @@ use crate::command::ctx::Ctx;
 use crate::command::error::CmdResult;
 use crate::command::spec::Command;
 
-pub mod client;
 pub mod connection;
 pub mod generic;
 pub mod pubsub;
+pub mod stream;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
@@ -15,10 +15,10 @@ pub mod transaction;
 
 /// Every family's entries.
 pub const FAMILIES: &[&[Command]] = &[
-    client::COMMANDS,
     connection::COMMANDS,
     generic::COMMANDS,
     pubsub::COMMANDS,
+    stream::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
 ];
