@@ -83,6 +83,17 @@ impl<'a> Args<'a> {
         number::parse_int(self.bytes()?).ok_or(CmdError::NotAnInteger)
     }
 
+    /// The next argument as a signed integer that has a negative (random counts, ranks).
+    pub fn balanced_int(&mut self) -> CmdResult<i64> {
+        let value = self.int()?;
+        if value == i64::MIN {
+            return Err(CmdError::Text(
+                "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+            ));
+        }
+        Ok(value)
+    }
+
     /// The next argument as a float; infinities allowed, NaN not.
     pub fn float(&mut self) -> CmdResult<f64> {
         number::parse_double(self.bytes()?).ok_or(CmdError::NotAFloat)

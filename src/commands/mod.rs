@@ -6,6 +6,7 @@ use crate::command::spec::Command;
 
 pub mod connection;
 pub mod generic;
+pub mod list;
 pub mod pubsub;
 pub mod stream;
 pub mod string;
@@ -17,6 +18,7 @@ pub mod transaction;
 pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     generic::COMMANDS,
+    list::COMMANDS,
     pubsub::COMMANDS,
     stream::COMMANDS,
     string::COMMANDS,

@@ -1,5 +1,6 @@
 //! Replies in RESP2 and RESP3, written straight into the connection's output buffer.
 
+use redstart_types::encoding::listpack::Element;
 use redstart_types::number;
 
 /// Replies under way. Every method appends one RESP element; where RESP2 has no such type the nearest one is
@@ -67,6 +68,15 @@ impl Reply {
     #[inline]
     pub fn bulk_integer(&mut self, value: i64) {
         self.bulk(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    /// An element of a collection as a bulk string.
+    #[inline]
+    pub fn element(&mut self, element: Element<'_>) {
+        match element {
+            Element::Bytes(bytes) => self.bulk(bytes),
+            Element::Int(value) => self.bulk_integer(value),
+        }
     }
 
     /// No value: `$-1`, in RESP3 `_`.

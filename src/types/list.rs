@@ -161,8 +161,17 @@ impl List {
 
     /// Takes the element at an end out.
     pub fn pop(&mut self, end: End, limits: &ListLimits) -> Option<Vec<u8>> {
+        let value = self.take(end)?;
+        self.shrink(limits);
+        Some(value)
+    }
+
+    /// As [`Self::pop`], but leaves the encoding as it is: for what is pushed again at once. The caller ends with
+    /// [`Self::shrink`].
+    pub fn take(&mut self, end: End) -> Option<Vec<u8>> {
         let value = self.peek(end)?.to_vec();
-        self.remove_end(end, 1, limits);
+        let idx = if end == End::Head { 0 } else { self.len() - 1 };
+        self.remove_without_shrinking(idx, 1);
         Some(value)
     }
 
@@ -178,10 +187,7 @@ impl List {
 
     /// Removes up to `count` elements from index `start` on.
     pub fn remove_range(&mut self, start: usize, count: usize, limits: &ListLimits) {
-        match &mut self.encoding {
-            Encoding::Listpack(list) => list.remove_range(start as i64, count),
-            Encoding::Quicklist(list) => list.remove_range(start, count),
-        }
+        self.remove_without_shrinking(start, count);
         self.shrink(limits);
     }
 
@@ -189,16 +195,8 @@ impl List {
     pub fn trim(&mut self, start: usize, count: usize, limits: &ListLimits) {
         let len = self.len();
         let stop = start.saturating_add(count).min(len);
-        match &mut self.encoding {
-            Encoding::Listpack(list) => {
-                list.remove_range(stop as i64, len - stop);
-                list.remove_range(0, start);
-            }
-            Encoding::Quicklist(list) => {
-                list.remove_range(stop, len - stop);
-                list.remove_range(0, start);
-            }
-        }
+        self.remove_without_shrinking(stop, len - stop);
+        self.remove_without_shrinking(0, start);
         self.shrink(limits);
     }
 
@@ -260,7 +258,15 @@ impl List {
         }
     }
 
-    fn shrink(&mut self, limits: &ListLimits) {
+    fn remove_without_shrinking(&mut self, start: usize, count: usize) {
+        match &mut self.encoding {
+            Encoding::Listpack(list) => list.remove_range(start as i64, count),
+            Encoding::Quicklist(list) => list.remove_range(start, count),
+        }
+    }
+
+    /// Becomes a listpack again when little is left. Every removal but [`Self::take`] ends with it.
+    pub fn shrink(&mut self, limits: &ListLimits) {
         if let Encoding::Quicklist(list) = &mut self.encoding {
             if list.is_empty() {
                 self.encoding = Encoding::Listpack(Listpack::new());
