@@ -15,7 +15,7 @@ use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -89,7 +89,7 @@ impl Log {
             role: AtomicU8::new(Role::Process as u8),
             sink,
             syslog,
-            time_zone: TimeZone::system(),
+            time_zone: local_time_zone(),
         }))
     }
 
@@ -153,6 +153,18 @@ impl Log {
             self.0.sink.write(text.as_bytes());
         }
     }
+}
+
+/// The zone of local times, from `TZ` or `/etc/localtime`; UTC where neither says. Only the one file is read: asking for
+/// `TimeZone::system()` lists every zone of the machine first, which costs more than the rest of the server's start.
+fn local_time_zone() -> TimeZone {
+    let name = std::env::var("TZ").ok();
+    let file = match name.as_deref().map(|name| name.trim_start_matches(':')) {
+        None => PathBuf::from("/etc/localtime"),
+        Some(name) => Path::new("/usr/share/zoneinfo").join(name),
+    };
+    let from_file = std::fs::read(file).ok().and_then(|bytes| TimeZone::tzif("Local", &bytes).ok());
+    from_file.or_else(|| TimeZone::posix(&name?).ok()).unwrap_or(TimeZone::UTC)
 }
 
 impl Sink {

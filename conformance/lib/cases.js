@@ -59,20 +59,21 @@ function readStatus(file, suite) {
 }
 
 async function attempt(one, makeContext) {
-  const t = await makeContext(one);
+  let t;
   let timer;
   const limit = one.options.limit || CASE_LIMIT_MS;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`the case takes longer than ${limit} ms`)), limit);
   });
   try {
+    t = await makeContext(one);
     await Promise.race([one.body(t), late]);
     return null;
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error));
   } finally {
     clearTimeout(timer);
-    await t.close();
+    if (t) await t.close();
   }
 }
 

@@ -123,6 +123,7 @@ impl Engine {
         if server.monitors.is_watched() && !command.command.has(SKIP_MONITOR) {
             server.monitors.show(&server, session, argv);
         }
+        session.client.last_command.store(command.id, Ordering::Relaxed);
         let needed = locks::needed(&server.shards, session, command, argv);
         let mut locked = self.lock(&server, command, needed)?;
         self.begin_effects();

@@ -4,6 +4,7 @@ use crate::command::ctx::Ctx;
 use crate::command::error::CmdResult;
 use crate::command::spec::Command;
 
+pub mod client;
 pub mod connection;
 pub mod generic;
 pub mod list;
@@ -16,6 +17,7 @@ pub mod transaction;
 
 /// Every family's entries.
 pub const FAMILIES: &[&[Command]] = &[
+    client::COMMANDS,
     connection::COMMANDS,
     generic::COMMANDS,
     list::COMMANDS,

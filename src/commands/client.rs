@@ -1,0 +1,441 @@
+//! CLIENT: what the server knows of connections, and what may be done to them.
+
+use crate::clients::{Client, Names};
+use crate::command::args::Args;
+use crate::command::ctx::Ctx;
+use crate::command::error::{CmdError, CmdResult};
+use crate::command::session::ReplyMode;
+use crate::command::spec::*;
+use crate::commands::connection::set_name;
+use crate::commands::help;
+use redstart_types::number;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+pub const COMMANDS: &[Command] = &[Command::new("client", -2, client).since("2.4.0").subcommands(&[
+    Command::new("client|getname", 2, client_getname)
+        .flags(LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("2.6.9"),
+    Command::new("client|help", 2, client_help).flags(LOADING | STALE).acl(acl::CONNECTION).since("5.0.0"),
+    Command::new("client|id", 2, client_id).flags(LOADING | NOSCRIPT | STALE).acl(acl::CONNECTION).since("5.0.0"),
+    Command::new("client|info", 2, client_info)
+        .flags(LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("6.2.0")
+        .tips(&["nondeterministic_output"]),
+    Command::new("client|kill", -3, client_kill)
+        .flags(ADMIN | LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("2.4.0"),
+    Command::new("client|list", -2, client_list)
+        .flags(ADMIN | LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("2.4.0")
+        .tips(&["nondeterministic_output"]),
+    Command::new("client|no-evict", 3, client_no_evict)
+        .flags(ADMIN | LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("7.0.0"),
+    Command::new("client|no-touch", 3, client_no_touch)
+        .flags(LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("7.2.0"),
+    Command::new("client|reply", 3, client_reply).flags(LOADING | NOSCRIPT | STALE).acl(acl::CONNECTION).since("3.2.0"),
+    Command::new("client|setinfo", 4, client_setinfo)
+        .flags(LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("7.2.0")
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+    Command::new("client|setname", 3, client_setname)
+        .flags(LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("2.6.9")
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+    Command::new("client|unblock", -3, client_unblock)
+        .flags(ADMIN | LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("5.0.0"),
+])];
+
+/// `CLIENT` without a known subcommand never gets here.
+fn client(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    Err(args.arity_error())
+}
+
+/// `CLIENT ID`: integer. Source: Redis 7.2 CLIENT ID.
+fn client_id(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    ctx.reply.integer(ctx.session.client.id as i64);
+    Ok(())
+}
+
+/// `CLIENT GETNAME`: bulk string, or null when it has no name. Source: Redis 7.2 CLIENT GETNAME.
+fn client_getname(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    let name = ctx.client().names.lock().name.clone();
+    ctx.reply.bulk_or_null(Some(&*name).filter(|name| !name.is_empty()));
+    Ok(())
+}
+
+/// `CLIENT SETNAME name`: OK; an empty name takes it away. Errors: spaces or unprintable characters.
+/// Source: Redis 7.2 CLIENT SETNAME.
+fn client_setname(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let name = args.bytes()?;
+    set_name(ctx, name)?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `CLIENT SETINFO LIB-NAME name | LIB-VER version`: OK. Errors: unknown attribute; characters.
+/// Source: Redis 7.2 CLIENT SETINFO.
+fn client_setinfo(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let attribute = args.bytes()?;
+    let value = args.bytes()?;
+    let lower = String::from_utf8_lossy(attribute).to_ascii_lowercase();
+    if lower != "lib-name" && lower != "lib-ver" {
+        return Err(CmdError::owned(format!("ERR Unrecognized option '{}'", String::from_utf8_lossy(attribute))));
+    }
+    if !value.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        return Err(CmdError::owned(format!(
+            "ERR {} cannot contain spaces, newlines or special characters.",
+            String::from_utf8_lossy(attribute)
+        )));
+    }
+    let mut names = ctx.client().names.lock();
+    let field = if lower == "lib-name" { &mut names.lib_name } else { &mut names.lib_ver };
+    *field = value.to_vec();
+    drop(names);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `CLIENT INFO`: a line of `field=value` about this connection. Source: Redis 7.2 CLIENT INFO.
+fn client_info(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    let client = ctx.client().clone();
+    let text = describe(ctx, &client) + "\n";
+    ctx.reply.verbatim("txt", text.as_bytes());
+    Ok(())
+}
+
+/// `CLIENT LIST [TYPE type] [ID id ...]`: a line for each connection. Errors: unknown type; invalid id; syntax.
+/// Source: Redis 7.2 CLIENT LIST.
+fn client_list(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let mut wanted: Box<dyn Fn(&Client) -> bool> = Box::new(|_| true);
+    if args.remaining() == 2 && args.flag("TYPE") {
+        let class = Class::parse(args.bytes()?)?;
+        wanted = Box::new(move |client| Class::of(client) == class);
+    } else if args.remaining() > 1 && args.flag("ID") {
+        let mut ids = Vec::new();
+        while let Some(id) = args.optional() {
+            ids.push(number::parse_int(id).ok_or(CmdError::Text("ERR Invalid client ID"))?);
+        }
+        wanted = Box::new(move |client| ids.contains(&(client.id as i64)));
+    } else {
+        args.finish()?;
+    }
+    let mut text = String::new();
+    for client in ctx.server.clients.all().iter().filter(|client| wanted(client)) {
+        text.push_str(&describe(ctx, client));
+        text.push('\n');
+    }
+    ctx.reply.verbatim("txt", text.as_bytes());
+    Ok(())
+}
+
+/// The classes that CLIENT LIST and CLIENT KILL tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Normal,
+    Master,
+    Replica,
+    PubSub,
+}
+
+impl Class {
+    fn parse(name: &[u8]) -> CmdResult<Class> {
+        match name.to_ascii_lowercase().as_slice() {
+            b"normal" => Ok(Class::Normal),
+            b"master" => Ok(Class::Master),
+            b"slave" | b"replica" => Ok(Class::Replica),
+            b"pubsub" => Ok(Class::PubSub),
+            _ => Err(CmdError::owned(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name)))),
+        }
+    }
+
+    fn of(client: &Client) -> Class {
+        if client.has(Client::REPLICA) {
+            Class::Replica
+        } else if client.subscriptions.iter().any(|count| count.load(Ordering::Relaxed) > 0) {
+            Class::PubSub
+        } else {
+            Class::Normal
+        }
+    }
+}
+
+/// A client's line in CLIENT LIST, without its end.
+fn describe(ctx: &Ctx, client: &Client) -> String {
+    let now_ms = ctx.server.clock.now_ms();
+    let names: Names = client.names.lock().clone();
+    let load = |value: &std::sync::atomic::AtomicUsize| value.load(Ordering::Relaxed);
+    let seconds_since = |at_ms: i64| (now_ms - at_ms).max(0) / 1000;
+    let command = ctx.server.registry.all().get(usize::from(client.last_command.load(Ordering::Relaxed)));
+    let output = load(&client.output_buffer);
+    let query = [load(&client.query_buffer[0]), load(&client.query_buffer[1])];
+    let mut line = String::with_capacity(400);
+    // Writing to a String cannot fail.
+    let _ = write!(
+        line,
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} \
+         qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs={} rbp={} obl={} oll=0 omem=0 tot-mem={} events={} cmd={} \
+         user={} redir=-1 resp={} lib-name={} lib-ver={}",
+        client.id,
+        client.addr,
+        client.laddr,
+        client.fd,
+        String::from_utf8_lossy(&names.name),
+        seconds_since(client.created_ms),
+        seconds_since(client.last_interaction_ms.load(Ordering::Relaxed)),
+        flags(client),
+        load(&client.db),
+        load(&client.subscriptions[0]),
+        load(&client.subscriptions[1]),
+        load(&client.subscriptions[2]),
+        client.multi_len.load(Ordering::Relaxed),
+        load(&client.watched_keys),
+        query[0],
+        query[1],
+        output,
+        output,
+        output,
+        query[0] + query[1] + output + size_of::<Client>(),
+        if output > 0 { "rw" } else { "r" },
+        command.map_or("NULL", |command| command.name),
+        if names.user.is_empty() { "default" } else { &names.user },
+        if client.resp3.load(Ordering::Relaxed) { 3 } else { 2 },
+        String::from_utf8_lossy(&names.lib_name),
+        String::from_utf8_lossy(&names.lib_ver),
+    );
+    line
+}
+
+/// The letters of CLIENT LIST's `flags`.
+fn flags(client: &Client) -> String {
+    let is_subscriber = client.subscriptions.iter().any(|count| count.load(Ordering::Relaxed) > 0);
+    let letters = [
+        (client.has(Client::MONITOR), 'O'),
+        (client.has(Client::REPLICA), 'S'),
+        (is_subscriber, 'P'),
+        (client.multi_len.load(Ordering::Relaxed) >= 0, 'x'),
+        (client.has(Client::BLOCKED), 'b'),
+        (client.has(Client::TRACKING), 't'),
+        (client.has(Client::DIRTY_CAS), 'd'),
+        (client.has(Client::CLOSING), 'c'),
+        (client.has(Client::UNIX_SOCKET), 'U'),
+        (client.has(Client::NO_EVICT), 'e'),
+        (client.has(Client::NO_TOUCH), 'T'),
+    ];
+    let text: String = letters.iter().filter(|(on, _)| *on).map(|(_, letter)| *letter).collect();
+    if text.is_empty() { "N".to_owned() } else { text }
+}
+
+/// What CLIENT KILL looks for; all that is set must fit.
+#[derive(Debug, Default)]
+struct Victims {
+    id: Option<i64>,
+    addr: Option<String>,
+    laddr: Option<String>,
+    class: Option<Class>,
+    user: Option<String>,
+    skip_me: Option<bool>,
+}
+
+/// `CLIENT KILL ip:port`: OK, or an error when there is no such client.
+/// `CLIENT KILL [ID id] [ADDR addr] [LADDR addr] [TYPE type] [USER name] [SKIPME yes|no]`: integer, how many.
+/// Source: Redis 7.2 CLIENT KILL.
+fn client_kill(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    if args.remaining() == 1 {
+        let addr = String::from_utf8_lossy(args.bytes()?).into_owned();
+        let victims = Victims { addr: Some(addr), skip_me: Some(false), ..Victims::default() };
+        return match kill(ctx, &victims) {
+            0 => Err(CmdError::Text("ERR No such client")),
+            _ => {
+                ctx.reply.ok();
+                Ok(())
+            }
+        };
+    }
+    let victims = parse_victims(args)?;
+    let killed = kill(ctx, &victims);
+    ctx.reply.integer(killed);
+    Ok(())
+}
+
+fn parse_victims(args: &mut Args) -> CmdResult<Victims> {
+    let mut victims = Victims::default();
+    if !args.remaining().is_multiple_of(2) {
+        return Err(CmdError::Syntax);
+    }
+    while !args.is_empty() {
+        let option = args.one_of(&["ID", "ADDR", "LADDR", "TYPE", "USER", "SKIPME"]).ok_or(CmdError::Syntax)?;
+        let value = args.bytes()?;
+        let text = || String::from_utf8_lossy(value).into_owned();
+        match option {
+            0 => {
+                let id = number::parse_int(value).filter(|id| *id > 0);
+                victims.id = Some(id.ok_or(CmdError::Text("ERR client-id should be greater than 0"))?);
+            }
+            1 => victims.addr = Some(text()),
+            2 => victims.laddr = Some(text()),
+            3 => victims.class = Some(Class::parse(value)?),
+            4 if value == b"default" => victims.user = Some(text()),
+            4 => return Err(CmdError::owned(format!("ERR No such user '{}'", text()))),
+            _ => {
+                victims.skip_me = Some(match value.to_ascii_lowercase().as_slice() {
+                    b"yes" => true,
+                    b"no" => false,
+                    _ => return Err(CmdError::Syntax),
+                });
+            }
+        }
+    }
+    Ok(victims)
+}
+
+fn kill(ctx: &mut Ctx, victims: &Victims) -> i64 {
+    let mut killed = 0;
+    for client in ctx.server.clients.all() {
+        let is_me = client.id == ctx.client().id;
+        let fits = victims.id.is_none_or(|id| id == client.id as i64)
+            && victims.addr.as_ref().is_none_or(|addr| *addr == client.addr)
+            && victims.laddr.as_ref().is_none_or(|laddr| *laddr == client.laddr)
+            && victims.class.is_none_or(|class| class == Class::of(&client))
+            && !(is_me && victims.skip_me.unwrap_or(true));
+        if !fits {
+            continue;
+        }
+        killed += 1;
+        if is_me {
+            ctx.session.closing = true;
+        } else {
+            client.mailbox.put(|letters| letters.kill = true);
+        }
+    }
+    killed
+}
+
+/// `CLIENT UNBLOCK id [TIMEOUT | ERROR]`: 1 if the client was blocked, else 0. Errors: invalid id; syntax.
+/// Source: Redis 7.2 CLIENT UNBLOCK.
+fn client_unblock(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let id = args.int()?;
+    let with_error = match args.one_of(&["TIMEOUT", "ERROR"]) {
+        Some(choice) => choice == 1,
+        None if args.is_empty() => false,
+        None => {
+            return Err(CmdError::Text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
+        }
+    };
+    let client: Option<Arc<Client>> = u64::try_from(id).ok().and_then(|id| ctx.server.clients.find(id));
+    let blocked = client.filter(|client| client.has(Client::BLOCKED));
+    if let Some(client) = &blocked {
+        client.mailbox.put(|letters| letters.unblock = Some(with_error));
+    }
+    ctx.reply.integer(i64::from(blocked.is_some()));
+    Ok(())
+}
+
+/// `CLIENT REPLY ON | OFF | SKIP`: OK for ON, nothing otherwise. Source: Redis 7.2 CLIENT REPLY.
+fn client_reply(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    match args.one_of(&["ON", "OFF", "SKIP"]) {
+        Some(0) => {
+            ctx.session.reply_mode = ReplyMode::On;
+            ctx.reply.ok();
+        }
+        Some(1) => ctx.session.reply_mode = ReplyMode::Off,
+        Some(_) if ctx.session.reply_mode == ReplyMode::On => ctx.session.reply_mode = ReplyMode::SkipNext,
+        Some(_) => {}
+        None => return Err(CmdError::Syntax),
+    }
+    Ok(())
+}
+
+/// `CLIENT NO-EVICT ON | OFF`: OK. Source: Redis 7.2 CLIENT NO-EVICT.
+fn client_no_evict(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    switch(ctx, args, Client::NO_EVICT)
+}
+
+/// `CLIENT NO-TOUCH ON | OFF`: OK; commands leave LRU and LFU alone. Source: Redis 7.2 CLIENT NO-TOUCH.
+fn client_no_touch(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    switch(ctx, args, Client::NO_TOUCH)
+}
+
+fn switch(ctx: &mut Ctx, args: &mut Args, flag: u32) -> CmdResult {
+    let on = args.one_of(&["ON", "OFF"]).ok_or(CmdError::Syntax)? == 0;
+    ctx.client().set(flag, on);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `CLIENT HELP`: array of lines. Source: Redis 7.2 CLIENT HELP.
+fn client_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    help(
+        ctx,
+        "CLIENT",
+        &[
+            ("GETNAME", "The name of this connection."),
+            ("ID", "The id of this connection."),
+            ("INFO", "What is known of this connection."),
+            ("KILL <ip:port> | <option> <value> ...", "Close connections: ID, ADDR, LADDR, TYPE, USER, SKIPME."),
+            ("LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <id> ...]", "What is known of all connections."),
+            ("NO-EVICT (ON|OFF)", "Exempt this connection from client eviction."),
+            ("NO-TOUCH (ON|OFF)", "Leave LRU and LFU of the keys used alone."),
+            ("REPLY (ON|OFF|SKIP)", "Whether commands of this connection are answered."),
+            ("SETINFO <option> <value>", "Name the client library (LIB-NAME) and its version (LIB-VER)."),
+            ("SETNAME <name>", "Name this connection."),
+            ("UNBLOCK <clientid> [TIMEOUT|ERROR]", "End another connection's wait."),
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Checker;
+
+    #[test]
+    fn names() {
+        let mut c = Checker::new();
+        c.check("CLIENT GETNAME", "nil");
+        c.check("CLIENT SETNAME worker:1", "OK");
+        c.check("CLIENT GETNAME", "\"worker:1\"");
+        c.check("CLIENT SETNAME 'a b'", "-ERR Client names cannot contain spaces, newlines or special characters.");
+        c.check("CLIENT SETINFO LIB-NAME ioredis", "OK");
+        c.check("CLIENT SETINFO lib-ver 5.0", "OK");
+        c.check("CLIENT SETINFO foo bar", "-ERR Unrecognized option 'foo'");
+        c.check("CLIENT NOPE", "-ERR unknown subcommand 'NOPE'. Try CLIENT HELP.");
+        let info = c.run("CLIENT INFO");
+        for part in ["name=worker:1 ", "lib-name=ioredis ", "lib-ver=5.0", "cmd=client|info ", "flags=N "] {
+            assert!(info.contains(part), "{part} in {info}");
+        }
+    }
+
+    #[test]
+    fn kill_and_unblock() {
+        let mut c = Checker::new();
+        c.check("CLIENT KILL 1.2.3.4:5", "-ERR No such client");
+        c.check("CLIENT KILL ID 0", "-ERR client-id should be greater than 0");
+        c.check("CLIENT KILL ID 999999 SKIPME no", ":0");
+        c.check("CLIENT UNBLOCK 999999", ":0");
+        c.check("CLIENT UNBLOCK 1 NOPE", "-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+        c.check("CLIENT LIST TYPE nope", "-ERR Unknown client type 'nope'");
+        c.check("CLIENT LIST ID x", "-ERR Invalid client ID");
+    }
+
+    #[test]
+    fn no_reply() {
+        let mut c = Checker::new();
+        c.check("CLIENT REPLY ON", "OK");
+        c.check("CLIENT NO-TOUCH ON", "OK");
+        c.check("CLIENT NO-EVICT ON", "OK");
+        c.check("CLIENT NO-TOUCH maybe", "-ERR syntax error");
+    }
+}
