@@ -92,6 +92,12 @@ impl Client {
         }
     }
 
+    /// Whether it comes from this machine.
+    pub fn is_local(&self) -> bool {
+        let ip = self.addr.parse::<std::net::SocketAddr>().map(|addr| addr.ip().to_canonical());
+        self.has(Self::UNIX_SOCKET) || ip.is_ok_and(|ip| ip.is_loopback())
+    }
+
     /// Whether a flag is set.
     pub fn has(&self, flag: u32) -> bool {
         self.flags.load(Ordering::Relaxed) & flag != 0

@@ -4,16 +4,20 @@ use crate::clients::Client;
 use crate::command::call::{self, Engine};
 use crate::command::serve;
 use crate::command::session::Session;
+use crate::config::Config;
 use crate::keyspace::Key;
 use crate::keyspace::db::Db;
 use crate::keyspace::lock::ShardSet;
 use crate::net::listener::{Acceptor, Listeners};
+use crate::reconfigure::Rebind;
 use crate::server::Server;
 use redstart_types::table::{Keyed, hash_key};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// The periodic work of one server.
 #[derive(Debug)]
@@ -24,28 +28,29 @@ pub struct Cron {
 }
 
 /// Runs until the server is to stop.
-pub fn run(mut acceptor: Acceptor, mut cron: Cron, listeners: Listeners) {
+pub fn run(mut acceptor: Acceptor, mut cron: Cron, listeners: Listeners, mut wishes: mpsc::UnboundedReceiver<Rebind>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the system gives one more epoll descriptor");
-    runtime.block_on(main_loop(&mut acceptor, &mut cron, listeners));
+    runtime.block_on(main_loop(&mut acceptor, &mut cron, listeners, &mut wishes));
     for worker in acceptor.workers {
         worker.join();
     }
 }
 
-async fn main_loop(acceptor: &mut Acceptor, cron: &mut Cron, mut listeners: Listeners) {
+async fn main_loop(
+    acceptor: &mut Acceptor,
+    cron: &mut Cron,
+    mut listeners: Listeners,
+    wishes: &mut mpsc::UnboundedReceiver<Rebind>,
+) {
     let server = acceptor.server.clone();
-    let (arrived_tcp, mut tcp) = tokio::sync::mpsc::channel(64);
-    let (arrived_unix, mut unix) = tokio::sync::mpsc::channel(64);
-    for listener in std::mem::take(&mut listeners.tcp) {
-        let Ok(listener) = TcpListener::from_std(listener) else { continue };
-        tokio::spawn(accept_tcp(listener, arrived_tcp.clone()));
-    }
+    let (arrived_tcp, mut tcp) = mpsc::channel(64);
+    let (arrived_unix, mut unix) = mpsc::channel(64);
+    let mut doors = accept_all(std::mem::take(&mut listeners.tcp), &arrived_tcp);
     if let Some(Ok(listener)) = listeners.unix.take().map(UnixListener::from_std) {
         tokio::spawn(accept_unix(listener, arrived_unix.clone()));
     }
-    let mut tick = tokio::time::interval(cron.period());
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tick = ticks(cron.period());
     loop {
         tokio::select! {
             () = server.stop.requested() => return,
@@ -59,15 +64,57 @@ async fn main_loop(acceptor: &mut Acceptor, cron: &mut Cron, mut listeners: List
                     server.log.verbose(format_args!("Error accepting a client connection: {error}"));
                 }
             }
-            _ = tick.tick() => cron.tick(acceptor),
+            Some(wish) = wishes.recv() => {
+                let outcome = rebind(&server, &mut listeners, &mut doors, &wish.config, &arrived_tcp).await;
+                // Whoever asked may have lost patience.
+                let _ = wish.answer.send(outcome);
+            }
+            _ = tick.tick() => {
+                cron.tick(acceptor);
+                if tick.period() != cron.period() {
+                    tick = ticks(cron.period());
+                }
+            }
         }
     }
 }
 
-async fn accept_tcp(
-    listener: TcpListener,
-    arrived: tokio::sync::mpsc::Sender<(std::net::TcpStream, std::net::SocketAddr)>,
-) {
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
+}
+
+type Arrived = mpsc::Sender<(std::net::TcpStream, std::net::SocketAddr)>;
+
+fn accept_all(listeners: Vec<std::net::TcpListener>, arrived: &Arrived) -> Vec<JoinHandle<()>> {
+    let listeners = listeners.into_iter().filter_map(|listener| TcpListener::from_std(listener).ok());
+    listeners.map(|listener| tokio::spawn(accept_tcp(listener, arrived.clone()))).collect()
+}
+
+/// Closes the TCP listeners and opens those that `config` asks for; if these cannot be had, the old ones.
+async fn rebind(
+    server: &Server,
+    listeners: &mut Listeners,
+    doors: &mut Vec<JoinHandle<()>>,
+    config: &Config,
+    arrived: &Arrived,
+) -> Result<(), String> {
+    for door in doors.drain(..) {
+        door.abort();
+        // The listener is closed once the task is gone.
+        let _ = door.await;
+    }
+    let outcome = listeners.bind_tcp(config);
+    if outcome.is_err() {
+        listeners.bind_tcp(&server.config.load())?;
+    }
+    *doors = accept_all(std::mem::take(&mut listeners.tcp), arrived);
+    server.port.store(usize::from(listeners.port), Ordering::Relaxed);
+    outcome
+}
+
+async fn accept_tcp(listener: TcpListener, arrived: Arrived) {
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
@@ -82,7 +129,7 @@ async fn accept_tcp(
     }
 }
 
-async fn accept_unix(listener: UnixListener, arrived: tokio::sync::mpsc::Sender<std::os::unix::net::UnixStream>) {
+async fn accept_unix(listener: UnixListener, arrived: mpsc::Sender<std::os::unix::net::UnixStream>) {
     loop {
         match listener.accept().await {
             Ok((socket, _)) => {

@@ -7,12 +7,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use redstart::config::cli::{self, Invocation};
-use redstart::config::{Config, ConfigError, Sources};
+use redstart::config::{ConfigError, Sources};
 use redstart::log::Log;
-use redstart::server::Server;
-use redstart::startup::Options;
-use redstart::util::clock::Clock;
-use redstart::{banner, config, selftest};
+use redstart::{banner, config, selftest, standalone};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -20,7 +17,10 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let argv: Vec<Vec<u8>> = std::env::args_os().map(OsString::into_vec).collect();
     match cli::parse(&argv) {
-        Invocation::Serve { file, stdin, options } => serve(file, stdin, options),
+        Invocation::Serve { file, stdin, options } => {
+            let program = argv.first().map_or_else(String::new, |name| String::from_utf8_lossy(name).into_owned());
+            serve(file, stdin, options, program, argv.len() == 1)
+        }
         Invocation::Version => {
             println!("{}", banner::version_line());
             ExitCode::SUCCESS
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(file: Option<PathBuf>, stdin: bool, options: Vec<u8>) -> ExitCode {
+fn serve(file: Option<PathBuf>, stdin: bool, options: Vec<u8>, program: String, is_bare: bool) -> ExitCode {
     let log = Log::stdout();
     let sources = match sources(file, stdin, options, &log) {
         Ok(sources) => sources,
@@ -52,29 +52,13 @@ fn serve(file: Option<PathBuf>, stdin: bool, options: Vec<u8>) -> ExitCode {
         }
     };
     match config::load(&sources) {
-        Ok(loaded) => run(loaded.config),
+        Ok(loaded) => standalone::run(loaded, program, sources.file, is_bare),
         Err(error @ ConfigError::Unreadable { .. }) => {
             log.warning(error);
             ExitCode::FAILURE
         }
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(config: Config) -> ExitCode {
-    let log = Log::open(&config);
-    let options = Options { config, any_port: false, clock: Clock::System, seed: None, log: log.clone() };
-    match Server::start(options) {
-        Ok(running) => {
-            log.notice("Ready to accept connections tcp");
-            running.wait();
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            log.warning(error);
             ExitCode::FAILURE
         }
     }

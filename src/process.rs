@@ -5,15 +5,35 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 
-use crate::config::{Config, OomScoreAdj};
+use crate::config::{Config, OomScoreAdj, proc_title};
+use crate::util::sync::Mutex;
 
 /// Descriptors beside those of clients: listeners, files, the runtime's own.
 pub const RESERVED_FILES: u32 = 32;
+
+/// A process that a server has to itself: the binary, not a program with a server inside.
+#[derive(Debug)]
+pub struct OwnProcess {
+    /// The name it was started as, `argv[0]`.
+    pub program: String,
+    /// The file that runs.
+    pub executable: PathBuf,
+    /// The configuration file, absolute.
+    pub config_file: Option<PathBuf>,
+    pub oom_score: Mutex<OomScore>,
+}
+
+impl OwnProcess {
+    /// Makes the title what `proc-title-template` says.
+    pub fn show_title(&self, config: &Config) -> io::Result<()> {
+        set_title(&proc_title::title(config, &self.program, self.config_file.as_deref()))
+    }
+}
 
 /// Changes what `ps` shows, as `/proc/<pid>/cmdline`.
 ///
@@ -56,7 +76,7 @@ impl ArgumentArea {
 }
 
 /// The kernel's out-of-memory score of this process, and what it was before it was changed.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct OomScore {
     original: Option<i32>,
 }
@@ -167,7 +187,7 @@ pub fn daemonize() -> io::Result<()> {
 
 /// The file that holds the process id, removed when dropped if it still holds this one's.
 #[derive(Debug)]
-pub struct PidFile(std::path::PathBuf);
+pub struct PidFile(PathBuf);
 
 impl PidFile {
     /// Writes this process's id.

@@ -8,14 +8,18 @@ use crate::feed::Feed;
 use crate::keyspace::lock::Shards;
 use crate::latency::LatencyMonitor;
 use crate::log::Log;
+use crate::process::OwnProcess;
 use crate::pubsub::PubSub;
+use crate::reclaim::Reclaimer;
+use crate::reconfigure::Rebind;
 use crate::slowlog::Slowlog;
 use crate::stats::{ErrorStats, Stats};
 use crate::util::clock::Clock;
 use crate::util::rng::Random;
 use crate::util::sync::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::mpsc::UnboundedSender;
 
 /// Everything that belongs to one server. Shared by its threads.
 pub struct Server {
@@ -33,6 +37,7 @@ pub struct Server {
     pub errors: ErrorStats,
     pub slowlog: Slowlog,
     pub latency: LatencyMonitor,
+    pub reclaimer: Reclaimer,
     pub busy: Busy,
     /// The data set is being loaded.
     pub loading: AtomicBool,
@@ -44,6 +49,12 @@ pub struct Server {
     /// The TCP port in use (0: none), known once the listener is bound.
     pub port: AtomicUsize,
     pub stop: Stop,
+    /// The process around the server, when it has one to itself; an embedded one has not.
+    pub process: Option<OwnProcess>,
+    /// Held while the configuration is changed, so that changes do not cross.
+    pub reconfiguring: Mutex<()>,
+    /// The way to the main loop, once it runs.
+    pub main_loop: OnceLock<UnboundedSender<Rebind>>,
 }
 
 /// The wish to end, and who hears of it.

@@ -8,6 +8,7 @@ use crate::keyspace::lock::Shards;
 use crate::log::Log;
 use crate::net::listener::{Acceptor, Listeners};
 use crate::net::worker::{Connections, Handle};
+use crate::process::OwnProcess;
 use crate::server::{Busy, ConfigCell, Server, Stop};
 use crate::stats::Stats;
 use crate::util::clock::Clock;
@@ -19,7 +20,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 /// How to start a server. `Options::default()` is a server for a test: a free port on 127.0.0.1, silent, not saving.
-#[derive(Clone)]
 pub struct Options {
     pub config: Config,
     /// Take any free TCP port when `config.port` is 0 (Redis would open none).
@@ -28,12 +28,24 @@ pub struct Options {
     /// Makes everything random repeat.
     pub seed: Option<u64>,
     pub log: Log,
+    /// The process that the server has to itself.
+    pub process: Option<OwnProcess>,
+    /// The commands it has.
+    pub registry: Registry,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let config = Config { port: 0, bind: vec!["127.0.0.1".to_owned()], save: Vec::new(), ..Config::default() };
-        Options { config, any_port: true, clock: Clock::System, seed: None, log: Log::nowhere() }
+        Options {
+            config,
+            any_port: true,
+            clock: Clock::System,
+            seed: None,
+            log: Log::nowhere(),
+            process: None,
+            registry: Registry::default(),
+        }
     }
 }
 
@@ -59,9 +71,12 @@ impl Server {
         let workers = workers.map_err(|error| format!("Fatal: can't start a worker thread: {error}"))?;
         let acceptor = Acceptor::new(server.clone(), connections, workers);
         let cron = Cron::new(Engine::new(server.clone(), count));
+        let (rebinds, wishes) = tokio::sync::mpsc::unbounded_channel();
+        // A new server's cell is empty.
+        let _ = server.main_loop.set(rebinds);
         let thread = std::thread::Builder::new()
             .name("main_loop".to_owned())
-            .spawn(move || crate::cron::run(acceptor, cron, listeners))
+            .spawn(move || crate::cron::run(acceptor, cron, listeners, wishes))
             .map_err(|error| format!("Fatal: can't start the main loop: {error}"))?;
         Ok(Running { server, address, thread: Some(thread) })
     }
@@ -71,7 +86,7 @@ impl Server {
         let random = Random::new(options.seed);
         let config = options.config;
         let workers = config.io_threads;
-        let registry = Registry::default();
+        let registry = options.registry;
         let shards = (workers * SHARDS_A_WORKER).next_power_of_two().min(Shards::MAX);
         Server {
             shards: Shards::new(shards, config.databases as usize, random.next_u64()),
@@ -90,11 +105,15 @@ impl Server {
             feed: Default::default(),
             slowlog: Default::default(),
             latency: Default::default(),
+            reclaimer: Default::default(),
             busy: Busy::default(),
             loading: AtomicBool::new(false),
             used_memory: AtomicU64::new(0),
             port: AtomicUsize::new(0),
             stop: Stop::default(),
+            process: options.process,
+            reconfiguring: Default::default(),
+            main_loop: Default::default(),
         }
     }
 }

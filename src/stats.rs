@@ -1,5 +1,6 @@
 //! Counters. Each worker counts on its own lines; readers add them up.
 
+use crate::histogram::Histogram;
 use crate::util::sync::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -45,6 +46,8 @@ pub struct CommandStats {
     pub rejected: Counter,
     /// Answered with an error.
     pub failed: Counter,
+    /// Run times, with `latency-tracking`.
+    pub latency: Histogram,
 }
 
 /// A counter that one thread at a time adds to.
@@ -100,6 +103,19 @@ impl Stats {
         self.workers.iter().map(|worker| counter(worker).value()).sum()
     }
 
+    /// Counts from 0 again (CONFIG RESETSTAT). What a worker adds just now may survive.
+    pub fn reset(&self) {
+        let totals = [
+            &self.connections_received,
+            &self.rejected_connections,
+            &self.pubsub_messages,
+            &self.query_buffer_disconnections,
+            &self.output_buffer_disconnections,
+        ];
+        totals.into_iter().for_each(|total| total.store(0, Ordering::Relaxed));
+        self.workers.iter().for_each(WorkerStats::reset);
+    }
+
     /// Every worker's counters.
     pub fn workers(&self) -> &[WorkerStats] {
         &self.workers
@@ -121,6 +137,26 @@ impl WorkerStats {
             evicted_keys: counter(),
             error_replies: counter(),
             commands: (0..commands).map(|_| CommandStats::default()).collect(),
+        }
+    }
+
+    fn reset(&self) {
+        let counters = [
+            &self.commands_processed,
+            &self.net_input_bytes,
+            &self.net_output_bytes,
+            &self.reads,
+            &self.writes,
+            &self.keyspace_hits,
+            &self.keyspace_misses,
+            &self.expired_keys,
+            &self.evicted_keys,
+            &self.error_replies,
+        ];
+        counters.into_iter().for_each(Counter::reset);
+        for CommandStats { calls, nanos, rejected, failed, latency } in &self.commands {
+            [calls, nanos, rejected, failed].into_iter().for_each(Counter::reset);
+            latency.reset();
         }
     }
 }

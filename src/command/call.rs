@@ -7,7 +7,7 @@ use crate::command::error::{CmdError, CmdResult};
 use crate::command::locks::{self, Needed};
 use crate::command::serve;
 use crate::command::session::{Multi, Queued, ReplyMode, Session};
-use crate::command::spec::{ALLOW_BUSY, DENYOOM, LOADING, NO_AUTH, NO_MULTI, SKIP_MONITOR, WRITE};
+use crate::command::spec::{ADMIN, ALLOW_BUSY, DENYOOM, LOADING, NO_AUTH, NO_MULTI, SKIP_MONITOR, WRITE};
 use crate::command::table::CommandRef;
 use crate::config::Config;
 use crate::keyspace::db::{Access, Db, Touch};
@@ -149,6 +149,10 @@ impl Engine {
         serve::deliver(&mut ctx);
         drop(locked);
         self.count();
+        if command.command.has(ADMIN) {
+            // CONFIG SET holds for the next command of the same batch already.
+            server.config.refresh(&mut self.config);
+        }
         Ok(())
     }
 
@@ -230,7 +234,11 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
         let now = Instant::now();
         let took = now.duration_since(*clock);
         *clock = now;
-        counters.nanos.add(took.as_nanos() as u64);
+        let nanos = took.as_nanos() as u64;
+        counters.nanos.add(nanos);
+        if ctx.config.latency_tracking {
+            counters.latency.record(nanos);
+        }
         ctx.server.note_slow(ctx.config, &ctx.session.client, ctx.command, args.argv(), micros(took), ctx.now_ms);
     }
     stats.commands_processed.add(1);

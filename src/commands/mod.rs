@@ -5,10 +5,12 @@ use crate::command::error::CmdResult;
 use crate::command::spec::Command;
 
 pub mod client;
+pub mod config;
 pub mod connection;
 pub mod generic;
 pub mod list;
 pub mod pubsub;
+pub mod server;
 pub mod stream;
 pub mod string;
 #[cfg(test)]
@@ -18,10 +20,12 @@ pub mod transaction;
 /// Every family's entries.
 pub const FAMILIES: &[&[Command]] = &[
     client::COMMANDS,
+    config::COMMANDS,
     connection::COMMANDS,
     generic::COMMANDS,
     list::COMMANDS,
     pubsub::COMMANDS,
+    server::COMMANDS,
     stream::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,

@@ -27,42 +27,52 @@ pub struct Listeners {
     unix_path: Option<PathBuf>,
     /// The TCP port; 0 when there is no TCP listener.
     pub port: u16,
+    any_port: bool,
 }
 
 impl Listeners {
     /// Binds what the configuration asks for. Port 0 means no TCP to Redis; an embedded server asks for any free
     /// port with `any_port`. Errors name the address, in Redis's words.
     pub fn bind(config: &Config, any_port: bool) -> Result<Listeners, String> {
-        let mut port = config.port;
+        let mut listeners = Listeners { tcp: Vec::new(), unix: None, unix_path: None, port: 0, any_port };
+        listeners.bind_tcp(config)?;
+        let unix_path = config.unixsocket.as_ref().map(|path| config.dir.join(path));
+        let unix = unix_path.as_deref().map(|path| bind_unix(path, config)).transpose();
+        listeners.unix = unix.map_err(|error| format!("Failed opening Unix socket: bind: {}", os_text(&error)))?;
+        listeners.unix_path = unix_path;
+        Ok(listeners)
+    }
+
+    /// Binds the TCP addresses that the configuration asks for; those bound before must be closed.
+    pub fn bind_tcp(&mut self, config: &Config) -> Result<(), String> {
+        // A port that was found free once is kept.
+        let mut port = if config.port == 0 && self.any_port { self.port } else { config.port };
         let mut tcp = Vec::new();
-        if port != 0 || any_port {
-            for wanted in &config.bind {
-                // `-` before an address: do without it where the machine does not have it.
-                let (address, is_optional) = wanted.strip_prefix('-').map_or((wanted.as_str(), false), |a| (a, true));
-                match bind_tcp(address, port, config.tcp_backlog) {
-                    Ok(listener) => {
-                        if port == 0 {
-                            port = listener.local_addr().map_or(0, |address| address.port());
-                        }
-                        tcp.push(listener);
+        let addresses = if port != 0 || self.any_port { config.bind.as_slice() } else { &[] };
+        for wanted in addresses {
+            // `-` before an address: do without it where the machine does not have it.
+            let (address, is_optional) = wanted.strip_prefix('-').map_or((wanted.as_str(), false), |a| (a, true));
+            match bind_tcp(address, port, config.tcp_backlog) {
+                Ok(listener) => {
+                    if port == 0 {
+                        port = listener.local_addr().map_or(0, |address| address.port());
                     }
-                    Err(error) if is_optional && is_unavailable(&error) => {}
-                    Err(error) => {
-                        return Err(format!(
-                            "Could not create server TCP listening socket {address}:{port}: bind: {}",
-                            os_text(&error)
-                        ));
-                    }
+                    tcp.push(listener);
+                }
+                Err(error) if is_optional && is_unavailable(&error) => {}
+                Err(error) => {
+                    return Err(format!(
+                        "Could not create server TCP listening socket {address}:{port}: bind: {}",
+                        os_text(&error)
+                    ));
                 }
             }
-            if tcp.is_empty() {
-                return Err(format!("Failed listening on port {port} (tcp), aborting."));
-            }
         }
-        let unix_path = config.unixsocket.as_ref().map(PathBuf::from);
-        let unix = unix_path.as_deref().map(|path| bind_unix(path, config)).transpose();
-        let unix = unix.map_err(|error| format!("Failed opening Unix socket: bind: {}", os_text(&error)))?;
-        Ok(Listeners { tcp, unix, unix_path, port })
+        if tcp.is_empty() && !addresses.is_empty() {
+            return Err(format!("Failed listening on port {port} (tcp), aborting."));
+        }
+        (self.tcp, self.port) = (tcp, port);
+        Ok(())
     }
 }
 

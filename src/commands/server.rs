@@ -1,0 +1,194 @@
+//! The server as a whole: DBSIZE, FLUSHALL, FLUSHDB, LOLWUT, SWAPDB, TIME.
+
+use crate::command::args::Args;
+use crate::command::ctx::Ctx;
+use crate::command::error::{CmdError, CmdResult};
+use crate::command::spec::*;
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("dbsize", 1, dbsize)
+        .flags(FAST | READONLY)
+        .acl(acl::KEYSPACE)
+        .scope(Scope::AllShards)
+        .tips(&["request_policy:all_shards", "response_policy:agg_sum"]),
+    Command::new("flushall", -1, flushall)
+        .flags(WRITE)
+        .acl(acl::DANGEROUS | acl::KEYSPACE)
+        .scope(Scope::AllShards)
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"]),
+    Command::new("flushdb", -1, flushdb)
+        .flags(WRITE)
+        .acl(acl::DANGEROUS | acl::KEYSPACE)
+        .scope(Scope::AllShards)
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"]),
+    Command::new("lolwut", -1, lolwut).flags(FAST | READONLY).since("5.0.0"),
+    Command::new("swapdb", 3, swapdb)
+        .flags(FAST | WRITE)
+        .acl(acl::DANGEROUS | acl::KEYSPACE)
+        .scope(Scope::AllShards)
+        .since("4.0.0"),
+    Command::new("time", 1, time).flags(FAST | LOADING | STALE).since("2.6.0").tips(&["nondeterministic_output"]),
+];
+
+/// `DBSIZE`: integer, the number of keys of the selected database, those whose time is over but that nobody has met
+/// included. Source: Redis 7.2 DBSIZE.
+fn dbsize(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    ctx.reply.len(ctx.db.len());
+    Ok(())
+}
+
+/// `FLUSHDB [ASYNC | SYNC]`: OK; the selected database is empty. Source: Redis 7.2 FLUSHDB.
+fn flushdb(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let in_background = flush_mode(ctx, args)?;
+    let databases = [ctx.db.index];
+    flush(ctx, args, &databases, in_background);
+    Ok(())
+}
+
+/// `FLUSHALL [ASYNC | SYNC]`: OK; all databases are empty. Source: Redis 7.2 FLUSHALL.
+fn flushall(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let in_background = flush_mode(ctx, args)?;
+    let databases: Vec<usize> = (0..ctx.config.databases as usize).collect();
+    flush(ctx, args, &databases, in_background);
+    Ok(())
+}
+
+/// Whether the keys are to be freed in the background.
+fn flush_mode(ctx: &Ctx, args: &mut Args) -> CmdResult<bool> {
+    let in_background = match args.one_of(&["SYNC", "ASYNC"]) {
+        Some(word) => word == 1,
+        None => ctx.config.lazyfree_lazy_user_flush,
+    };
+    args.finish()?;
+    Ok(in_background)
+}
+
+fn flush(ctx: &mut Ctx, args: &Args, databases: &[usize], in_background: bool) {
+    let selected = ctx.db.index;
+    let mut removed = 0;
+    for index in databases {
+        ctx.db.index = *index;
+        let tables = ctx.db.take_all();
+        let keys: usize = tables.iter().map(|table| table.len()).sum();
+        removed += keys as u64;
+        if in_background && keys > 0 {
+            ctx.server.reclaimer.free(tables, keys as u64);
+        }
+    }
+    ctx.db.index = selected;
+    ctx.changed_server(removed);
+    // Also said when there was nothing: replicas may have something.
+    ctx.propagate_as(args.argv());
+    ctx.reply.ok();
+}
+
+/// `SWAPDB index1 index2`: OK; clients of either database see the keys of the other. Errors: no integer; out of range.
+/// Source: Redis 7.2 SWAPDB.
+fn swapdb(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let mut index = |error: &'static str| args.int().map_err(|_| CmdError::Text(error));
+    let (one, other) = (index("ERR invalid first DB index")?, index("ERR invalid second DB index")?);
+    let in_range = |index: i64| usize::try_from(index).ok().filter(|index| *index < ctx.config.databases as usize);
+    let one = in_range(one).ok_or(CmdError::DbIndexOutOfRange)?;
+    let other = in_range(other).ok_or(CmdError::DbIndexOutOfRange)?;
+    ctx.db.swap(one, other);
+    ctx.changed_server(1);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `TIME`: array of two bulk strings, Unix time in seconds and the microseconds of the second. Source: Redis 7.2 TIME.
+fn time(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    let now_us = ctx.server.clock.now_us();
+    ctx.reply.array(2);
+    ctx.reply.bulk_integer(now_us.div_euclid(1_000_000));
+    ctx.reply.bulk_integer(now_us.rem_euclid(1_000_000));
+    Ok(())
+}
+
+/// `LOLWUT [VERSION version] [number ...]`: verbatim text, a drawing and the version; other drawings than Redis's.
+/// Source: Redis 7.2 LOLWUT.
+fn lolwut(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    if args.flag("VERSION") {
+        args.int()?;
+    }
+    while !args.is_empty() {
+        args.int()?;
+    }
+    let hills = [
+        r"            *        .            ",
+        r"     .          /\          *     ",
+        r"         /\    /  \    .          ",
+        r"    *   /  \  /    \   /\         ",
+        r"  _____/    \/      \_/  \______  ",
+    ];
+    let text = format!("{}\n\nRedis ver. {}\n", hills.join("\n"), crate::banner::REDIS_VERSION);
+    ctx.reply.verbatim("txt", text.as_bytes());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Checker;
+
+    #[test]
+    fn flushing_empties() {
+        let mut c = Checker::new();
+        c.check("MSET a 1 b 2", "OK");
+        c.check("SELECT 3", "OK");
+        c.check("SET c 3", "OK");
+        c.check("DBSIZE", ":1");
+        c.check("FLUSHDB", "OK");
+        c.check("DBSIZE", ":0");
+        c.check("SELECT 0", "OK");
+        c.check("DBSIZE", ":2");
+        c.check("FLUSHALL ASYNC", "OK");
+        c.check("DBSIZE", ":0");
+        c.check("FLUSHALL SYNC", "OK");
+        c.check("FLUSHALL x", "-ERR syntax error");
+        c.check("FLUSHDB SYNC ASYNC", "-ERR syntax error");
+    }
+
+    #[test]
+    fn flushing_and_swapping_spoil_transactions() {
+        let mut c = Checker::new();
+        for (spoil, reply) in [("FLUSHALL", "nil"), ("FLUSHDB", "nil"), ("SWAPDB 0 1", "nil"), ("SWAPDB 2 1", "[PONG]")]
+        {
+            c.check("SET k v", "OK");
+            c.check("WATCH k", "OK");
+            c.other(spoil, "OK");
+            c.check("MULTI", "OK");
+            c.check("PING", "QUEUED");
+            c.check("EXEC", reply);
+            c.run("FLUSHALL");
+        }
+        c.check("WATCH k", "OK");
+        c.other("FLUSHALL", "OK");
+        c.check("MULTI", "OK");
+        c.check("EXEC", "[]");
+    }
+
+    #[test]
+    fn databases_are_swapped() {
+        let mut c = Checker::new();
+        c.check("SET a zero", "OK");
+        c.check("SWAPDB 0 1", "OK");
+        c.check("GET a", "nil");
+        c.check("SELECT 1", "OK");
+        c.check("GET a", "\"zero\"");
+        c.check("SWAPDB 1 1", "OK");
+        c.check("GET a", "\"zero\"");
+        c.check("SWAPDB x 1", "-ERR invalid first DB index");
+        c.check("SWAPDB 1 x", "-ERR invalid second DB index");
+        c.check("SWAPDB 1 99", "-ERR DB index is out of range");
+    }
+
+    #[test]
+    fn time_and_art() {
+        let mut c = Checker::new();
+        let time = c.run("TIME");
+        assert!(time.starts_with("[\"1") && time.len() > 20, "{time}");
+        let art = c.run("LOLWUT VERSION 5 1 2 3");
+        assert!(art.ends_with("Redis ver. 7.2.6\\n\""), "{art}");
+        c.check("LOLWUT VERSION x", "-ERR value is not an integer or out of range");
+    }
+}

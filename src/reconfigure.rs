@@ -1,0 +1,171 @@
+//! CONFIG SET on a running server: a checked change is put into force, with all its side effects or none.
+
+use crate::config::{self, Access, Change, Config, Directive, LogLevel, SetError};
+use crate::process;
+use crate::server::Server;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A wish to listen elsewhere, for the main loop, which owns the listeners.
+#[derive(Debug)]
+pub struct Rebind {
+    pub config: Arc<Config>,
+    /// Told when it is done; on an error the old addresses are listened on again.
+    pub answer: mpsc::SyncSender<Result<(), String>>,
+}
+
+/// How long the main loop may take to change its listeners.
+const REBIND_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Server {
+    /// `CONFIG SET`: the whole of `pairs` is in force afterwards, or nothing has changed. No shard may be locked by the
+    /// caller's own doing, since the main loop is waited for.
+    pub fn reconfigure(&self, pairs: &[(&[u8], &[u8])], access: Access) -> Result<(), SetError> {
+        let _one_at_a_time = self.reconfiguring.lock();
+        let old = self.config.load();
+        let Change { config, changed } = config::set(&old, pairs, access)?;
+        let new = Arc::new(config);
+        for (count, (directive, name)) in changed.iter().enumerate() {
+            // What a group of directives needs is done for the first of them.
+            let is_repeated = changed[..count].iter().any(|(before, _)| group(before) == group(directive));
+            if is_repeated && group(directive) != Group::None {
+                continue;
+            }
+            if let Err(reason) = self.apply(directive, &old, &new) {
+                self.log.warning(format_args!(
+                    "Failed applying new configuration. Possibly related to new {name} setting. Restoring previous settings."
+                ));
+                self.restore(&changed[..count], &new, &old);
+                return Err(SetError::refused(*name, reason));
+            }
+        }
+        let kept: Result<(), std::convert::Infallible> = self.config.update(|_| Ok(Config::clone(&new)));
+        let Ok(()) = kept;
+        Ok(())
+    }
+
+    fn restore(&self, applied: &[(&'static Directive, &'static str)], new: &Arc<Config>, old: &Arc<Config>) {
+        for (directive, name) in applied {
+            if let Err(reason) = self.apply(directive, new, old) {
+                self.log.warning(format_args!("Failed applying restored {name}: {reason}"));
+            }
+        }
+    }
+
+    /// The side effect of one directive's change from `old` to `new`. What is only read from the configuration needs
+    /// none. Errors are Redis's texts.
+    fn apply(&self, directive: &Directive, old: &Arc<Config>, new: &Arc<Config>) -> Result<(), String> {
+        match group(directive) {
+            Group::None => Ok(()),
+            Group::LogLevel => {
+                self.log.set_level(new.loglevel);
+                Ok(())
+            }
+            Group::Listen => self.rebind(directive, new),
+            Group::Tls => refuse_tls(new),
+            Group::MaxClients => make_room(old, new),
+            Group::OomScore => self.apply_oom_score(new),
+            Group::Title => self.apply_title(new),
+            Group::Maxmemory => {
+                self.warn_of_small_maxmemory(new);
+                Ok(())
+            }
+            Group::AppendOnly if new.appendonly => Err("Unable to turn on AOF. Check server logs.".to_owned()),
+            Group::AppendOnly => Ok(()),
+        }
+    }
+
+    fn rebind(&self, directive: &Directive, new: &Arc<Config>) -> Result<(), String> {
+        let refused = || match directive.name {
+            "port" => "Unable to listen on this port. Check server logs.".to_owned(),
+            _ => "Failed to bind to specified addresses.".to_owned(),
+        };
+        let Some(main_loop) = self.main_loop.get() else { return Ok(()) };
+        let (answer, answered) = mpsc::sync_channel(1);
+        main_loop.send(Rebind { config: new.clone(), answer }).map_err(|_| refused())?;
+        match answered.recv_timeout(REBIND_PATIENCE) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(reason)) => {
+                self.log.warning(reason);
+                Err(refused())
+            }
+            Err(_) => Err(refused()),
+        }
+    }
+
+    fn apply_oom_score(&self, new: &Config) -> Result<(), String> {
+        let Some(process) = &self.process else { return Ok(()) };
+        process.oom_score.lock().apply(new, new.replicaof.is_some()).map_err(|error| {
+            self.log.warning(format_args!("Unable to write oom_score_adj: {error}"));
+            "Failed to set current oom_score_adj. Check server logs.".to_owned()
+        })
+    }
+
+    fn apply_title(&self, new: &Config) -> Result<(), String> {
+        let Some(process) = self.process.as_ref().filter(|_| new.set_proc_title) else { return Ok(()) };
+        process.show_title(new).map_err(|_| "failed to set process title".to_owned())
+    }
+
+    fn warn_of_small_maxmemory(&self, new: &Config) {
+        let used = self.used_memory.load(std::sync::atomic::Ordering::Relaxed);
+        if new.maxmemory > 0 && new.maxmemory < used {
+            self.log.line(
+                LogLevel::Warning,
+                format_args!(
+                    "WARNING: the new maxmemory value set via CONFIG SET ({}) is smaller than the memory in use \
+                     ({used}): keys will be evicted or writes refused, depending on maxmemory-policy.",
+                    new.maxmemory
+                ),
+            );
+        }
+    }
+}
+
+/// Directives that share a side effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    None,
+    LogLevel,
+    Listen,
+    Tls,
+    MaxClients,
+    OomScore,
+    Title,
+    Maxmemory,
+    AppendOnly,
+}
+
+fn group(directive: &Directive) -> Group {
+    match directive.name {
+        "loglevel" => Group::LogLevel,
+        "port" | "bind" => Group::Listen,
+        "maxclients" => Group::MaxClients,
+        "oom-score-adj" | "oom-score-adj-values" => Group::OomScore,
+        "proc-title-template" => Group::Title,
+        "maxmemory" => Group::Maxmemory,
+        "appendonly" => Group::AppendOnly,
+        name if name.starts_with("tls-") => Group::Tls,
+        _ => Group::None,
+    }
+}
+
+/// TLS is not there: its directives are kept, but nothing that needs it can be turned on.
+fn refuse_tls(new: &Config) -> Result<(), String> {
+    let wanted = new.tls_port != 0 || new.tls_replication || new.tls_cluster;
+    if wanted { Err("Unable to update TLS configuration. Check server logs.".to_owned()) } else { Ok(()) }
+}
+
+fn make_room(old: &Config, new: &Config) -> Result<(), String> {
+    if new.maxclients <= old.maxclients {
+        return Ok(());
+    }
+    match process::raise_open_files(new.maxclients) {
+        Ok(process::OpenFiles::Short { limit }) => Err(format!(
+            "The operating system is not able to handle the specified number of clients, try with {}",
+            limit.saturating_sub(process::RESERVED_FILES.into())
+        )),
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("The limit of open files cannot be raised: {error}")),
+    }
+}

@@ -1,0 +1,228 @@
+//! A server that has the process to itself: what is logged, the title, the pid file, signals, the exit code.
+
+use crate::banner;
+use crate::command::table::Registry;
+use crate::config::{Config, ConfigError, Loaded, ShutdownFlags, Supervised};
+use crate::log::{Log, Role};
+use crate::process::{self, OpenFiles, OwnProcess, PidFile};
+use crate::server::Server;
+use crate::startup::{Options, Running};
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Runs a server with this configuration until it is ended; the process's exit code.
+///
+/// `program` is the name it was started as, `file` the configuration file, `is_bare` tells that no configuration was
+/// named at all.
+pub fn run(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool) -> ExitCode {
+    let log = Log::open(&loaded.config);
+    loaded.notes.iter().for_each(|(level, note)| log.line(*level, note));
+    match start(loaded, program, file, is_bare, &log) {
+        Ok((running, _pid_file)) => {
+            running.wait();
+            ExitCode::SUCCESS
+        }
+        Err(Refusal::Config(error)) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+        Err(Refusal::Logged(reason)) => {
+            log.warning(reason);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why no server was started.
+enum Refusal {
+    /// A line of the configuration is wrong; told on standard error, as Redis does.
+    Config(ConfigError),
+    /// Told in the log.
+    Logged(String),
+}
+
+impl From<ConfigError> for Refusal {
+    fn from(error: ConfigError) -> Self {
+        Refusal::Config(error)
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Refusal::Logged(reason)
+    }
+}
+
+fn start(
+    loaded: Loaded,
+    program: String,
+    file: Option<PathBuf>,
+    is_bare: bool,
+    log: &Log,
+) -> Result<(Running, Option<PidFile>), Refusal> {
+    refuse_what_is_missing(&loaded)?;
+    let registry = registry(&loaded)?;
+    let mut config = loaded.config;
+    if config.daemonize && config.supervised == Supervised::No {
+        process::daemonize().map_err(|error| format!("Can't go to the background: {error}"))?;
+    }
+    log_versions(log, is_bare, &program);
+    make_room_for_clients(&mut config, log)?;
+    let pid_file = create_pid_file(&config, log);
+    let executable = std::env::current_exe().unwrap_or_default();
+    let process = OwnProcess { program, executable, config_file: file, oom_score: Default::default() };
+    // Only `ps` suffers if this fails.
+    let _ = config.set_proc_title.then(|| process.show_title(&config));
+    introduce(&config, log);
+    if let Err(error) = process.oom_score.lock().apply(&config, config.replicaof.is_some()) {
+        log.warning(format_args!("Unable to write oom_score_adj: {error}"));
+    }
+    let options =
+        Options { config, any_port: false, log: log.clone(), process: Some(process), registry, ..Options::default() };
+    let port = options.config.port;
+    let running = Server::start(options).map_err(|reason| {
+        log.warning(format_args!("Warning: {reason}"));
+        format!("Failed listening on port {port} (tcp), aborting.")
+    })?;
+    log.set_role(Role::Master);
+    log.notice("Server initialized");
+    let config = running.server.config.load();
+    if config.port != 0 {
+        log.notice("Ready to accept connections tcp");
+    }
+    if config.unixsocket.is_some() {
+        log.notice("Ready to accept connections unix");
+    }
+    obey_signals(running.server.clone()).map_err(|error| format!("Can't listen to signals: {error}"))?;
+    Ok((running, pid_file))
+}
+
+/// What Redis has and this server has not is refused rather than left out in silence.
+fn refuse_what_is_missing(loaded: &Loaded) -> Result<(), Refusal> {
+    let config = &loaded.config;
+    if let Some(module) = loaded.modules.first() {
+        return Err(ConfigError::at(&module.place, "Modules cannot be loaded into this server").into());
+    }
+    if config.cluster_enabled {
+        return Err("cluster-enabled: this server cannot be a cluster node yet".to_owned().into());
+    }
+    if config.tls_port != 0 || config.tls_replication || config.tls_cluster {
+        return Err("tls-port: this server has no TLS yet".to_owned().into());
+    }
+    Ok(())
+}
+
+/// The commands as `rename-command` leaves them.
+fn registry(loaded: &Loaded) -> Result<Registry, ConfigError> {
+    let mut registry = Registry::default();
+    for renamed in &loaded.renamed_commands {
+        let [name, new_name] = &renamed.value;
+        registry.rename(name, new_name).map_err(|reason| ConfigError::at(&renamed.place, reason))?;
+    }
+    Ok(registry)
+}
+
+fn log_versions(log: &Log, is_bare: bool, program: &str) {
+    log.notice(format_args!("Redstart {} is starting", banner::VERSION));
+    log.notice(format_args!(
+        "Redis version={}, bits={}, commit=00000000, modified=0, pid={}, just started",
+        banner::REDIS_VERSION,
+        usize::BITS,
+        std::process::id()
+    ));
+    if is_bare {
+        log.warning(format_args!(
+            "Warning: no config file specified, using the default config. In order to specify a config file use \
+             {program} /path/to/redis.conf"
+        ));
+    } else {
+        log.notice("Configuration loaded");
+    }
+}
+
+/// Raises the limit of open files, or lowers `maxclients` to what there is room for.
+fn make_room_for_clients(config: &mut Config, log: &Log) -> Result<(), String> {
+    let reserved = u64::from(process::RESERVED_FILES);
+    match process::raise_open_files(config.maxclients) {
+        Ok(OpenFiles::Enough) => {}
+        Ok(OpenFiles::Raised { from, to }) => log
+            .notice(format_args!("Increased maximum number of open files to {to} (it was originally set to {from}).")),
+        Ok(OpenFiles::Short { limit }) if limit <= reserved => {
+            return Err(format!("Your current 'ulimit -n' of {limit} is not enough for the server to start. Exiting."));
+        }
+        Ok(OpenFiles::Short { limit }) => {
+            let possible = u32::try_from(limit - reserved).unwrap_or(u32::MAX);
+            log.warning(format_args!(
+                "Current maximum open files is {limit}. maxclients has been reduced from {} to {possible} to \
+                 compensate for low ulimit. If you need higher maxclients increase 'ulimit -n'.",
+                config.maxclients
+            ));
+            config.maxclients = possible;
+        }
+        Err(error) => log.warning(format_args!("Unable to obtain the current NOFILE limit ({error})")),
+    }
+    Ok(())
+}
+
+/// `pidfile`, and Redis's default for one when daemonized.
+fn create_pid_file(config: &Config, log: &Log) -> Option<PidFile> {
+    let default = config.daemonize.then_some("/var/run/redis.pid");
+    let path = config.dir.join(config.pidfile.as_deref().or(default)?);
+    let created = PidFile::create(&path);
+    created.map_err(|error| log.warning(format_args!("Failed to write PID file: {error}"))).ok()
+}
+
+fn introduce(config: &Config, log: &Log) {
+    let to_terminal = !config.syslog_enabled && config.logfile.is_empty() && io::stdout().is_terminal();
+    if to_terminal || config.always_show_logo {
+        log.raw(&banner::logo(config, std::process::id()));
+    } else {
+        let port = if config.port != 0 { config.port } else { config.tls_port };
+        log.notice(format_args!("Running mode={}, port={port}.", banner::mode(config)));
+    }
+}
+
+/// Starts the thread that does what SIGTERM and SIGINT ask for.
+fn obey_signals(server: Arc<Server>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (terminate, interrupt, hangup) = {
+        let _runtime = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
+    };
+    let obey = move || runtime.block_on(listen(server, terminate, interrupt, hangup));
+    std::thread::Builder::new().name("signals".to_owned()).spawn(obey)?;
+    Ok(())
+}
+
+async fn listen(server: Arc<Server>, mut terminate: Signal, mut interrupt: Signal, mut hangup: Signal) {
+    let mut interrupts = 0;
+    loop {
+        let name = tokio::select! {
+            () = server.stop.requested() => return,
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            // A closed terminal is no reason to end.
+            _ = hangup.recv() => continue,
+        };
+        interrupts += u32::from(name == "SIGINT");
+        if interrupts > 1 {
+            server.log.warning("You insist... exiting now.");
+            std::process::exit(1);
+        }
+        server.log.warning(format_args!("Received {name} scheduling shutdown..."));
+        end(&server, name);
+    }
+}
+
+fn end(server: &Server, signal: &str) {
+    let config = server.config.load();
+    let flags: ShutdownFlags = if signal == "SIGTERM" { config.shutdown_on_sigterm } else { config.shutdown_on_sigint };
+    if server.shut_down(flags).is_err() {
+        server.log.warning(format_args!(
+            "{signal} received but errors trying to shut down the server, check the logs for more information"
+        ));
+    }
+}
