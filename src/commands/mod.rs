@@ -16,6 +16,7 @@ pub mod string;
 #[cfg(test)]
 pub mod testing;
 pub mod transaction;
+pub mod zset;
 
 /// Every family's entries.
 pub const FAMILIES: &[&[Command]] = &[
@@ -29,6 +30,7 @@ pub const FAMILIES: &[&[Command]] = &[
     stream::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
+    zset::COMMANDS,
 ];
 
 /// The reply of a container's HELP: an array of status lines in Redis's layout.

@@ -4,6 +4,7 @@ use crate::config::Config;
 use redstart_types::hash::HashLimits;
 use redstart_types::list::ListLimits;
 use redstart_types::set::SetLimits;
+use redstart_types::zset;
 
 /// `list-max-listpack-size`.
 pub fn list(config: &Config) -> ListLimits {
@@ -25,6 +26,15 @@ pub fn set(config: &Config, hash_seed: u64) -> SetLimits {
         max_intset_entries: config.set_max_intset_entries,
         max_listpack_entries: config.set_max_listpack_entries,
         max_listpack_value: config.set_max_listpack_value,
+        hash_seed,
+    }
+}
+
+/// `zset-max-listpack-*`; `hash_seed` is the server's.
+pub fn zset(config: &Config, hash_seed: u64) -> zset::Limits {
+    zset::Limits {
+        max_listpack_entries: config.zset_max_listpack_entries,
+        max_listpack_value: config.zset_max_listpack_value,
         hash_seed,
     }
 }
