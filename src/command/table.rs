@@ -1,7 +1,9 @@
 //! Lookup of commands by name, and of keys in their arguments.
 
 use crate::command::error::CmdError;
-use crate::command::spec::{Begin, Command, Find, KEY_NOT_KEY, KeySpec};
+use crate::command::spec::{
+    Begin, Command, Find, KEY_ACCESS, KEY_NOT_KEY, KEY_OW, KEY_RO, KEY_RW, KEY_UPDATE, KEY_VARIABLE, KeySpec,
+};
 use std::collections::HashMap;
 
 /// A command and its number, which indexes its statistics.
@@ -116,9 +118,30 @@ pub fn key_positions(command: &Command, argv: &[&[u8]], mut each: impl FnMut(usi
     }
     for spec in command.keys {
         if spec.flags & KEY_NOT_KEY == 0 {
-            spec_positions(spec, argv, |position| each(position, spec.flags));
+            let flags = if spec.flags & KEY_VARIABLE == 0 { spec.flags } else { variable_flags(command, argv) };
+            spec_positions(spec, argv, |position| each(position, flags));
         }
     }
+    if matches!(command.name, "sort" | "sort_ro") {
+        let is_store = |position: &usize| argv[*position].eq_ignore_ascii_case(b"store");
+        // The last STORE counts; it is a keyword only before the last argument.
+        if let Some(store) = (2..argv.len().saturating_sub(1)).rev().find(is_store) {
+            each(store + 1, KEY_OW | KEY_UPDATE);
+        }
+    }
+}
+
+/// What a command does with its key when its options say it: SET ... GET reads, BITFIELD with nothing but GET only
+/// reads.
+fn variable_flags(command: &Command, argv: &[&[u8]]) -> u16 {
+    let is = |arg: &[u8], word: &str| arg.eq_ignore_ascii_case(word.as_bytes());
+    let options = argv.get(2..).unwrap_or_default();
+    if command.name == "set" {
+        let reads = options.iter().skip(1).any(|arg| is(arg, "get"));
+        return if reads { KEY_RW | KEY_ACCESS | KEY_UPDATE } else { KEY_OW | KEY_UPDATE };
+    }
+    let writes = options.iter().any(|arg| is(arg, "set") || is(arg, "incrby"));
+    if writes { KEY_RW | KEY_ACCESS | KEY_UPDATE } else { KEY_RO | KEY_ACCESS }
 }
 
 /// The positions that one spec finds; false when the arguments do not fit it.

@@ -5,6 +5,7 @@ use crate::command::error::CmdResult;
 use crate::command::spec::Command;
 
 pub mod client;
+pub mod command;
 pub mod config;
 pub mod connection;
 pub mod generic;
@@ -21,6 +22,7 @@ pub mod zset;
 /// Every family's entries.
 pub const FAMILIES: &[&[Command]] = &[
     client::COMMANDS,
+    command::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,
     generic::COMMANDS,
