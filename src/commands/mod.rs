@@ -9,6 +9,7 @@ pub mod command;
 pub mod config;
 pub mod connection;
 pub mod generic;
+pub mod hash;
 pub mod list;
 pub mod pubsub;
 pub mod server;
@@ -26,6 +27,7 @@ pub const FAMILIES: &[&[Command]] = &[
     config::COMMANDS,
     connection::COMMANDS,
     generic::COMMANDS,
+    hash::COMMANDS,
     list::COMMANDS,
     pubsub::COMMANDS,
     server::COMMANDS,

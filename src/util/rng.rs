@@ -37,8 +37,43 @@ impl Random {
     }
 }
 
+/// Picks `count` of the `len` elements of an iterator, each with the same chance, in their order.
+pub fn sample<T>(
+    elements: impl Iterator<Item = T>,
+    len: usize,
+    count: usize,
+    random: &mut impl RngCore,
+) -> impl Iterator<Item = T> {
+    let (mut left, mut wanted) = (len, count);
+    elements.filter(move |_| {
+        let is_picked = ((u128::from(random.next_u64()) * left as u128) >> 64) < wanted as u128;
+        left = left.saturating_sub(1);
+        wanted -= usize::from(is_picked);
+        is_picked
+    })
+}
+
 fn os_seed() -> [u8; 32] {
     let mut seed = [0; 32];
     rand::rngs::OsRng.try_fill_bytes(&mut seed).expect("the operating system gives random bytes");
     seed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_has_its_size_and_reaches_all() {
+        let mut random = Random::new(Some(1)).small();
+        let mut times = [0; 10];
+        for _ in 0..1000 {
+            let picked: Vec<usize> = sample(0..10, 10, 3, &mut random).collect();
+            assert_eq!(picked.len(), 3);
+            picked.into_iter().for_each(|idx| times[idx] += 1);
+        }
+        assert!(times.iter().all(|times| (230..370).contains(times)), "{times:?}");
+        assert_eq!(sample(0..10, 10, 10, &mut random).count(), 10);
+        assert_eq!(sample(0..10, 10, 0, &mut random).count(), 0);
+    }
 }
