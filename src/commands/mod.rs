@@ -13,6 +13,7 @@ pub mod hash;
 pub mod list;
 pub mod pubsub;
 pub mod server;
+pub mod set;
 pub mod stream;
 pub mod string;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub const FAMILIES: &[&[Command]] = &[
     pubsub::COMMANDS,
     server::COMMANDS,
     stream::COMMANDS,
+    set::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
     zset::COMMANDS,

@@ -61,6 +61,11 @@ impl Checker {
         assert_eq!(self.own[0].run(command), expected, "{command}");
     }
 
+    /// Sends a command to our server alone, for replies that only it can give (cursors).
+    pub(crate) fn running_only(&mut self, command: &str) -> String {
+        self.own[0].run(command)
+    }
+
     /// Sends a command to both without looking at the reply (set-up; random replies).
     pub(crate) fn run(&mut self, command: &str) -> String {
         if let Some(oracle) = &mut self.oracle {

@@ -6,7 +6,8 @@
 //! | `listpack` | members in order of arrival | at most `set-max-listpack-entries`, none beyond `set-max-listpack-value` |
 //! | `hashtable` | a [`Table`] of one allocation a member | else |
 //!
-//! The names are those OBJECT ENCODING answers. A set only ever moves down this list.
+//! The names are those OBJECT ENCODING answers. A set only ever moves down this list, but for the results of commands
+//! ([`Set::compact`], [`Set::rebuild`]).
 //! Source: Redis 7.2 SADD and its family.
 
 use rand::RngCore;
@@ -70,6 +71,14 @@ impl Keyed for Member {
 const INTSET_ENTRIES: usize = 1 << 30;
 
 impl Set {
+    pub fn new_intset() -> Self {
+        Self { encoding: Encoding::IntSet(IntSet::new()) }
+    }
+
+    pub fn new_listpack() -> Self {
+        Self { encoding: Encoding::Listpack(Listpack::new()) }
+    }
+
     /// An empty set, in the encoding Redis chooses for one about to receive `len` members, `first` the first.
     pub fn for_members(first: &[u8], len: usize, limits: &SetLimits) -> Self {
         let encoding = if len <= limits.max_intset_entries && parse_int(first).is_some() {
@@ -108,6 +117,17 @@ impl Set {
         };
         if too_many {
             self.make_table(limits);
+        }
+    }
+
+    /// Moves a table's members into a new set, which may be a listpack again.
+    pub fn rebuild(&mut self, limits: &SetLimits) {
+        if matches!(self.encoding, Encoding::Table(_)) {
+            let mut rebuilt = Self::new_listpack();
+            self.iter().for_each(|member| {
+                rebuilt.insert_element(member, limits);
+            });
+            *self = rebuilt;
         }
     }
 
@@ -239,6 +259,11 @@ impl Set {
             }
             Encoding::Table(members) => members.remove(member),
         }
+    }
+
+    /// As [`Self::remove`], for a member of another set.
+    pub fn remove_element(&mut self, member: Element<'_>) -> bool {
+        self.remove(member.text(&mut itoa::Buffer::new()))
     }
 
     /// All members: ascending in an intset, in order of arrival in a listpack, in no order in a table.
