@@ -24,4 +24,5 @@ pub mod slowlog;
 pub mod standalone;
 pub mod startup;
 pub mod stats;
+pub mod tracking;
 pub mod util;

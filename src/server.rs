@@ -14,6 +14,7 @@ use crate::reclaim::Reclaimer;
 use crate::reconfigure::Rebind;
 use crate::slowlog::Slowlog;
 use crate::stats::{ErrorStats, Stats};
+use crate::tracking::Tracking;
 use crate::util::clock::Clock;
 use crate::util::rng::Random;
 use crate::util::sync::Mutex;
@@ -31,6 +32,8 @@ pub struct Server {
     pub registry: Registry,
     pub clients: Clients,
     pub pubsub: PubSub,
+    pub tracking: Tracking,
+    pub pause: Pause,
     pub monitors: Monitors,
     pub feed: Feed,
     pub stats: Stats,
@@ -126,6 +129,40 @@ impl ConfigCell {
     /// Which keyspace events are wanted now.
     pub fn notify_classes(&self) -> KeyspaceEvents {
         self.current.lock().notify_keyspace_events
+    }
+}
+
+/// CLIENT PAUSE.
+#[derive(Debug, Default)]
+pub struct Pause {
+    /// Unix ms; 0 when there is no pause.
+    until_ms: AtomicI64,
+    writes_only: AtomicBool,
+}
+
+impl Pause {
+    /// Begins a pause, or extends the one under way: the later end and the stronger mode hold.
+    pub fn begin(&self, until_ms: i64, writes_only: bool, now_ms: i64) {
+        let is_on = self.until_ms(now_ms).is_some();
+        self.writes_only.store(writes_only && (!is_on || self.writes_only.load(Ordering::Acquire)), Ordering::Release);
+        let until_ms = if is_on { until_ms.max(self.until_ms.load(Ordering::Acquire)) } else { until_ms };
+        self.until_ms.store(until_ms, Ordering::Release);
+    }
+
+    /// Ends it.
+    pub fn end(&self) {
+        self.until_ms.store(0, Ordering::Release);
+    }
+
+    /// When the pause ends (Unix ms), if there is one.
+    #[inline]
+    pub fn until_ms(&self, now_ms: i64) -> Option<i64> {
+        Some(self.until_ms.load(Ordering::Acquire)).filter(|until| *until > now_ms)
+    }
+
+    /// Whether only commands that change data wait.
+    pub fn is_writes_only(&self) -> bool {
+        self.writes_only.load(Ordering::Acquire)
     }
 }
 

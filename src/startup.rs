@@ -101,6 +101,8 @@ impl Server {
             random,
             clients: Default::default(),
             pubsub: Default::default(),
+            tracking: Default::default(),
+            pause: Default::default(),
             monitors: Default::default(),
             feed: Default::default(),
             slowlog: Default::default(),

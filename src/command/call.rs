@@ -7,8 +7,10 @@ use crate::command::error::{CmdError, CmdResult};
 use crate::command::locks::{self, Needed};
 use crate::command::serve;
 use crate::command::session::{Multi, Queued, ReplyMode, Session};
-use crate::command::spec::{ADMIN, ALLOW_BUSY, DENYOOM, LOADING, NO_AUTH, NO_MULTI, SKIP_MONITOR, WRITE};
-use crate::command::table::CommandRef;
+use crate::command::spec::{
+    ADMIN, ALLOW_BUSY, DENYOOM, LOADING, NO_AUTH, NO_MULTI, READONLY, SKIP_MONITOR, WRITE, acl,
+};
+use crate::command::table::{CommandRef, key_positions};
 use crate::config::Config;
 use crate::keyspace::db::{Access, Db, Touch};
 use crate::keyspace::effects::{Effects, Record};
@@ -49,6 +51,26 @@ impl Engine {
         self.now_ms = self.server.clock.now_ms();
         self.clock = Instant::now();
         self.server.config.refresh(&mut self.config);
+    }
+
+    /// Whether a pause (CLIENT PAUSE) holds this command back; until when (Unix ms).
+    pub fn paused_until_ms(&self, session: &Session, argv: &[&[u8]]) -> Option<i64> {
+        let until_ms = self.server.pause.until_ms(self.now_ms)?;
+        if session.client.has(Client::REPLICA) {
+            return None;
+        }
+        let may_change = |command: CommandRef| {
+            let spec = command.command;
+            let may_replicate = ["eval", "evalsha", "fcall", "pfcount", "publish", "spublish"];
+            spec.has(WRITE) || may_replicate.contains(&spec.name)
+        };
+        let is_held = !self.server.pause.is_writes_only()
+            || self.server.registry.resolve(argv).is_ok_and(|command| {
+                let queued = session.multi.iter().flat_map(|multi| &multi.queue);
+                may_change(command)
+                    || (command.command.name == "exec" && queued.into_iter().any(|q| may_change(q.command)))
+            });
+        is_held.then_some(until_ms)
     }
 
     /// Runs one command of a client: its reply, or the error it deserves, is appended to `reply`. The command may
@@ -175,6 +197,7 @@ impl Engine {
         effects.dirty = 0;
         effects.recording = self.server.feed.is_active();
         effects.notify = self.config.notify_keyspace_events;
+        effects.tracking = self.server.tracking.is_on();
         effects.lazy_delete = self.config.lazyfree_lazy_expire;
     }
 
@@ -227,6 +250,7 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
         let line = &ctx.reply.buf[start + 1..];
         ctx.server.errors.count(&String::from_utf8_lossy(&line[..line.len().min(64)]));
     }
+    track(ctx, args.argv());
     record(ctx, args.argv(), index, dirty);
     ctx.db.effects.instead = outer;
     counters.calls.add(1);
@@ -242,6 +266,24 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
         ctx.server.note_slow(ctx.config, &ctx.session.client, ctx.command, args.argv(), micros(took), ctx.now_ms);
     }
     stats.commands_processed.add(1);
+}
+
+/// Remembers the keys that a tracking client has read.
+fn track(ctx: &mut Ctx<'_, '_>, argv: &[&[u8]]) {
+    if !ctx.session.client.has(Client::TRACKING) {
+        return;
+    }
+    let command = ctx.command.command;
+    if command.has(READONLY) && command.acl & acl::SCRIPTING == 0 {
+        let mut keys = Vec::new();
+        key_positions(command, argv, |position, _| keys.push(argv[position]));
+        ctx.server.tracking.remember(&ctx.session.client, ctx.session.caching, keys.into_iter());
+        ctx.server.tracking.shrink(ctx.config.tracking_table_max_keys, &ctx.server.clients);
+    }
+    // CLIENT CACHING speaks of one command, or one transaction.
+    if ctx.origin == Origin::Client && command.name != "client|caching" && ctx.session.multi.is_none() {
+        ctx.session.caching = None;
+    }
 }
 
 /// Puts the command, or what it wants said instead, among the records if it changed anything.

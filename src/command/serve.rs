@@ -32,6 +32,11 @@ pub fn deliver(ctx: &mut Ctx<'_, '_>) {
     }
     ctx.db.effects.ready.clear();
     publish_events(ctx.server, &mut ctx.db.effects.events);
+    if !ctx.db.effects.tracked.is_empty() {
+        let by = ctx.session.client.id;
+        ctx.server.tracking.invalidate(&ctx.db.effects.tracked, by, &ctx.server.clients);
+        ctx.db.effects.tracked.clear();
+    }
     ctx.server.feed.append(&mut ctx.db.effects.records);
     if ctx.db.effects.dirty > 0 {
         ctx.server.stats.dirty.fetch_add(ctx.db.effects.dirty as i64, Ordering::Relaxed);

@@ -28,6 +28,10 @@ pub struct Session {
     pub watch: Option<Box<Watch>>,
     pub subscriptions: Option<Box<Subscriptions>>,
     pub reply_mode: ReplyMode,
+    /// What CLIENT CACHING said for the next command.
+    pub caching: Option<bool>,
+    /// A pause holds the next command back until this time (Unix ms).
+    pub paused_until_ms: Option<i64>,
     /// Close once the replies so far are out.
     pub closing: bool,
     /// Set by a handler that waits; taken by the engine.
@@ -113,6 +117,8 @@ impl Session {
             watch: None,
             subscriptions: None,
             reply_mode: ReplyMode::On,
+            caching: None,
+            paused_until_ms: None,
             closing: false,
             block: None,
             block_argv: None,

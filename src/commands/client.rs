@@ -6,6 +6,7 @@ use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::session::ReplyMode;
 use crate::command::spec::*;
+use crate::commands::client_tracking::{client_caching, client_getredir, client_tracking, client_trackinginfo};
 use crate::commands::connection::set_name;
 use crate::commands::help;
 use redstart_types::number;
@@ -14,10 +15,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[Command::new("client", -2, client).since("2.4.0").subcommands(&[
+    Command::new("client|caching", 3, client_caching)
+        .flags(LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("6.0.0"),
     Command::new("client|getname", 2, client_getname)
         .flags(LOADING | NOSCRIPT | STALE)
         .acl(acl::CONNECTION)
         .since("2.6.9"),
+    Command::new("client|getredir", 2, client_getredir)
+        .flags(LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("6.0.0"),
     Command::new("client|help", 2, client_help).flags(LOADING | STALE).acl(acl::CONNECTION).since("5.0.0"),
     Command::new("client|id", 2, client_id).flags(LOADING | NOSCRIPT | STALE).acl(acl::CONNECTION).since("5.0.0"),
     Command::new("client|info", 2, client_info)
@@ -42,6 +51,10 @@ pub const COMMANDS: &[Command] = &[Command::new("client", -2, client).since("2.4
         .flags(LOADING | NOSCRIPT | STALE)
         .acl(acl::CONNECTION)
         .since("7.2.0"),
+    Command::new("client|pause", -3, client_pause)
+        .flags(ADMIN | LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("3.0.0"),
     Command::new("client|reply", 3, client_reply).flags(LOADING | NOSCRIPT | STALE).acl(acl::CONNECTION).since("3.2.0"),
     Command::new("client|setinfo", 4, client_setinfo)
         .flags(LOADING | NOSCRIPT | STALE)
@@ -53,10 +66,22 @@ pub const COMMANDS: &[Command] = &[Command::new("client", -2, client).since("2.4
         .acl(acl::CONNECTION)
         .since("2.6.9")
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+    Command::new("client|tracking", -3, client_tracking)
+        .flags(LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("6.0.0"),
+    Command::new("client|trackinginfo", 2, client_trackinginfo)
+        .flags(LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("6.2.0"),
     Command::new("client|unblock", -3, client_unblock)
         .flags(ADMIN | LOADING | NOSCRIPT | STALE)
         .acl(acl::CONNECTION)
         .since("5.0.0"),
+    Command::new("client|unpause", 2, client_unpause)
+        .flags(ADMIN | LOADING | NOSCRIPT | STALE)
+        .acl(acl::CONNECTION)
+        .since("6.2.0"),
 ])];
 
 /// `CLIENT` without a known subcommand never gets here.
@@ -344,6 +369,37 @@ fn client_unblock(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Ok(())
 }
 
+/// `CLIENT PAUSE timeout [WRITE | ALL]`: OK; commands of clients wait for `timeout` ms (WRITE: only those that change
+/// data). A pause under way is extended and never weakened. Errors: timeout; mode. Source: Redis 7.2 CLIENT PAUSE.
+fn client_pause(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let timeout = args.bytes()?;
+    if args.remaining() > 1 {
+        return Err(args.subcommand_error());
+    }
+    let writes_only = match args.one_of(&["WRITE", "ALL"]) {
+        Some(mode) => mode == 0,
+        None if args.is_empty() => false,
+        None => return Err(CmdError::Text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+    };
+    let timeout_ms =
+        number::parse_int(timeout).ok_or(CmdError::Text("ERR timeout is not an integer or out of range"))?;
+    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| CmdError::TimeoutNegative)?;
+    let until_ms = ctx.now_ms.checked_add(timeout_ms as i64).ok_or(CmdError::TimeoutOutOfRange)?;
+    ctx.server.pause.begin(until_ms, writes_only, ctx.now_ms);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `CLIENT UNPAUSE`: OK; waiting commands go on. Source: Redis 7.2 CLIENT UNPAUSE.
+fn client_unpause(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    ctx.server.pause.end();
+    for client in ctx.server.clients.all() {
+        client.mailbox.wake();
+    }
+    ctx.reply.ok();
+    Ok(())
+}
+
 /// `CLIENT REPLY ON | OFF | SKIP`: OK for ON, nothing otherwise. Source: Redis 7.2 CLIENT REPLY.
 fn client_reply(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     match args.one_of(&["ON", "OFF", "SKIP"]) {
@@ -382,17 +438,23 @@ fn client_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
         ctx,
         "CLIENT",
         &[
+            ("CACHING (YES|NO)", "Whether the keys of the next command are tracked."),
             ("GETNAME", "The name of this connection."),
+            ("GETREDIR", "The client that invalidations are redirected to."),
             ("ID", "The id of this connection."),
             ("INFO", "What is known of this connection."),
             ("KILL <ip:port> | <option> <value> ...", "Close connections: ID, ADDR, LADDR, TYPE, USER, SKIPME."),
             ("LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <id> ...]", "What is known of all connections."),
             ("NO-EVICT (ON|OFF)", "Exempt this connection from client eviction."),
             ("NO-TOUCH (ON|OFF)", "Leave LRU and LFU of the keys used alone."),
+            ("PAUSE <timeout> [WRITE|ALL]", "Hold back the commands of all clients for some milliseconds."),
             ("REPLY (ON|OFF|SKIP)", "Whether commands of this connection are answered."),
             ("SETINFO <option> <value>", "Name the client library (LIB-NAME) and its version (LIB-VER)."),
             ("SETNAME <name>", "Name this connection."),
+            ("TRACKING (ON|OFF) [<option> ...]", "Hear of changes: REDIRECT, BCAST, PREFIX, OPTIN, OPTOUT, NOLOOP."),
+            ("TRACKINGINFO", "How this connection tracks keys."),
             ("UNBLOCK <clientid> [TIMEOUT|ERROR]", "End another connection's wait."),
+            ("UNPAUSE", "End a pause."),
         ],
     )
 }
@@ -428,6 +490,22 @@ mod tests {
         c.check("CLIENT UNBLOCK 1 NOPE", "-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
         c.check("CLIENT LIST TYPE nope", "-ERR Unknown client type 'nope'");
         c.check("CLIENT LIST ID x", "-ERR Invalid client ID");
+    }
+
+    #[test]
+    fn paused_clients_wait() {
+        let mut c = Checker::new();
+        c.check("CLIENT PAUSE x", "-ERR timeout is not an integer or out of range");
+        c.check("CLIENT PAUSE -1", "-ERR timeout is negative");
+        c.check("CLIENT PAUSE 10 FOO", "-ERR CLIENT PAUSE mode must be WRITE or ALL");
+        c.other("CLIENT PAUSE 60000 WRITE", "OK");
+        c.check("GET k", "nil");
+        c.send("SET k v");
+        c.other("GET k", "nil");
+        c.other("CLIENT UNPAUSE", "OK");
+        c.receive("OK");
+        c.other("CLIENT PAUSE 50", "OK");
+        c.check("GET k", "\"v\"");
     }
 
     #[test]

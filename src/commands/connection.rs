@@ -183,6 +183,7 @@ fn reset(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     if client.has(Client::MONITOR) {
         ctx.server.monitors.remove(&client);
     }
+    ctx.server.tracking.disable(&client);
     session::discard(ctx.session);
     // RESET takes no lock of its own (it has no keys), so it may take the watched keys' here.
     session::unwatch(ctx.server, ctx.session);

@@ -5,6 +5,7 @@ use crate::command::error::CmdResult;
 use crate::command::spec::Command;
 
 pub mod client;
+mod client_tracking;
 pub mod command;
 pub mod config;
 pub mod connection;

@@ -76,6 +76,7 @@ fn flush(ctx: &mut Ctx, args: &Args, databases: &[usize], in_background: bool) {
         }
     }
     ctx.db.index = selected;
+    ctx.server.tracking.flushed(&ctx.server.clients);
     ctx.changed_server(removed);
     // Also said when there was nothing: replicas may have something.
     ctx.propagate_as(args.argv());

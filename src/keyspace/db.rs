@@ -300,6 +300,9 @@ impl<'g> Db<'_, 'g> {
             watchers.iter().for_each(|(_, flag)| flag.store(true, Ordering::Release));
         }
         self.wake(key);
+        if self.effects.tracking {
+            self.effects.tracked.push(key.bytes.into());
+        }
     }
 
     /// Notes who waits for a key: their commands run again. Part of [`Db::touched`], and by itself for what is no

@@ -14,6 +14,10 @@ pub struct Effects {
     pub ready: Vec<(usize, Box<[u8]>)>,
     /// Keyspace events that somebody wants, in order.
     pub events: Vec<KeyEvent>,
+    /// Keys changed, while a client tracks keys.
+    pub tracked: Vec<Box<[u8]>>,
+    /// Whether any client tracks keys.
+    pub tracking: bool,
     /// Whether records are wanted at all (the feed has a reader).
     pub recording: bool,
     /// Which keyspace events are wanted (`notify-keyspace-events`).
@@ -75,6 +79,8 @@ impl Default for Effects {
             records: Vec::new(),
             ready: Vec::new(),
             events: Vec::new(),
+            tracked: Vec::new(),
+            tracking: false,
             recording: false,
             notify: KeyspaceEvents::NONE,
             lazy_delete: false,

@@ -121,7 +121,9 @@ impl Connection {
         if self.session.closing {
             return if is_flushed { Poll::Ready(Err(End::Closed)) } else { Poll::Pending };
         }
-        if self.session.waiter.is_some() {
+        if self.session.paused_until_ms.is_some() {
+            self.check_pause(cx, worker, timer);
+        } else if self.session.waiter.is_some() {
             self.check_deadline(cx, worker, timer);
             if self.session.waiter.is_none() {
                 return Poll::Ready(Ok(()));
@@ -153,7 +155,7 @@ impl Connection {
         stats.net_input_bytes.add(bytes.len() as u64);
         stats.reads.add(1);
         self.session.client.last_interaction_ms.store(engine.now_ms, Ordering::Relaxed);
-        if self.session.waiter.is_some() {
+        if self.session.waiter.is_some() || self.session.paused_until_ms.is_some() {
             // Read on, so that a closed socket is noticed, but run nothing.
             self.pending.extend_from_slice(bytes);
         } else if self.pending.is_empty() {
@@ -270,28 +272,33 @@ impl Connection {
     fn check_deadline(&mut self, cx: &mut Context<'_>, worker: &Worker, timer: &mut Option<Pin<Box<Sleep>>>) {
         let Some(waiter) = self.session.waiter.clone() else { return };
         let Some(deadline_ms) = waiter.deadline_ms else { return };
-        loop {
-            let left_ms = deadline_ms - worker.server.clock.now_ms();
-            if left_ms <= 0 {
-                if serve::abandon(&worker.server, &waiter) {
-                    self.reply.resp3 = self.session.resp3;
-                    serve::timeout_reply(&waiter, &mut self.reply);
-                    self.resume(worker);
-                }
-                return;
-            }
-            let left = match worker.server.clock {
-                Clock::System => Duration::from_millis(left_ms as u64),
-                Clock::Virtual(_) => VIRTUAL_TICK,
-            };
-            let sleep = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
-            if sleep.is_elapsed() {
-                sleep.as_mut().reset(Instant::now() + left);
-            }
-            if sleep.as_mut().poll(cx).is_pending() {
-                return;
-            }
+        if wait_until(cx, &worker.server.clock, deadline_ms, timer).is_ready()
+            && serve::abandon(&worker.server, &waiter)
+        {
+            self.reply.resp3 = self.session.resp3;
+            serve::timeout_reply(&waiter, &mut self.reply);
+            self.resume(worker);
         }
+    }
+
+    /// Goes on with the command that a pause holds back when the pause is over.
+    fn check_pause(&mut self, cx: &mut Context<'_>, worker: &Worker, timer: &mut Option<Pin<Box<Sleep>>>) {
+        let client = self.session.client.clone();
+        let blocked = &worker.server.stats.blocked_clients;
+        if !client.has(Client::BLOCKED) {
+            client.set(Client::BLOCKED, true);
+            blocked.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(until_ms) = worker.server.pause.until_ms(worker.server.clock.now_ms())
+            && wait_until(cx, &worker.server.clock, until_ms, timer).is_pending()
+        {
+            return;
+        }
+        client.set(Client::BLOCKED, false);
+        blocked.fetch_sub(1, Ordering::Relaxed);
+        self.session.paused_until_ms = None;
+        self.resume(worker);
+        cx.waker().wake_by_ref();
     }
 
     /// Closes a client that does not read what it is sent. Source: Redis 7.2 `client-output-buffer-limit`.
@@ -344,6 +351,10 @@ impl Connection {
         if let Some(waiter) = self.session.waiter.take() {
             serve::abandon(server, &waiter);
         }
+        if self.session.paused_until_ms.is_some() && self.session.client.has(Client::BLOCKED) {
+            server.stats.blocked_clients.fetch_sub(1, Ordering::Relaxed);
+        }
+        server.tracking.disable(&self.session.client);
         crate::command::session::unwatch(server, &mut self.session);
         if let Some(subscriptions) = self.session.subscriptions.take() {
             for topic in [Topic::Channel, Topic::Pattern, Topic::Shard] {
@@ -356,6 +367,26 @@ impl Connection {
             server.monitors.remove(&self.session.client);
         }
         server.clients.remove(self.session.client.id);
+    }
+}
+
+/// Ready when the clock has reached `at_ms` (Unix); otherwise the task is woken then.
+fn wait_until(cx: &mut Context<'_>, clock: &Clock, at_ms: i64, timer: &mut Option<Pin<Box<Sleep>>>) -> Poll<()> {
+    loop {
+        let left_ms = at_ms - clock.now_ms();
+        if left_ms <= 0 {
+            return Poll::Ready(());
+        }
+        let left = match clock {
+            Clock::System => Duration::from_millis(left_ms as u64),
+            Clock::Virtual(_) => VIRTUAL_TICK,
+        };
+        let sleep = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(left)));
+        let until = Instant::now() + left;
+        if sleep.is_elapsed() || sleep.deadline() > until + VIRTUAL_TICK {
+            sleep.as_mut().reset(until);
+        }
+        ready!(sleep.as_mut().poll(cx));
     }
 }
 

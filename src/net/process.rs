@@ -62,6 +62,10 @@ pub fn process(
         }
         let mut argv_start = 0;
         for bounds in &batch {
+            if hold_back(engine, session, &argv[argv_start..bounds.argv_end]) {
+                parser.restart();
+                return done;
+            }
             run(engine, session, reply, &argv[argv_start..bounds.argv_end]);
             argv_start = bounds.argv_end;
             done = bounds.bytes_end;
@@ -72,6 +76,9 @@ pub fn process(
         }
         if let Some(args) = inline {
             let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+            if hold_back(engine, session, &args) {
+                return done;
+            }
             run(engine, session, reply, &args);
             done = position;
             if is_stopped(session) {
@@ -92,6 +99,12 @@ fn run(engine: &mut Engine, session: &mut Session, reply: &mut Reply, argv: &[&[
     if !argv.is_empty() {
         engine.execute(session, reply, argv);
     }
+}
+
+/// Notes in the session that a pause holds this command back, if one does.
+fn hold_back(engine: &Engine, session: &mut Session, argv: &[&[u8]]) -> bool {
+    session.paused_until_ms = if argv.is_empty() { None } else { engine.paused_until_ms(session, argv) };
+    session.paused_until_ms.is_some()
 }
 
 fn is_stopped(session: &Session) -> bool {

@@ -1,0 +1,228 @@
+//! CLIENT TRACKING and its relatives: client-side caching. Their table entries stand with CLIENT's.
+
+use crate::command::args::Args;
+use crate::command::ctx::Ctx;
+use crate::command::error::{CmdError, CmdResult};
+use crate::tracking::Options;
+
+/// `CLIENT TRACKING ON|OFF [REDIRECT id] [PREFIX prefix ...] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]`: OK.
+/// Errors: options that do not go together; overlapping prefixes; no such client. Source: Redis 7.2 CLIENT TRACKING.
+pub(super) fn client_tracking(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let on = args.one_of(&["ON", "OFF"]).ok_or(CmdError::Syntax)? == 0;
+    let options = parse(ctx, args)?;
+    let client = ctx.client().clone();
+    if !on {
+        ctx.server.tracking.disable(&client);
+        ctx.reply.ok();
+        return Ok(());
+    }
+    if options.optin && options.optout {
+        return Err(CmdError::Text("ERR You can't specify both OPTIN mode and OPTOUT mode"));
+    }
+    if options.bcast && (options.optin || options.optout) {
+        return Err(CmdError::Text("ERR OPTIN and OPTOUT are not compatible with BCAST"));
+    }
+    let known = ctx.server.tracking.options(client.id).map(|(options, _)| options);
+    if let Some(known) = &known {
+        if known.bcast != options.bcast {
+            return Err(CmdError::Text(
+                "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.",
+            ));
+        }
+        if (known.optin && options.optout) || (known.optout && options.optin) {
+            return Err(CmdError::Text(
+                "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.",
+            ));
+        }
+    }
+    check_prefixes(&options.prefixes, known.map(|known| known.prefixes).unwrap_or_default())?;
+    ctx.server.tracking.enable(&client, options);
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn parse(ctx: &Ctx, args: &mut Args) -> CmdResult<Options> {
+    let mut options = Options::default();
+    while !args.is_empty() {
+        if args.remaining() > 1 && args.flag("REDIRECT") {
+            if options.redirect.is_some() {
+                return Err(CmdError::Text("ERR A client can only redirect to a single other client"));
+            }
+            let id = args.int()?;
+            let id = u64::try_from(id).ok().filter(|id| ctx.server.clients.find(*id).is_some());
+            options.redirect = Some(id.ok_or(CmdError::Text("ERR The client ID you want redirect to does not exist"))?);
+        } else if args.flag("BCAST") {
+            options.bcast = true;
+        } else if args.flag("OPTIN") {
+            options.optin = true;
+        } else if args.flag("OPTOUT") {
+            options.optout = true;
+        } else if args.flag("NOLOOP") {
+            options.noloop = true;
+        } else if args.remaining() > 1 && args.flag("PREFIX") {
+            options.prefixes.push(args.bytes()?.into());
+        } else {
+            return Err(CmdError::Syntax);
+        }
+    }
+    if !options.prefixes.is_empty() && !options.bcast {
+        return Err(CmdError::Text("ERR PREFIX option requires BCAST mode to be enabled"));
+    }
+    Ok(options)
+}
+
+fn check_prefixes(new: &[Box<[u8]>], known: Vec<Box<[u8]>>) -> CmdResult {
+    let overlap = |one: &[u8], other: &[u8]| one.starts_with(other) || other.starts_with(one);
+    let refuse = |one: &[u8], which: &str, other: &[u8]| {
+        Err(CmdError::owned(format!(
+            "ERR Prefix '{}' overlaps with {which} prefix '{}'. Prefixes for a single client must not overlap.",
+            String::from_utf8_lossy(one),
+            String::from_utf8_lossy(other)
+        )))
+    };
+    for (idx, prefix) in new.iter().enumerate() {
+        if let Some(other) = known.iter().find(|other| prefix != *other && overlap(prefix, other)) {
+            return refuse(prefix, "an existing", other);
+        }
+        if let Some(other) = new[idx + 1..].iter().find(|other| overlap(prefix, other)) {
+            return refuse(prefix, "another provided", other);
+        }
+    }
+    Ok(())
+}
+
+/// `CLIENT CACHING YES|NO`: OK; whether the keys of the next command are tracked. Errors: not in OPTIN or OPTOUT mode.
+/// Source: Redis 7.2 CLIENT CACHING.
+pub(super) fn client_caching(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let options = ctx.server.tracking.options(ctx.client().id).map(|(options, _)| options).unwrap_or_default();
+    if !options.optin && !options.optout {
+        return Err(CmdError::Text(
+            "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
+        ));
+    }
+    let yes = args.one_of(&["YES", "NO"]).ok_or(CmdError::Syntax)? == 0;
+    if yes && !options.optin {
+        return Err(CmdError::Text("ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode."));
+    }
+    if !yes && !options.optout {
+        return Err(CmdError::Text("ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode."));
+    }
+    ctx.session.caching = Some(yes);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `CLIENT GETREDIR`: integer, the client redirected to; 0 when tracking without redirection, -1 when not tracking.
+/// Source: Redis 7.2 CLIENT GETREDIR.
+pub(super) fn client_getredir(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    let redirect = redirection(ctx);
+    ctx.reply.integer(redirect);
+    Ok(())
+}
+
+fn redirection(ctx: &Ctx) -> i64 {
+    let options = ctx.server.tracking.options(ctx.session.client.id);
+    options.map_or(-1, |(options, _)| options.redirect.map_or(0, |id| id as i64))
+}
+
+/// `CLIENT TRACKINGINFO`: map of flags, redirect and prefixes. Source: Redis 7.2 CLIENT TRACKINGINFO.
+pub(super) fn client_trackinginfo(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    let known = ctx.server.tracking.options(ctx.client().id);
+    let is_on = known.is_some();
+    let redirect = redirection(ctx);
+    let caching = ctx.session.caching;
+    let (options, is_broken) = known.unwrap_or_default();
+    let flags = [
+        (!is_on, "off"),
+        (is_on, "on"),
+        (options.bcast, "bcast"),
+        (options.optin, "optin"),
+        (options.optin && caching == Some(true), "caching-yes"),
+        (options.optout, "optout"),
+        (options.optout && caching == Some(false), "caching-no"),
+        (options.noloop, "noloop"),
+        (is_broken, "broken_redirect"),
+    ];
+    let flags: Vec<&str> = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+    ctx.reply.map(3);
+    ctx.reply.bulk(b"flags");
+    ctx.reply.set(flags.len());
+    flags.iter().for_each(|flag| ctx.reply.bulk(flag.as_bytes()));
+    ctx.reply.bulk(b"redirect");
+    ctx.reply.integer(redirect);
+    ctx.reply.bulk(b"prefixes");
+    ctx.reply.array(options.prefixes.len());
+    let mut prefixes = options.prefixes;
+    prefixes.sort();
+    prefixes.iter().for_each(|prefix| ctx.reply.bulk(prefix));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Checker;
+
+    #[test]
+    fn readers_hear_of_changes_once() {
+        let mut c = Checker::new();
+        c.run("HELLO 3");
+        c.check("CLIENT TRACKING ON", "OK");
+        c.check("GET k", "nil");
+        c.other("SET k 1", "OK");
+        c.receive(">[\"invalidate\", [\"k\"]]");
+        c.other("SET k 2", "OK");
+        c.check("GET k", "\"2\"");
+        c.check("SET k 3", "OK");
+        c.receive(">[\"invalidate\", [\"k\"]]");
+        c.check("GET k", "\"3\"");
+        c.other("FLUSHALL", "OK");
+        c.receive(">[\"invalidate\", nil]");
+        c.check("CLIENT TRACKING OFF", "OK");
+    }
+
+    #[test]
+    fn broadcasts_by_prefix() {
+        let mut c = Checker::new();
+        c.run("HELLO 3");
+        c.check("CLIENT TRACKING ON BCAST PREFIX a: PREFIX b: NOLOOP", "OK");
+        c.other("MSET {t}x 1", "OK");
+        c.other("SET a:1 1", "OK");
+        c.receive(">[\"invalidate\", [\"a:1\"]]");
+        c.check("SET b:1 1", "OK");
+        c.check(
+            "CLIENT TRACKINGINFO",
+            "{\"flags\": ~[\"on\", \"bcast\", \"noloop\"], \"redirect\": :0, \"prefixes\": [\"a:\", \"b:\"]}",
+        );
+    }
+
+    #[test]
+    fn options_that_do_not_go_together() {
+        let mut c = Checker::new();
+        c.check("CLIENT GETREDIR", ":-1");
+        c.check("CLIENT TRACKING on PREFIX a", "-ERR PREFIX option requires BCAST mode to be enabled");
+        c.check("CLIENT TRACKING on BCAST OPTIN", "-ERR OPTIN and OPTOUT are not compatible with BCAST");
+        c.check("CLIENT TRACKING on OPTIN OPTOUT", "-ERR You can't specify both OPTIN mode and OPTOUT mode");
+        c.check("CLIENT TRACKING on REDIRECT 99999999", "-ERR The client ID you want redirect to does not exist");
+        c.check("CLIENT TRACKING on FOO", "-ERR syntax error");
+        c.check("CLIENT TRACKING on BCAST PREFIX a PREFIX ab", "-ERR Prefix 'a' overlaps with another provided prefix 'ab'. Prefixes for a single client must not overlap.");
+        c.check("CLIENT CACHING yes", "-ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled");
+        c.check("CLIENT TRACKING on OPTIN", "OK");
+        c.check("CLIENT CACHING no", "-ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.");
+        c.check("CLIENT CACHING yes", "OK");
+        c.check("CLIENT GETREDIR", ":0");
+    }
+
+    #[test]
+    fn opted_in_reads_only() {
+        let mut c = Checker::new();
+        c.run("HELLO 3");
+        c.check("CLIENT TRACKING ON OPTIN", "OK");
+        c.check("GET a", "nil");
+        c.check("CLIENT CACHING YES", "OK");
+        c.check("GET b", "nil");
+        c.check("GET c", "nil");
+        c.other("MSET a 1 b 1 c 1", "OK");
+        c.receive(">[\"invalidate\", [\"b\"]]");
+        c.check("PING", "PONG");
+    }
+}

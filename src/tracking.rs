@@ -1,0 +1,222 @@
+//! Client-side caching: which clients must hear that a key has changed (CLIENT TRACKING).
+//!
+//! In the default mode the server remembers, by key name over all databases, who has read a key; the next change tells
+//! them and forgets them. In broadcast mode a client names prefixes and hears of every change under them. Messages go
+//! to mailboxes, so they reach a client behind the replies under way. One lock; nothing is taken under it but mailboxes.
+
+use crate::clients::{Client, Clients};
+use crate::resp::reply::Reply;
+use crate::util::sync::Mutex;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What a client asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Send invalidations to this client instead.
+    pub redirect: Option<u64>,
+    pub bcast: bool,
+    pub optin: bool,
+    pub optout: bool,
+    /// Not about the client's own changes.
+    pub noloop: bool,
+    /// With `bcast`; none means every key.
+    pub prefixes: Vec<Box<[u8]>>,
+}
+
+/// The tracking table of one server.
+#[derive(Debug, Default)]
+pub struct Tracking {
+    clients_len: AtomicUsize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    clients: HashMap<u64, Tracker>,
+    readers: HashMap<Box<[u8]>, HashSet<u64>>,
+    /// Client ids by prefix; a client without prefixes has the empty one.
+    prefixes: BTreeMap<Box<[u8]>, HashSet<u64>>,
+}
+
+#[derive(Debug)]
+struct Tracker {
+    client: Arc<Client>,
+    options: Options,
+    /// The client redirected to has gone, and this one has been told.
+    is_broken: bool,
+}
+
+impl Tracking {
+    /// Whether any client tracks keys.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.clients_len.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many clients track, how many keys and prefixes are remembered, and how many (key, client) pairs.
+    pub fn counts(&self) -> [usize; 4] {
+        let inner = self.inner.lock();
+        let pairs = inner.readers.values().map(HashSet::len).sum();
+        [inner.clients.len(), inner.readers.len(), inner.prefixes.len(), pairs]
+    }
+
+    /// Starts or changes a client's tracking; prefixes are added to those it has.
+    pub fn enable(&self, client: &Arc<Client>, mut options: Options) {
+        let mut inner = self.inner.lock();
+        let id = client.id;
+        if options.bcast {
+            let had = inner.clients.get(&id).map(|tracker| tracker.options.prefixes.clone()).unwrap_or_default();
+            let mut new = std::mem::take(&mut options.prefixes);
+            if new.is_empty() && had.is_empty() {
+                new.push(Box::default());
+            }
+            for prefix in had.into_iter().chain(new) {
+                if !options.prefixes.contains(&prefix) {
+                    inner.prefixes.entry(prefix.clone()).or_default().insert(id);
+                    options.prefixes.push(prefix);
+                }
+            }
+        }
+        inner.clients.insert(id, Tracker { client: client.clone(), options, is_broken: false });
+        self.clients_len.store(inner.clients.len(), Ordering::Relaxed);
+        client.set(Client::TRACKING, true);
+    }
+
+    /// Ends a client's tracking. The keys it has read are forgotten as they change.
+    pub fn disable(&self, client: &Client) {
+        let mut inner = self.inner.lock();
+        let Some(tracker) = inner.clients.remove(&client.id) else { return };
+        for prefix in &tracker.options.prefixes {
+            if let Some(ids) = inner.prefixes.get_mut(prefix) {
+                ids.remove(&client.id);
+                if ids.is_empty() {
+                    inner.prefixes.remove(prefix);
+                }
+            }
+        }
+        if inner.clients.is_empty() {
+            inner.readers.clear();
+        }
+        self.clients_len.store(inner.clients.len(), Ordering::Relaxed);
+        client.set(Client::TRACKING, false);
+    }
+
+    /// What a client asked for, and whether its redirection is broken; None when it does not track.
+    pub fn options(&self, client_id: u64) -> Option<(Options, bool)> {
+        let inner = self.inner.lock();
+        inner.clients.get(&client_id).map(|tracker| (tracker.options.clone(), tracker.is_broken))
+    }
+
+    /// Remembers that a client has read keys. `caching`: what CLIENT CACHING said for this command.
+    pub fn remember<'k>(&self, client: &Client, caching: Option<bool>, keys: impl Iterator<Item = &'k [u8]>) {
+        let mut inner = self.inner.lock();
+        let Some(tracker) = inner.clients.get(&client.id) else { return };
+        let options = &tracker.options;
+        let is_left_out = options.optin && caching != Some(true) || options.optout && caching == Some(false);
+        if options.bcast || is_left_out {
+            return;
+        }
+        for key in keys {
+            inner.readers.entry(key.into()).or_default().insert(client.id);
+        }
+    }
+
+    /// Tells who has read these keys, or tracks their prefixes, that they have changed; `by` is who changed them.
+    pub fn invalidate(&self, keys: &[Box<[u8]>], by: u64, clients: &Clients) {
+        let mut inner = self.inner.lock();
+        let mut broadcasts: BTreeMap<u64, Vec<&[u8]>> = BTreeMap::new();
+        for key in keys {
+            if let Some(readers) = inner.readers.remove(key) {
+                for id in readers {
+                    inner.tell(id, &[&**key], by, clients);
+                }
+            }
+            for (prefix, ids) in &inner.prefixes {
+                if key.starts_with(prefix) {
+                    ids.iter().for_each(|id| broadcasts.entry(*id).or_default().push(key));
+                }
+            }
+        }
+        for (id, mut keys) in broadcasts {
+            keys.dedup();
+            inner.tell(id, &keys, by, clients);
+        }
+    }
+
+    /// Tells every tracking client that all keys are gone.
+    pub fn flushed(&self, clients: &Clients) {
+        let mut inner = self.inner.lock();
+        inner.readers.clear();
+        let ids: Vec<u64> = inner.clients.keys().copied().collect();
+        for id in ids {
+            inner.send(id, None, clients);
+        }
+    }
+
+    /// Forgets keys, telling their readers, until at most `max_keys` are remembered (`tracking-table-max-keys`;
+    /// 0: no limit).
+    pub fn shrink(&self, max_keys: usize, clients: &Clients) {
+        loop {
+            let mut inner = self.inner.lock();
+            if max_keys == 0 || inner.readers.len() <= max_keys {
+                return;
+            }
+            let Some(key) = inner.readers.keys().next().cloned() else { return };
+            for id in inner.readers.remove(&key).unwrap_or_default() {
+                inner.send(id, Some(&[&*key]), clients);
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Sends an invalidation unless it is about the client's own change and the client does not want those.
+    fn tell(&mut self, id: u64, keys: &[&[u8]], by: u64, clients: &Clients) {
+        let is_own = self.clients.get(&id).is_some_and(|tracker| tracker.options.noloop && id == by);
+        if !is_own {
+            self.send(id, Some(keys), clients);
+        }
+    }
+
+    /// `keys` None: all of them.
+    fn send(&mut self, id: u64, keys: Option<&[&[u8]]>, clients: &Clients) {
+        let Some(tracker) = self.clients.get_mut(&id) else { return };
+        let target = match tracker.options.redirect {
+            None => Some(tracker.client.clone()),
+            Some(other) => clients.find(other),
+        };
+        let Some(target) = target else {
+            if !std::mem::replace(&mut tracker.is_broken, true) && tracker.client.resp3.load(Ordering::Relaxed) {
+                let mut reply = Reply::new(true);
+                reply.push(2);
+                reply.bulk(b"tracking-redir-broken");
+                reply.integer(tracker.options.redirect.unwrap_or_default() as i64);
+                tracker.client.mailbox.send(&reply.buf);
+            }
+            return;
+        };
+        let resp3 = target.resp3.load(Ordering::Relaxed);
+        let mut reply = Reply::new(resp3);
+        if resp3 {
+            reply.push(2);
+            reply.bulk(b"invalidate");
+        } else if tracker.options.redirect.is_some() && target.subscriptions[0].load(Ordering::Relaxed) > 0 {
+            // A RESP2 client hears of it as of a message on this channel.
+            reply.array(3);
+            reply.bulk(b"message");
+            reply.bulk(b"__redis__:invalidate");
+        } else {
+            return;
+        }
+        match keys {
+            Some(keys) => {
+                reply.array(keys.len());
+                keys.iter().for_each(|key| reply.bulk(key));
+            }
+            None => reply.null_array(),
+        }
+        target.mailbox.send(&reply.buf);
+    }
+}
