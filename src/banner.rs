@@ -1,6 +1,7 @@
 //! How the server introduces itself: versions and the logo.
 
 use crate::config::Config;
+use crate::memory::ALLOCATOR;
 
 /// The version of Redis this server behaves as.
 pub const REDIS_VERSION: &str = "7.2.6";
@@ -10,7 +11,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The answer to `--version`. Begins as Redis's does: scripts cut `v=` out of it.
 pub fn version_line() -> String {
-    format!("Redis server v={REDIS_VERSION} sha=00000000:0 malloc=libc bits={} redstart={VERSION}", usize::BITS)
+    format!("Redis server v={REDIS_VERSION} sha=00000000:0 malloc={ALLOCATOR} bits={} redstart={VERSION}", usize::BITS)
 }
 
 /// `cluster` or `standalone`.

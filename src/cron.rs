@@ -158,7 +158,14 @@ impl Cron {
 
     /// One round.
     fn tick(&mut self, acceptor: &Acceptor) {
+        let began = Instant::now();
         self.engine.begin_batch();
+        self.work(acceptor);
+        self.server.note_cron(began.elapsed(), self.engine.now_ms);
+    }
+
+    fn work(&mut self, acceptor: &Acceptor) {
+        self.server.read_memory();
         self.watch_script(acceptor);
         if self.server.busy.is_busy() {
             return;

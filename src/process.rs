@@ -134,7 +134,7 @@ pub fn raise_open_files(maxclients: u32) -> io::Result<OpenFiles> {
 }
 
 /// CPU time used so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CpuTime {
     /// In the kernel.
     pub system: Duration,
@@ -150,6 +150,24 @@ pub fn cpu_time() -> io::Result<CpuTime> {
 /// CPU time of children that have ended.
 pub fn cpu_time_of_children() -> io::Result<CpuTime> {
     usage(UsageWho::RUSAGE_CHILDREN)
+}
+
+/// CPU time of the thread that the process began with.
+pub fn cpu_time_of_main_thread() -> io::Result<CpuTime> {
+    // Linux counts in 1/100 seconds here, on every architecture.
+    const TICK: Duration = Duration::from_millis(10);
+    let pid = std::process::id();
+    let stat = fs::read_to_string(format!("/proc/self/task/{pid}/stat"))?;
+    let after_name = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    let mut ticks = after_name.split_ascii_whitespace().skip(11).map_while(|field| field.parse::<u32>().ok());
+    let (user, system) = (ticks.next().unwrap_or(0), ticks.next().unwrap_or(0));
+    Ok(CpuTime { system: TICK * system, user: TICK * user })
+}
+
+/// Name, release and architecture of the system, such as `Linux 6.1.0 x86_64`.
+pub fn operating_system() -> String {
+    let kernel = |file: &str| fs::read_to_string(format!("/proc/sys/kernel/{file}")).unwrap_or_default();
+    format!("{} {} {}", kernel("ostype").trim(), kernel("osrelease").trim(), std::env::consts::ARCH)
 }
 
 fn usage(who: UsageWho) -> io::Result<CpuTime> {
@@ -226,7 +244,8 @@ mod tests {
     fn the_kernel_tells() {
         assert!(resident_bytes().unwrap() > 1 << 20);
         assert!(machine_bytes().unwrap() > resident_bytes().unwrap());
-        assert!(cpu_time().is_ok() && cpu_time_of_children().is_ok());
+        assert!(cpu_time().is_ok() && cpu_time_of_children().is_ok() && cpu_time_of_main_thread().is_ok());
+        assert!(operating_system().starts_with("Linux "));
         assert_eq!(raise_open_files(1).unwrap(), OpenFiles::Enough);
     }
 

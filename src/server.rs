@@ -12,6 +12,7 @@ use crate::process::OwnProcess;
 use crate::pubsub::PubSub;
 use crate::reclaim::Reclaimer;
 use crate::reconfigure::Rebind;
+use crate::sampler::Sampler;
 use crate::slowlog::Slowlog;
 use crate::stats::{ErrorStats, Stats};
 use crate::tracking::Tracking;
@@ -46,8 +47,15 @@ pub struct Server {
     pub loading: AtomicBool,
     /// Bytes the process has allocated, as the cron last read them.
     pub used_memory: AtomicU64,
+    /// The most it ever was.
+    pub peak_memory: AtomicU64,
+    /// What it was once the server had started.
+    pub startup_memory: AtomicU64,
+    pub sampler: Sampler,
     /// 40 hexadecimal digits, new with every start.
     pub run_id: String,
+    /// The name of its data's history: 40 hexadecimal digits.
+    pub replid: String,
     pub started_at_ms: i64,
     /// The TCP port in use (0: none), known once the listener is bound.
     pub port: AtomicUsize,

@@ -78,6 +78,7 @@ impl Server {
             .name("main_loop".to_owned())
             .spawn(move || crate::cron::run(acceptor, cron, listeners, wishes))
             .map_err(|error| format!("Fatal: can't start the main loop: {error}"))?;
+        server.startup_memory.store(server.read_memory().allocated, Ordering::Relaxed);
         Ok(Running { server, address, thread: Some(thread) })
     }
 
@@ -94,6 +95,7 @@ impl Server {
             errors: Default::default(),
             registry,
             run_id: random.hex(40),
+            replid: random.hex(40),
             started_at_ms: options.clock.now_ms(),
             config: ConfigCell::new(config),
             log: options.log,
@@ -111,6 +113,9 @@ impl Server {
             busy: Busy::default(),
             loading: AtomicBool::new(false),
             used_memory: AtomicU64::new(0),
+            peak_memory: AtomicU64::new(0),
+            startup_memory: AtomicU64::new(0),
+            sampler: Default::default(),
             port: AtomicUsize::new(0),
             stop: Stop::default(),
             process: options.process,

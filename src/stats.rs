@@ -17,6 +17,9 @@ pub struct Stats {
     pub query_buffer_disconnections: AtomicU64,
     pub output_buffer_disconnections: AtomicU64,
     pub blocked_clients: AtomicI64,
+    pub cron_ticks: AtomicU64,
+    pub cron_nanos: AtomicU64,
+    pub longest_cron_us: AtomicU64,
 }
 
 /// One worker's counters; the last slot belongs to the server's own threads.
@@ -33,6 +36,8 @@ pub struct WorkerStats {
     pub expired_keys: Counter,
     pub evicted_keys: Counter,
     pub error_replies: Counter,
+    /// The most commands that were run of one read.
+    pub most_commands_a_batch: Counter,
     pub commands: Box<[CommandStats]>,
 }
 
@@ -61,6 +66,14 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed) + by, Ordering::Relaxed);
     }
 
+    /// Raises the count to `to` if it is lower.
+    #[inline]
+    pub fn raise(&self, to: u64) {
+        if to > self.value() {
+            self.0.store(to, Ordering::Relaxed);
+        }
+    }
+
     /// The count.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -84,6 +97,9 @@ impl Stats {
             query_buffer_disconnections: AtomicU64::new(0),
             output_buffer_disconnections: AtomicU64::new(0),
             blocked_clients: AtomicI64::new(0),
+            cron_ticks: AtomicU64::new(0),
+            cron_nanos: AtomicU64::new(0),
+            longest_cron_us: AtomicU64::new(0),
         }
     }
 
@@ -111,6 +127,9 @@ impl Stats {
             &self.pubsub_messages,
             &self.query_buffer_disconnections,
             &self.output_buffer_disconnections,
+            &self.cron_ticks,
+            &self.cron_nanos,
+            &self.longest_cron_us,
         ];
         totals.into_iter().for_each(|total| total.store(0, Ordering::Relaxed));
         self.workers.iter().for_each(WorkerStats::reset);
@@ -136,6 +155,7 @@ impl WorkerStats {
             expired_keys: counter(),
             evicted_keys: counter(),
             error_replies: counter(),
+            most_commands_a_batch: counter(),
             commands: (0..commands).map(|_| CommandStats::default()).collect(),
         }
     }
@@ -152,6 +172,7 @@ impl WorkerStats {
             &self.expired_keys,
             &self.evicted_keys,
             &self.error_replies,
+            &self.most_commands_a_batch,
         ];
         counters.into_iter().for_each(Counter::reset);
         for CommandStats { calls, nanos, rejected, failed, latency } in &self.commands {

@@ -11,6 +11,7 @@ pub mod config;
 pub mod connection;
 pub mod generic;
 pub mod hash;
+pub mod info;
 pub mod list;
 pub mod pubsub;
 pub mod server;
@@ -31,6 +32,7 @@ pub const FAMILIES: &[&[Command]] = &[
     generic::COMMANDS,
     hash::COMMANDS,
     list::COMMANDS,
+    info::COMMANDS,
     pubsub::COMMANDS,
     server::COMMANDS,
     stream::COMMANDS,

@@ -57,6 +57,7 @@ pub fn process(
                 }
             }
         }
+        engine.server.stats.worker(engine.worker).most_commands_a_batch.raise(batch.len() as u64);
         if batch.len() > 1 {
             prefetch(engine, session, &argv, &batch);
         }

@@ -1,0 +1,619 @@
+//! INFO: what the server is and does, as lines of text.
+
+use crate::banner;
+use crate::clients::Client;
+use crate::command::args::Args;
+use crate::command::ctx::Ctx;
+use crate::command::error::CmdResult;
+use crate::command::spec::*;
+use crate::histogram::Distribution;
+use crate::memory::{self, AllocatorStats, human};
+use crate::process;
+use crate::sampler::Metric;
+use crate::stats::{CommandStats, Counter};
+use std::collections::HashSet;
+use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering;
+
+pub const COMMANDS: &[Command] = &[Command::new("info", -1, info)
+    .flags(LOADING | STALE)
+    .acl(acl::DANGEROUS)
+    .scope(Scope::AllShards)
+    .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])];
+
+/// A section: its name in the arguments, when it is shown, and who writes it.
+struct Section {
+    name: &'static str,
+    shown: Shown,
+    write: fn(&Ctx, &mut Lines),
+}
+
+/// When a section is part of the answer, other than when it is asked for by name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// Without arguments, with `default`, `all` and `everything`.
+    Always,
+    /// With `all` and `everything`.
+    InAll,
+    /// Without arguments, with `default` and `everything`.
+    NotInAll,
+    /// Only by name.
+    ByName,
+}
+
+const SECTIONS: &[Section] = &[
+    Section { name: "server", shown: Shown::Always, write: server },
+    Section { name: "clients", shown: Shown::Always, write: clients },
+    Section { name: "memory", shown: Shown::Always, write: memory },
+    Section { name: "persistence", shown: Shown::Always, write: persistence },
+    Section { name: "stats", shown: Shown::Always, write: stats },
+    Section { name: "replication", shown: Shown::Always, write: replication },
+    Section { name: "cpu", shown: Shown::Always, write: cpu },
+    Section { name: "modules", shown: Shown::NotInAll, write: |_, lines| lines.head("Modules") },
+    Section { name: "commandstats", shown: Shown::InAll, write: commandstats },
+    Section { name: "errorstats", shown: Shown::Always, write: errorstats },
+    Section { name: "latencystats", shown: Shown::InAll, write: latencystats },
+    Section { name: "cluster", shown: Shown::Always, write: cluster },
+    Section { name: "keyspace", shown: Shown::Always, write: keyspace },
+    Section { name: "debug", shown: Shown::ByName, write: debug },
+];
+
+/// `INFO [section ...]`: verbatim text of `field:value` lines under `# Section` heads. Sections may also be `default`,
+/// `all` and `everything`; unknown ones are left out. Source: Redis 7.2 INFO.
+fn info(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let wanted = |section: &Section| {
+        let shown = section.shown;
+        args.is_empty() && matches!(shown, Shown::Always | Shown::NotInAll)
+            || args.rest().iter().any(|argument| match argument.to_ascii_lowercase().as_slice() {
+                b"default" => matches!(shown, Shown::Always | Shown::NotInAll),
+                b"all" => matches!(shown, Shown::Always | Shown::InAll),
+                b"everything" => shown != Shown::ByName,
+                name => name == section.name.as_bytes(),
+            })
+    };
+    let mut lines = Lines::default();
+    SECTIONS.iter().filter(|section| wanted(section)).for_each(|section| (section.write)(ctx, &mut lines));
+    ctx.reply.verbatim("txt", lines.0.as_bytes());
+    Ok(())
+}
+
+/// The text under way.
+#[derive(Default)]
+struct Lines(String);
+
+const STRING: &str = "writing to a String does not fail";
+
+impl Lines {
+    fn head(&mut self, title: &str) {
+        let gap = if self.0.is_empty() { "" } else { "\r\n" };
+        write!(self.0, "{gap}# {title}\r\n").expect(STRING);
+    }
+
+    fn put(&mut self, field: &str, value: impl Display) {
+        write!(self.0, "{field}:{value}\r\n").expect(STRING);
+    }
+
+    /// A size and the same for people.
+    fn bytes(&mut self, field: &str, bytes: u64) {
+        self.put(field, bytes);
+        self.put(&format!("{field}_human"), human(bytes));
+    }
+
+    /// Fields of features that this server does not have: they are always 0.
+    fn zeros(&mut self, fields: &[&str]) {
+        fields.iter().for_each(|field| self.put(field, 0));
+    }
+}
+
+fn server(ctx: &Ctx, lines: &mut Lines) {
+    let (server, config) = (ctx.server, ctx.config);
+    let now_us = server.clock.now_us();
+    let uptime_s = (now_us / 1000 - server.started_at_ms).max(0) / 1000;
+    lines.head("Server");
+    lines.put("redis_version", banner::REDIS_VERSION);
+    lines.put("redis_git_sha1", "00000000");
+    lines.put("redis_git_dirty", 0);
+    lines.put("redis_build_id", format_args!("redstart-{}", banner::VERSION));
+    lines.put("redis_mode", banner::mode(config));
+    lines.put("os", process::operating_system());
+    lines.put("arch_bits", usize::BITS);
+    lines.put("monotonic_clock", "POSIX clock_gettime");
+    lines.put("multiplexing_api", "epoll");
+    lines.put("atomicvar_api", "rust-atomic");
+    lines.put("gcc_version", "0.0.0");
+    lines.put("process_id", std::process::id());
+    lines.put("process_supervised", "no");
+    lines.put("run_id", &server.run_id);
+    lines.put("tcp_port", server.port.load(Ordering::Relaxed));
+    lines.put("server_time_usec", now_us);
+    lines.put("uptime_in_seconds", uptime_s);
+    lines.put("uptime_in_days", uptime_s / 86_400);
+    lines.put("hz", config.hz);
+    lines.put("configured_hz", config.hz);
+    lines.put("lru_clock", (now_us / 1_000_000) & 0xff_ffff);
+    let path = |path: Option<&std::path::Path>| path.map_or_else(String::new, |path| path.display().to_string());
+    let process = server.process.as_ref();
+    lines.put("executable", path(process.map(|process| process.executable.as_path())));
+    lines.put("config_file", path(process.and_then(|process| process.config_file.as_deref())));
+    lines.put("io_threads_active", u8::from(config.io_threads > 1));
+    listeners(ctx, lines);
+}
+
+fn listeners(ctx: &Ctx, lines: &mut Lines) {
+    let port = ctx.server.port.load(Ordering::Relaxed);
+    let mut shown = 0;
+    if port != 0 {
+        let bind: String = ctx.config.bind.iter().map(|address| format!(",bind={address}")).collect();
+        lines.put("listener0", format_args!("name=tcp{bind},port={port}"));
+        shown += 1;
+    }
+    if let Some(path) = &ctx.config.unixsocket {
+        lines.put(&format!("listener{shown}"), format_args!("name=unix,bind={path}"));
+    }
+}
+
+fn clients(ctx: &Ctx, lines: &mut Lines) {
+    let clients = ctx.server.clients.all();
+    let most = |size: fn(&Client) -> usize| clients.iter().map(|client| size(client)).max().unwrap_or(0);
+    let blocked = BlockedKeys::count(ctx);
+    lines.head("Clients");
+    lines.put("connected_clients", clients.iter().filter(|client| !client.has(Client::REPLICA)).count());
+    lines.put("cluster_connections", 0);
+    lines.put("maxclients", ctx.config.maxclients);
+    let input = most(|client| client.query_buffer[0].load(Ordering::Relaxed));
+    lines.put("client_recent_max_input_buffer", input);
+    lines.put("client_recent_max_output_buffer", most(|client| client.output_buffer.load(Ordering::Relaxed)));
+    lines.put("blocked_clients", ctx.server.stats.blocked_clients.load(Ordering::Relaxed));
+    lines.put("tracking_clients", clients.iter().filter(|client| client.has(Client::TRACKING)).count());
+    lines.put("clients_in_timeout_table", blocked.with_deadline);
+    lines.put("total_blocking_keys", blocked.keys);
+    lines.put("total_blocking_keys_on_nokey", blocked.on_nokey);
+}
+
+/// What blocked clients wait for.
+#[derive(Default)]
+struct BlockedKeys {
+    keys: usize,
+    /// Keys whose deletion somebody waits for.
+    on_nokey: usize,
+    /// Clients that will give up some time.
+    with_deadline: usize,
+}
+
+impl BlockedKeys {
+    fn count(ctx: &Ctx) -> Self {
+        let mut counts = Self::default();
+        let mut with_deadline = HashSet::new();
+        for db in ctx.db.locked.iter().flat_map(|shard| &shard.dbs) {
+            for key in db.waiters.keys() {
+                let queue = db.waiters.queue(key);
+                counts.keys += 1;
+                counts.on_nokey += usize::from(queue.iter().any(|waiter| waiter.wakes_on_deletion));
+                let deadlines = queue.iter().filter(|waiter| waiter.deadline_ms.is_some());
+                with_deadline.extend(deadlines.map(|waiter| waiter.client.id));
+            }
+        }
+        counts.with_deadline = with_deadline.len();
+        counts
+    }
+}
+
+/// Where memory goes, in bytes.
+pub(crate) struct MemoryUse {
+    pub(crate) allocator: AllocatorStats,
+    pub(crate) peak: u64,
+    pub(crate) startup: u64,
+    /// Buffers of clients.
+    pub(crate) clients: u64,
+    /// The tables of keys of each database, without keys and values.
+    pub(crate) tables: Vec<u64>,
+}
+
+impl MemoryUse {
+    /// Adds it up; all shards are locked.
+    pub(crate) fn measure(ctx: &Ctx) -> Self {
+        let server = ctx.server;
+        let allocator = server.read_memory();
+        let buffers = |client: &Client| {
+            let input = client.query_buffer[1].load(Ordering::Relaxed);
+            (input + client.output_buffer.load(Ordering::Relaxed) + std::mem::size_of::<Client>()) as u64
+        };
+        let table = |index: usize| {
+            ctx.db.locked.iter().map(|shard| &shard.dbs[index]).map(|db| db.keys.memory_bytes() as u64).sum()
+        };
+        let databases = ctx.config.databases as usize;
+        MemoryUse {
+            allocator,
+            peak: server.peak_memory.load(Ordering::Relaxed),
+            startup: server.startup_memory.load(Ordering::Relaxed),
+            clients: server.clients.all().iter().map(|client| buffers(client)).sum(),
+            tables: (0..databases).map(table).collect(),
+        }
+    }
+
+    /// What is not keys and values.
+    pub(crate) fn overhead(&self) -> u64 {
+        self.startup + self.clients + self.tables.iter().sum::<u64>()
+    }
+
+    /// Keys and values.
+    pub(crate) fn dataset(&self) -> u64 {
+        self.allocator.allocated.saturating_sub(self.overhead())
+    }
+
+    /// Per cent of what was allocated since the start that is keys and values.
+    pub(crate) fn dataset_percent(&self) -> f64 {
+        let since_start = self.allocator.allocated.saturating_sub(self.startup);
+        100.0 * ratio(self.dataset(), since_start)
+    }
+}
+
+/// `a / b`, 0 where there is nothing to compare with.
+pub(crate) fn ratio(a: u64, b: u64) -> f64 {
+    if b == 0 { 0.0 } else { a as f64 / b as f64 }
+}
+
+fn memory(ctx: &Ctx, lines: &mut Lines) {
+    let used = MemoryUse::measure(ctx);
+    let AllocatorStats { allocated, active, resident } = used.allocator;
+    let rss = process::resident_bytes().unwrap_or(0);
+    lines.head("Memory");
+    lines.bytes("used_memory", allocated);
+    lines.bytes("used_memory_rss", rss);
+    lines.bytes("used_memory_peak", used.peak);
+    lines.put("used_memory_peak_perc", format_args!("{:.2}%", 100.0 * ratio(allocated, used.peak)));
+    lines.put("used_memory_overhead", used.overhead());
+    lines.put("used_memory_startup", used.startup);
+    lines.put("used_memory_dataset", used.dataset());
+    lines.put("used_memory_dataset_perc", format_args!("{:.2}%", used.dataset_percent()));
+    lines.put("allocator_allocated", allocated);
+    lines.put("allocator_active", active);
+    lines.put("allocator_resident", resident);
+    lines.bytes("total_system_memory", process::machine_bytes().unwrap_or(0));
+    script_memory(lines);
+    lines.bytes("maxmemory", ctx.config.maxmemory);
+    lines.put("maxmemory_policy", ctx.config.maxmemory_policy);
+    let mut overhead = |ratio_field: &str, bytes_field: &str, outer: u64, inner: u64| {
+        lines.put(ratio_field, format_args!("{:.2}", ratio(outer, inner)));
+        lines.put(bytes_field, outer as i64 - inner as i64);
+    };
+    overhead("allocator_frag_ratio", "allocator_frag_bytes", active, allocated);
+    overhead("allocator_rss_ratio", "allocator_rss_bytes", resident, active);
+    overhead("rss_overhead_ratio", "rss_overhead_bytes", rss, resident);
+    overhead("mem_fragmentation_ratio", "mem_fragmentation_bytes", rss, allocated);
+    lines.zeros(&[
+        "mem_not_counted_for_evict",
+        "mem_replication_backlog",
+        "mem_total_replication_buffers",
+        "mem_clients_slaves",
+    ]);
+    lines.put("mem_clients_normal", used.clients);
+    lines.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
+    lines.put("mem_allocator", memory::ALLOCATOR);
+    lines.put("active_defrag_running", 0);
+    lines.put("lazyfree_pending_objects", ctx.server.reclaimer.pending());
+    lines.put("lazyfreed_objects", ctx.server.reclaimer.freed());
+}
+
+/// The memory of scripts and functions.
+fn script_memory(lines: &mut Lines) {
+    lines.zeros(&["used_memory_lua", "used_memory_vm_eval"]);
+    lines.put("used_memory_lua_human", human(0));
+    lines.zeros(&[
+        "used_memory_scripts_eval",
+        "number_of_cached_scripts",
+        "number_of_functions",
+        "number_of_libraries",
+        "used_memory_vm_functions",
+    ]);
+    lines.bytes("used_memory_vm_total", 0);
+    lines.put("used_memory_functions", 0);
+    lines.bytes("used_memory_scripts", 0);
+}
+
+fn persistence(ctx: &Ctx, lines: &mut Lines) {
+    let server = ctx.server;
+    lines.head("Persistence");
+    lines.put("loading", u8::from(server.loading.load(Ordering::Relaxed)));
+    lines.zeros(&["async_loading", "current_cow_peak", "current_cow_size", "current_cow_size_age"]);
+    lines.put("current_fork_perc", "0.00");
+    lines.zeros(&["current_save_keys_processed", "current_save_keys_total"]);
+    lines.put("rdb_changes_since_last_save", server.stats.dirty.load(Ordering::Relaxed));
+    lines.put("rdb_bgsave_in_progress", 0);
+    lines.put("rdb_last_save_time", server.started_at_ms / 1000);
+    lines.put("rdb_last_bgsave_status", "ok");
+    lines.put("rdb_last_bgsave_time_sec", -1);
+    lines.put("rdb_current_bgsave_time_sec", -1);
+    lines.zeros(&["rdb_saves", "rdb_last_cow_size", "rdb_last_load_keys_expired", "rdb_last_load_keys_loaded"]);
+    lines.zeros(&["aof_enabled", "aof_rewrite_in_progress", "aof_rewrite_scheduled"]);
+    lines.put("aof_last_rewrite_time_sec", -1);
+    lines.put("aof_current_rewrite_time_sec", -1);
+    lines.put("aof_last_bgrewrite_status", "ok");
+    lines.zeros(&["aof_rewrites", "aof_rewrites_consecutive_failures"]);
+    lines.put("aof_last_write_status", "ok");
+    lines.zeros(&["aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size"]);
+}
+
+fn stats(ctx: &Ctx, lines: &mut Lines) {
+    let server = ctx.server;
+    let stats = &server.stats;
+    let kilobytes = |metric: Metric| format!("{:.2}", server.sampler.rate(metric) as f64 / 1024.0);
+    lines.head("Stats");
+    lines.put("total_connections_received", stats.connections_received.load(Ordering::Relaxed));
+    lines.put("total_commands_processed", stats.sum(|worker| &worker.commands_processed));
+    lines.put("instantaneous_ops_per_sec", server.sampler.rate(Metric::Commands));
+    lines.put("total_net_input_bytes", stats.sum(|worker| &worker.net_input_bytes));
+    lines.put("total_net_output_bytes", stats.sum(|worker| &worker.net_output_bytes));
+    lines.zeros(&["total_net_repl_input_bytes", "total_net_repl_output_bytes"]);
+    lines.put("instantaneous_input_kbps", kilobytes(Metric::NetInput));
+    lines.put("instantaneous_output_kbps", kilobytes(Metric::NetOutput));
+    lines.put("instantaneous_input_repl_kbps", "0.00");
+    lines.put("instantaneous_output_repl_kbps", "0.00");
+    lines.put("rejected_connections", stats.rejected_connections.load(Ordering::Relaxed));
+    lines.zeros(&["sync_full", "sync_partial_ok", "sync_partial_err"]);
+    key_stats(ctx, lines);
+    let [channels, patterns, shard_channels] = server.pubsub.counts();
+    lines.put("pubsub_channels", channels);
+    lines.put("pubsub_patterns", patterns);
+    lines.put("pubsubshard_channels", shard_channels);
+    lines.zeros(&["latest_fork_usec", "total_forks", "migrate_cached_sockets", "slave_expires_tracked_keys"]);
+    lines.zeros(&["active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses"]);
+    lines.zeros(&["total_active_defrag_time", "current_active_defrag_time"]);
+    lines.zeros(&["tracking_total_keys", "tracking_total_items", "tracking_total_prefixes"]);
+    lines.put("unexpected_error_replies", 0);
+    lines.put("total_error_replies", stats.sum(|worker| &worker.error_replies));
+    lines.put("dump_payload_sanitizations", 0);
+    lines.put("total_reads_processed", stats.sum(|worker| &worker.reads));
+    lines.put("total_writes_processed", stats.sum(|worker| &worker.writes));
+    lines.zeros(&["io_threaded_reads_processed", "io_threaded_writes_processed"]);
+    lines.zeros(&["reply_buffer_shrinks", "reply_buffer_expands"]);
+    let command_micros = server.command_micros();
+    lines.put("eventloop_cycles", server.cycles());
+    lines.put("eventloop_duration_sum", command_micros + server.cron_micros());
+    lines.put("eventloop_duration_cmd_sum", command_micros);
+    let cycles = server.sampler.rate(Metric::Cycles);
+    lines.put("instantaneous_eventloop_cycles_per_sec", cycles);
+    // A cycle takes some time, if less than a microsecond.
+    let micros = server.sampler.rate(Metric::CycleMicros).checked_div(cycles).map_or(0, |micros| micros.max(1));
+    lines.put("instantaneous_eventloop_duration_usec", micros);
+    lines.zeros(&["acl_access_denied_auth", "acl_access_denied_cmd", "acl_access_denied_key"]);
+    lines.put("acl_access_denied_channel", 0);
+}
+
+fn key_stats(ctx: &Ctx, lines: &mut Lines) {
+    let stats = &ctx.server.stats;
+    lines.put("expired_keys", stats.sum(|worker| &worker.expired_keys));
+    lines.put("expired_stale_perc", "0.00");
+    lines.zeros(&["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
+    lines.put("evicted_keys", stats.sum(|worker| &worker.evicted_keys));
+    lines.zeros(&["evicted_clients", "total_eviction_exceeded_time", "current_eviction_exceeded_time"]);
+    lines.put("keyspace_hits", stats.sum(|worker| &worker.keyspace_hits));
+    lines.put("keyspace_misses", stats.sum(|worker| &worker.keyspace_misses));
+}
+
+fn replication(ctx: &Ctx, lines: &mut Lines) {
+    lines.head("Replication");
+    lines.put("role", "master");
+    lines.put("connected_slaves", 0);
+    lines.put("master_failover_state", "no-failover");
+    lines.put("master_replid", &ctx.server.replid);
+    lines.put("master_replid2", "0".repeat(40));
+    lines.put("master_repl_offset", 0);
+    lines.put("second_repl_offset", -1);
+    lines.put("repl_backlog_active", 0);
+    lines.put("repl_backlog_size", ctx.config.repl_backlog_size);
+    lines.zeros(&["repl_backlog_first_byte_offset", "repl_backlog_histlen"]);
+}
+
+fn cpu(_ctx: &Ctx, lines: &mut Lines) {
+    lines.head("CPU");
+    let mut put = |suffix: &str, time: std::io::Result<process::CpuTime>| {
+        let time = time.unwrap_or_default();
+        lines.put(&format!("used_cpu_sys{suffix}"), format_args!("{:.6}", time.system.as_secs_f64()));
+        lines.put(&format!("used_cpu_user{suffix}"), format_args!("{:.6}", time.user.as_secs_f64()));
+    };
+    put("", process::cpu_time());
+    put("_children", process::cpu_time_of_children());
+    put("_main_thread", process::cpu_time_of_main_thread());
+}
+
+/// Calls each command that was ever called or refused, with its sums over all workers.
+fn each_command(ctx: &Ctx, mut each: impl FnMut(&str, &dyn Fn(fn(&CommandStats) -> &Counter) -> u64, usize)) {
+    let stats = &ctx.server.stats;
+    for (id, command) in ctx.server.registry.all().iter().enumerate() {
+        let sum = |counter: fn(&CommandStats) -> &Counter| stats.sum(|worker| counter(&worker.commands[id]));
+        if sum(|command| &command.calls) + sum(|command| &command.rejected) + sum(|command| &command.failed) > 0 {
+            each(command.name, &sum, id);
+        }
+    }
+}
+
+fn commandstats(ctx: &Ctx, lines: &mut Lines) {
+    lines.head("Commandstats");
+    each_command(ctx, |name, sum, _| {
+        let (calls, micros) = (sum(|command| &command.calls), sum(|command| &command.nanos) / 1000);
+        lines.put(
+            &format!("cmdstat_{name}"),
+            format_args!(
+                "calls={calls},usec={micros},usec_per_call={:.2},rejected_calls={},failed_calls={}",
+                ratio(micros, calls),
+                sum(|command| &command.rejected),
+                sum(|command| &command.failed),
+            ),
+        );
+    });
+}
+
+fn errorstats(ctx: &Ctx, lines: &mut Lines) {
+    lines.head("Errorstats");
+    for (code, count) in ctx.server.errors.all() {
+        let code = code.replace(['#', ':', '\r', '\n'], "_");
+        lines.put(&format!("errorstat_{code}"), format_args!("count={count}"));
+    }
+}
+
+fn latencystats(ctx: &Ctx, lines: &mut Lines) {
+    lines.head("Latencystats");
+    if !ctx.config.latency_tracking {
+        return;
+    }
+    for (id, command) in ctx.server.registry.all().iter().enumerate() {
+        let distribution = ctx.server.latency_of(id);
+        if distribution.total() > 0 {
+            let field = format!("latency_percentiles_usec_{}", command.name);
+            lines.put(&field, percentiles(&distribution, &ctx.config.latency_tracking_info_percentiles));
+        }
+    }
+}
+
+fn percentiles(distribution: &Distribution, percentiles: &[f64]) -> String {
+    let one = |percentile: &f64| {
+        let micros = distribution.percentile(*percentile) as f64 / 1000.0;
+        format!("p{percentile}={micros:.3}")
+    };
+    percentiles.iter().map(one).collect::<Vec<_>>().join(",")
+}
+
+fn cluster(ctx: &Ctx, lines: &mut Lines) {
+    lines.head("Cluster");
+    lines.put("cluster_enabled", u8::from(ctx.config.cluster_enabled));
+}
+
+fn keyspace(ctx: &Ctx, lines: &mut Lines) {
+    const SAMPLES_A_SHARD: usize = 16;
+    lines.head("Keyspace");
+    for index in 0..ctx.config.databases as usize {
+        let (mut keys, mut expires, mut ttl_ms, mut sampled) = (0, 0, 0, 0);
+        for db in ctx.db.locked.iter().map(|shard| &shard.dbs[index]) {
+            keys += db.keys.len();
+            expires += db.expires_len();
+            let (sum_ms, count) = db.sample_ttl_ms(ctx.now_ms, SAMPLES_A_SHARD);
+            ttl_ms += sum_ms;
+            sampled += count;
+        }
+        if keys > 0 {
+            let average_ms = ttl_ms.checked_div(sampled).unwrap_or(0);
+            lines.put(&format!("db{index}"), format_args!("keys={keys},expires={expires},avg_ttl={average_ms}"));
+        }
+    }
+}
+
+fn debug(ctx: &Ctx, lines: &mut Lines) {
+    lines.head("Debug");
+    lines.put("eventloop_duration_aof_sum", 0);
+    lines.put("eventloop_duration_cron_sum", ctx.server.cron_micros());
+    lines.put("eventloop_duration_max", ctx.server.stats.longest_cron_us.load(Ordering::Relaxed));
+    let most = ctx.server.stats.workers().iter().map(|worker| worker.most_commands_a_batch.value()).max();
+    lines.put("eventloop_cmd_per_cycle_max", most.unwrap_or(0));
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Checker;
+
+    fn field(info: &str, name: &str) -> Option<String> {
+        let start = info.find(&format!("\\n{name}:"))? + name.len() + 3;
+        Some(info[start..].split("\\r").next()?.to_owned())
+    }
+
+    #[test]
+    fn sections() {
+        let mut c = Checker::new();
+        let heads = |info: &str| info.matches("# ").count();
+        for (command, count) in [
+            ("INFO", 11),
+            ("INFO default", 11),
+            ("INFO all", 12),
+            ("INFO everything", 13),
+            ("INFO SERVER memory", 2),
+            ("INFO cpu all", 12),
+            ("INFO nonsense", 0),
+            ("INFO debug", 1),
+        ] {
+            assert_eq!(heads(&c.run(command)), count, "{command}");
+        }
+        c.check("INFO nonsense", "\"\"");
+        c.check("INFO cluster", "\"# Cluster\\r\\ncluster_enabled:0\\r\\n\"");
+    }
+
+    #[test]
+    fn every_field_of_redis_is_there() {
+        let mut c = Checker::new();
+        let info = c.run("INFO everything");
+        for name in REDIS_FIELDS.split_ascii_whitespace() {
+            assert!(field(&info, name).is_some(), "{name} in {info}");
+        }
+    }
+
+    #[test]
+    fn commands_and_errors_are_counted() {
+        let mut c = Checker::new();
+        c.run("CONFIG RESETSTAT");
+        c.run("SET k v");
+        c.run("SET k v");
+        c.run("SET k");
+        c.run("INCR k");
+        c.run("NOSUCH");
+        c.run("SELECT 3");
+        c.run("SET k2 v EX 100");
+        let info = c.run("INFO everything");
+        let set = field(&info, "cmdstat_set").unwrap();
+        assert!(set.starts_with("calls=3,usec=") && set.ends_with(",rejected_calls=1,failed_calls=0"), "{set}");
+        let incr = field(&info, "cmdstat_incr").unwrap();
+        assert!(incr.starts_with("calls=1,") && incr.ends_with(",rejected_calls=0,failed_calls=1"), "{incr}");
+        assert_eq!(field(&info, "errorstat_ERR").unwrap(), "count=3");
+        assert_eq!(field(&info, "total_error_replies").unwrap(), "3");
+        let latency = field(&info, "latency_percentiles_usec_set").unwrap();
+        assert!(latency.starts_with("p50=") && latency.contains(",p99=") && latency.contains(",p99.9="), "{latency}");
+        assert_eq!(field(&info, "db0").unwrap(), "keys=1,expires=0,avg_ttl=0");
+        let db3 = field(&info, "db3").unwrap();
+        assert!(db3.starts_with("keys=1,expires=1,avg_ttl="), "{db3}");
+    }
+
+    /// The fields of Redis 7.2's `INFO everything` on a fresh server.
+    const REDIS_FIELDS: &str = "
+        redis_version redis_git_sha1 redis_git_dirty redis_build_id redis_mode os arch_bits monotonic_clock
+        multiplexing_api atomicvar_api gcc_version process_id process_supervised run_id tcp_port
+        server_time_usec uptime_in_seconds uptime_in_days hz configured_hz lru_clock executable config_file
+        io_threads_active connected_clients cluster_connections maxclients client_recent_max_input_buffer
+        client_recent_max_output_buffer blocked_clients tracking_clients clients_in_timeout_table
+        total_blocking_keys total_blocking_keys_on_nokey used_memory used_memory_human used_memory_rss
+        used_memory_rss_human used_memory_peak used_memory_peak_human used_memory_peak_perc
+        used_memory_overhead used_memory_startup used_memory_dataset used_memory_dataset_perc
+        allocator_allocated allocator_active allocator_resident total_system_memory
+        total_system_memory_human used_memory_lua used_memory_vm_eval used_memory_lua_human
+        used_memory_scripts_eval number_of_cached_scripts number_of_functions number_of_libraries
+        used_memory_vm_functions used_memory_vm_total used_memory_vm_total_human used_memory_functions
+        used_memory_scripts used_memory_scripts_human maxmemory maxmemory_human maxmemory_policy
+        allocator_frag_ratio allocator_frag_bytes allocator_rss_ratio allocator_rss_bytes
+        rss_overhead_ratio rss_overhead_bytes mem_fragmentation_ratio mem_fragmentation_bytes
+        mem_not_counted_for_evict mem_replication_backlog mem_total_replication_buffers mem_clients_slaves
+        mem_clients_normal mem_cluster_links mem_aof_buffer mem_allocator active_defrag_running
+        lazyfree_pending_objects lazyfreed_objects loading async_loading current_cow_peak current_cow_size
+        current_cow_size_age current_fork_perc current_save_keys_processed current_save_keys_total
+        rdb_changes_since_last_save rdb_bgsave_in_progress rdb_last_save_time rdb_last_bgsave_status
+        rdb_last_bgsave_time_sec rdb_current_bgsave_time_sec rdb_saves rdb_last_cow_size
+        rdb_last_load_keys_expired rdb_last_load_keys_loaded aof_enabled aof_rewrite_in_progress
+        aof_rewrite_scheduled aof_last_rewrite_time_sec aof_current_rewrite_time_sec
+        aof_last_bgrewrite_status aof_rewrites aof_rewrites_consecutive_failures aof_last_write_status
+        aof_last_cow_size module_fork_in_progress module_fork_last_cow_size total_connections_received
+        total_commands_processed instantaneous_ops_per_sec total_net_input_bytes total_net_output_bytes
+        total_net_repl_input_bytes total_net_repl_output_bytes instantaneous_input_kbps
+        instantaneous_output_kbps instantaneous_input_repl_kbps instantaneous_output_repl_kbps
+        rejected_connections sync_full sync_partial_ok sync_partial_err expired_keys expired_stale_perc
+        expired_time_cap_reached_count expire_cycle_cpu_milliseconds evicted_keys evicted_clients
+        total_eviction_exceeded_time current_eviction_exceeded_time keyspace_hits keyspace_misses
+        pubsub_channels pubsub_patterns pubsubshard_channels latest_fork_usec total_forks
+        migrate_cached_sockets slave_expires_tracked_keys active_defrag_hits active_defrag_misses
+        active_defrag_key_hits active_defrag_key_misses total_active_defrag_time current_active_defrag_time
+        tracking_total_keys tracking_total_items tracking_total_prefixes unexpected_error_replies
+        total_error_replies dump_payload_sanitizations total_reads_processed total_writes_processed
+        io_threaded_reads_processed io_threaded_writes_processed reply_buffer_shrinks reply_buffer_expands
+        eventloop_cycles eventloop_duration_sum eventloop_duration_cmd_sum
+        instantaneous_eventloop_cycles_per_sec instantaneous_eventloop_duration_usec acl_access_denied_auth
+        acl_access_denied_cmd acl_access_denied_key acl_access_denied_channel role connected_slaves
+        master_failover_state master_replid master_replid2 master_repl_offset second_repl_offset
+        repl_backlog_active repl_backlog_size repl_backlog_first_byte_offset repl_backlog_histlen
+        used_cpu_sys used_cpu_user used_cpu_sys_children used_cpu_user_children used_cpu_sys_main_thread
+        used_cpu_user_main_thread cluster_enabled";
+}

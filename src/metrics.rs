@@ -1,0 +1,58 @@
+//! What the server measures of itself, for INFO and LATENCY.
+
+use crate::histogram::Distribution;
+use crate::memory::AllocatorStats;
+use crate::sampler::Metric;
+use crate::server::Server;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+impl Server {
+    /// Reads the allocator's counts and remembers the highest.
+    pub fn read_memory(&self) -> AllocatorStats {
+        let memory = AllocatorStats::read();
+        self.used_memory.store(memory.allocated, Ordering::Relaxed);
+        self.peak_memory.fetch_max(memory.allocated, Ordering::Relaxed);
+        memory
+    }
+
+    /// Notes one round of the cron, and takes the samples of the rates.
+    pub fn note_cron(&self, took: Duration, now_ms: i64) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.stats.cron_ticks.fetch_add(1, Ordering::Relaxed);
+        self.stats.cron_nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.stats.longest_cron_us.fetch_max(micros.max(1), Ordering::Relaxed);
+        let mut counts = [0; 5];
+        counts[Metric::Commands as usize] = self.stats.sum(|worker| &worker.commands_processed);
+        counts[Metric::NetInput as usize] = self.stats.sum(|worker| &worker.net_input_bytes);
+        counts[Metric::NetOutput as usize] = self.stats.sum(|worker| &worker.net_output_bytes);
+        counts[Metric::Cycles as usize] = self.cycles();
+        counts[Metric::CycleMicros as usize] = self.command_micros() + self.cron_micros();
+        self.sampler.sample(now_ms, counts);
+    }
+
+    /// Rounds of work so far: batches of commands, and ticks of the cron.
+    pub fn cycles(&self) -> u64 {
+        self.stats.cron_ticks.load(Ordering::Relaxed) + self.stats.sum(|worker| &worker.reads)
+    }
+
+    /// Microseconds spent in commands.
+    pub fn command_micros(&self) -> u64 {
+        let nanos = |worker: &crate::stats::WorkerStats| -> u64 {
+            worker.commands.iter().map(|command| command.nanos.value()).sum()
+        };
+        self.stats.workers().iter().map(nanos).sum::<u64>() / 1000
+    }
+
+    /// Microseconds spent in the cron.
+    pub fn cron_micros(&self) -> u64 {
+        self.stats.cron_nanos.load(Ordering::Relaxed) / 1000
+    }
+
+    /// Run times of a command, by its id, on all workers.
+    pub fn latency_of(&self, command_id: usize) -> Distribution {
+        let mut distribution = Distribution::default();
+        self.stats.workers().iter().for_each(|worker| distribution.add(&worker.commands[command_id].latency));
+        distribution
+    }
+}
