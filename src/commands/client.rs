@@ -474,6 +474,9 @@ mod tests {
         c.check("CLIENT SETINFO lib-ver 5.0", "OK");
         c.check("CLIENT SETINFO foo bar", "-ERR Unrecognized option 'foo'");
         c.check("CLIENT NOPE", "-ERR unknown subcommand 'NOPE'. Try CLIENT HELP.");
+        assert!(c.run("CLIENT ID").starts_with(':'));
+        assert!(c.run("CLIENT LIST").contains("id="));
+        assert!(c.run("CLIENT HELP").contains("CLIENT <subcommand>"));
         let info = c.run("CLIENT INFO");
         for part in ["name=worker:1 ", "lib-name=ioredis ", "lib-ver=5.0", "cmd=client|info ", "flags=N "] {
             assert!(info.contains(part), "{part} in {info}");

@@ -377,6 +377,9 @@ mod tests {
         );
         c.check("COMMAND LIST FILTERBY PATTERN incrb?", "[\"incrby\"]");
         c.check("COMMAND LIST FILTERBY MODULE x", "[]");
+        assert!(c.run("COMMAND COUNT").starts_with(':'));
+        assert!(c.run("COMMAND HELP").contains("COMMAND <subcommand>"));
+        assert!(c.run("COMMAND").contains("[\"ping\", :-1, "));
         c.check("COMMAND LIST FILTERBY NOPE x", "-ERR syntax error");
     }
 

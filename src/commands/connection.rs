@@ -222,5 +222,6 @@ mod tests {
         c.check("AUTH x", "-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?");
         c.check("NOSUCH a b", "-ERR unknown command 'NOSUCH', with args beginning with: 'a' 'b' ");
         c.check("RESET", "RESET");
+        c.check("QUIT", "OK");
     }
 }

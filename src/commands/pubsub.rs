@@ -235,6 +235,7 @@ mod tests {
         c.other("PUBSUB CHANNELS", "[\"news\"]");
         c.other("PUBSUB NUMSUB news x", "[\"news\", :1, \"x\", :0]");
         c.other("PUBSUB NUMPAT", ":1");
+        assert!(c.run_other("PUBSUB HELP").contains("PUBSUB <subcommand>"));
         c.check("UNSUBSCRIBE", "[\"unsubscribe\", \"news\", :1]");
         c.check("PUNSUBSCRIBE n*", "[\"punsubscribe\", \"n*\", :0]");
         c.check("UNSUBSCRIBE", "[\"unsubscribe\", nil, :0]");

@@ -344,5 +344,8 @@ mod tests {
         c.check("GET {t}a", "nil");
         c.check("SETNX {t}a y", ":1");
         c.check("SETNX {t}a z", ":0");
+        c.check("SETEX {t}a 100 v", "OK");
+        c.check("PSETEX {t}a 100000 v", "OK");
+        c.check("SETEX {t}a -1 v", "-ERR invalid expire time in 'setex' command");
     }
 }

@@ -74,6 +74,14 @@ impl Checker {
         self.own[0].run(command)
     }
 
+    /// The same by the second client.
+    pub(crate) fn run_other(&mut self, command: &str) -> String {
+        if let Some(oracle) = &mut self.oracle {
+            oracle[1].run(command);
+        }
+        self.own[1].run(command)
+    }
+
     /// The first client sends `command`, which blocks: no reply is read.
     pub(crate) fn send(&mut self, command: &str) {
         self.own[0].send(command);

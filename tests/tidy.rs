@@ -1,0 +1,104 @@
+//! The layout rules that a compiler does not check: who may use whom, and a test for every command.
+
+use redstart::command::table::Registry;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// From the bottom up: a module uses modules of lower layers and of its own.
+const LAYERS: &[&[&str]] = &[
+    &["util"],
+    &["resp", "histogram"],
+    &["config", "log", "banner", "process", "selftest"],
+    &["clients"],
+    &["keyspace"],
+    &["acl", "pubsub", "tracking", "stats", "slowlog", "latency", "feed", "reclaim"],
+    &["snapshot", "dataset", "persistence", "aof", "replication", "server", "command", "reconfigure", "scripts"],
+    &["commands"],
+    &["net"],
+    &["cron", "startup", "shutdown", "standalone"],
+];
+
+/// Uses that go upwards all the same, with the reason.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("src/keyspace/waiters.rs", "command", "a waiter is a client's command, kept where its key is"),
+    ("src/command/table.rs", "commands", "the table is made of the families' entries"),
+];
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("the folder is there").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The server crate's files: `types` and `script` are crates of their own, whose layers the compiler checks.
+fn server_files() -> Vec<PathBuf> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let own = |path: &PathBuf| !path.starts_with(src.join("types")) && !path.starts_with(src.join("script"));
+    rust_files(&src).into_iter().filter(own).collect()
+}
+
+fn relative(path: &Path) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    path.strip_prefix(root).expect("below the root").to_string_lossy().into_owned()
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|modules| modules.contains(&module))
+}
+
+#[test]
+fn uses_go_downwards() {
+    let mut wrong = Vec::new();
+    for path in server_files() {
+        let name = relative(&path);
+        let module = name.trim_start_matches("src/").split('/').next().unwrap_or_default().trim_end_matches(".rs");
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let Some(own) = layer(module) else {
+            wrong.push(format!("{name}: its module is in no layer"));
+            continue;
+        };
+        let text = fs::read_to_string(&path).expect("it is text");
+        // Tests stand at the end of a file and may use everything.
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        for (number, line) in code.lines().enumerate() {
+            let Some(used) = line.trim_start().strip_prefix("use crate::") else { continue };
+            let used = used.split([':', ';', '{']).next().unwrap_or_default();
+            let is_exception = EXCEPTIONS.iter().any(|(file, module, _)| *file == name && *module == used);
+            if layer(used).is_none_or(|layer| layer > own) && !is_exception && !name.ends_with("testing.rs") {
+                wrong.push(format!("{name}:{}: {module} uses {used}, which is above it", number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_command_has_a_test() {
+    let families: Vec<PathBuf> =
+        server_files().into_iter().filter(|p| relative(p).starts_with("src/commands/")).collect();
+    let mut tests = String::new();
+    for path in families {
+        let text = fs::read_to_string(&path).expect("it is text");
+        // Table entries name the command too; everything else in quotes is a test's.
+        let lines = text.lines().filter(|line| !line.contains("Command::new("));
+        tests.extend(lines.map(|line| line.to_ascii_lowercase() + "\n"));
+    }
+    let mut missing = Vec::new();
+    for command in Registry::default().all() {
+        let call = command.name.replace('|', " ");
+        let is_tested = [" ", "\"", "\\"].iter().any(|end| tests.contains(&format!("\"{call}{end}")));
+        if !is_tested && command.subcommands.is_empty() {
+            missing.push(command.name);
+        }
+    }
+    assert!(missing.is_empty(), "commands without a test in src/commands: {}", missing.join(", "));
+}
