@@ -172,6 +172,7 @@ impl Cron {
         }
         self.expire();
         self.close_idle_clients();
+        self.save();
     }
 
     /// Deletes keys whose time is over, shard by shard, for at most a quarter of the time between two ticks.
@@ -217,6 +218,22 @@ impl Cron {
         }
         self.engine.count();
         left == 0
+    }
+
+    /// Starts a save in the background if one is scheduled or a save point is reached.
+    fn save(&mut self) {
+        let server = &self.server;
+        let now_s = self.engine.now_ms / 1000;
+        let dirty = server.stats.dirty.load(Ordering::Relaxed);
+        if server.loading.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some((changes, seconds)) = server.persistence.save_point(&self.engine.config, dirty, now_s) {
+            server.log.notice(format_args!("{changes} changes in {seconds} seconds. Saving..."));
+        } else if !server.persistence.is_scheduled() {
+            return;
+        }
+        crate::snapshot::save::start(server);
     }
 
     /// Closes clients that have said nothing for `timeout` seconds.

@@ -14,6 +14,7 @@ use crate::reclaim::Reclaimer;
 use crate::reconfigure::Rebind;
 use crate::sampler::Sampler;
 use crate::slowlog::Slowlog;
+use crate::snapshot::state::Persistence;
 use crate::stats::{ErrorStats, Stats};
 use crate::tracking::Tracking;
 use crate::util::clock::Clock;
@@ -37,6 +38,7 @@ pub struct Server {
     pub pause: Pause,
     pub monitors: Monitors,
     pub feed: Feed,
+    pub persistence: Persistence,
     pub stats: Stats,
     pub errors: ErrorStats,
     pub slowlog: Slowlog,
@@ -72,6 +74,7 @@ pub struct Server {
 #[derive(Debug, Default)]
 pub struct Stop {
     requested: AtomicBool,
+    failed: AtomicBool,
     notify: tokio::sync::Notify,
 }
 
@@ -80,6 +83,17 @@ impl Stop {
     pub fn request(&self) {
         self.requested.store(true, Ordering::Release);
         self.notify.notify_waiters();
+    }
+
+    /// Ends the server because it cannot do its work; why has been logged.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+        self.request();
+    }
+
+    /// Whether the end is a failure.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
 
     /// Whether the end has been asked for.

@@ -22,8 +22,11 @@ pub fn run(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool
     loaded.notes.iter().for_each(|(level, note)| log.line(*level, note));
     match start(loaded, program, file, is_bare, &log) {
         Ok((running, _pid_file)) => {
-            running.wait();
-            ExitCode::SUCCESS
+            if running.wait() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
         Err(Refusal::Config(error)) => {
             eprintln!("{error}");
@@ -80,24 +83,36 @@ fn start(
     if let Err(error) = process.oom_score.lock().apply(&config, config.replicaof.is_some()) {
         log.warning(format_args!("Unable to write oom_score_adj: {error}"));
     }
-    let options =
-        Options { config, any_port: false, log: log.clone(), process: Some(process), registry, ..Options::default() };
+    let options = Options {
+        config,
+        any_port: false,
+        log: log.clone(),
+        load: true,
+        ready: Box::new(tell_ready),
+        process: Some(process),
+        registry,
+        ..Options::default()
+    };
     let port = options.config.port;
+    log.set_role(Role::Master);
+    log.notice("Server initialized");
     let running = Server::start(options).map_err(|reason| {
         log.warning(format_args!("Warning: {reason}"));
         format!("Failed listening on port {port} (tcp), aborting.")
     })?;
-    log.set_role(Role::Master);
-    log.notice("Server initialized");
-    let config = running.server.config.load();
-    if config.port != 0 {
-        log.notice("Ready to accept connections tcp");
-    }
-    if config.unixsocket.is_some() {
-        log.notice("Ready to accept connections unix");
-    }
     obey_signals(running.server.clone()).map_err(|error| format!("Can't listen to signals: {error}"))?;
     Ok((running, pid_file))
+}
+
+/// The data set is complete: clients are served.
+fn tell_ready(server: &Server) {
+    let config = server.config.load();
+    if config.port != 0 {
+        server.log.notice("Ready to accept connections tcp");
+    }
+    if config.unixsocket.is_some() {
+        server.log.notice("Ready to accept connections unix");
+    }
 }
 
 /// What Redis has and this server has not is refused rather than left out in silence.

@@ -10,6 +10,7 @@ use crate::net::listener::{Acceptor, Listeners};
 use crate::net::worker::{Connections, Handle};
 use crate::process::OwnProcess;
 use crate::server::{Busy, ConfigCell, Server, Stop};
+use crate::snapshot::state::Persistence;
 use crate::stats::Stats;
 use crate::util::clock::Clock;
 use crate::util::rng::Random;
@@ -28,6 +29,10 @@ pub struct Options {
     /// Makes everything random repeat.
     pub seed: Option<u64>,
     pub log: Log,
+    /// Load what is on disk.
+    pub load: bool,
+    /// Called when the data set is complete.
+    pub ready: Box<dyn FnOnce(&Server) + Send>,
     /// The process that the server has to itself.
     pub process: Option<OwnProcess>,
     /// The commands it has.
@@ -43,6 +48,8 @@ impl Default for Options {
             clock: Clock::System,
             seed: None,
             log: Log::nowhere(),
+            load: false,
+            ready: Box::new(|_| {}),
             process: None,
             registry: Registry::default(),
         }
@@ -59,7 +66,9 @@ pub struct Running {
 
 impl Server {
     /// Starts a server and returns once it accepts connections.
-    pub fn start(options: Options) -> Result<Running, String> {
+    pub fn start(mut options: Options) -> Result<Running, String> {
+        let ready = std::mem::replace(&mut options.ready, Box::new(|_| {}));
+        let loads = options.load;
         let listeners = Listeners::bind(&options.config, options.any_port)?;
         let address = listeners.tcp.first().and_then(|listener| listener.local_addr().ok());
         let server = Arc::new(Server::new(options));
@@ -79,7 +88,13 @@ impl Server {
             .spawn(move || crate::cron::run(acceptor, cron, listeners, wishes))
             .map_err(|error| format!("Fatal: can't start the main loop: {error}"))?;
         server.startup_memory.store(server.read_memory().allocated, Ordering::Relaxed);
-        Ok(Running { server, address, thread: Some(thread) })
+        let running = Running { server, address, thread: Some(thread) };
+        if loads {
+            crate::dataset::begin(&running.server, ready)?;
+        } else {
+            ready(&running.server);
+        }
+        Ok(running)
     }
 
     /// A server without threads or sockets.
@@ -97,6 +112,7 @@ impl Server {
             run_id: random.hex(40),
             replid: random.hex(40),
             started_at_ms: options.clock.now_ms(),
+            persistence: Persistence::new(options.clock.now_ms() / 1000),
             config: ConfigCell::new(config),
             log: options.log,
             clock: options.clock,
@@ -139,12 +155,13 @@ impl Running {
         self.end();
     }
 
-    /// Waits until the server ends by itself (SHUTDOWN, a signal).
-    pub fn wait(mut self) {
+    /// Waits until the server ends by itself (SHUTDOWN, a signal); whether it ended well.
+    pub fn wait(mut self) -> bool {
         if let Some(thread) = self.thread.take() {
             // A panic has been printed where it happened.
             drop(thread.join());
         }
+        !self.server.stop.has_failed()
     }
 
     fn end(&mut self) {

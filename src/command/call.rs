@@ -130,6 +130,9 @@ impl Engine {
         if self.server.loading.load(Ordering::Relaxed) && !spec.has(LOADING) {
             return Err(CmdError::Text("LOADING Redis is loading the dataset in memory"));
         }
+        if self.server.persistence.refuses_writes(&self.config) && (spec.has(WRITE) || spec.name == "ping") {
+            return Err(CmdError::Text(MISCONF_RDB));
+        }
         if self.config.maxmemory > 0 && spec.has(DENYOOM) && self.server.is_over_maxmemory(&self.config) {
             return Err(CmdError::OutOfMemory);
         }
@@ -230,6 +233,12 @@ impl Engine {
         &mut self.effects
     }
 }
+
+/// What writers are told after a save has failed. Source: Redis 7.2 `stop-writes-on-bgsave-error`.
+const MISCONF_RDB: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
+    disk. Commands that may modify the data set are disabled, because this instance is configured to report errors \
+    during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for \
+    details about the RDB error.";
 
 /// Runs a command's handler inside `ctx` and records its effect. An error it returns replaces its reply.
 pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mut Instant>) {

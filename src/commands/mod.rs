@@ -13,6 +13,7 @@ pub mod generic;
 pub mod hash;
 pub mod info;
 pub mod list;
+pub mod persistence;
 pub mod pubsub;
 pub mod server;
 pub mod set;
@@ -33,6 +34,7 @@ pub const FAMILIES: &[&[Command]] = &[
     hash::COMMANDS,
     list::COMMANDS,
     info::COMMANDS,
+    persistence::COMMANDS,
     pubsub::COMMANDS,
     server::COMMANDS,
     stream::COMMANDS,

@@ -61,6 +61,11 @@ impl<'a> DumpReader<'a> {
         self.kind
     }
 
+    /// How many elements the value says are still to come: a hint, never to be trusted.
+    pub fn parts_hint(&self) -> u64 {
+        self.value.hint()
+    }
+
     /// The next part of the value. Bytes after it are not looked at, as in Redis.
     pub fn part(&mut self) -> Result<Option<Part>, RdbError> {
         self.value.next(&mut self.source)

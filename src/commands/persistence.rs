@@ -1,0 +1,465 @@
+//! Saving and restoring: SAVE, BGSAVE, LASTSAVE, SHUTDOWN, and the serialized values of DUMP and RESTORE.
+
+use crate::command::args::Args;
+use crate::command::ctx::{Ctx, Origin};
+use crate::command::error::{CmdError, CmdResult};
+use crate::command::spec::*;
+use crate::config::{KeyspaceEvents, ShutdownFlags};
+use crate::keyspace::db::Expiry;
+use crate::snapshot::convert::{self, Builder, Limits, Loaded};
+use crate::snapshot::load::{self, Purpose, Target};
+use crate::snapshot::{digest, save};
+use redstart_persistence::rdb::{self, DumpError, DumpReader, Encoder, Str, WRITTEN_VERSION};
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("bgsave", -1, bgsave).flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT),
+    Command::new("dump", 2, dump)
+        .flags(READONLY)
+        .acl(acl::KEYSPACE)
+        .keys(&[KeySpec::at(1).flags(KEY_RO | KEY_ACCESS)])
+        .since("2.6.0")
+        .tips(&["nondeterministic_output"]),
+    Command::new("lastsave", 1, lastsave)
+        .flags(FAST | LOADING | STALE)
+        .acl(acl::ADMIN | acl::DANGEROUS)
+        .tips(&["nondeterministic_output"]),
+    Command::new("restore", -4, restore)
+        .flags(DENYOOM | WRITE)
+        .acl(acl::DANGEROUS | acl::KEYSPACE)
+        .keys(&[KeySpec::at(1).flags(KEY_OW | KEY_UPDATE)])
+        .since("2.6.0"),
+    Command::new("restore-asking", -4, restore)
+        .flags(ASKING | DENYOOM | WRITE)
+        .acl(acl::DANGEROUS | acl::KEYSPACE)
+        .keys(&[KeySpec::at(1).flags(KEY_OW | KEY_UPDATE)])
+        .since("3.0.0"),
+    Command::new("save", 1, save).flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT).scope(Scope::AllShards),
+    Command::new("shutdown", -1, shutdown)
+        .flags(ADMIN | ALLOW_BUSY | LOADING | NO_MULTI | NOSCRIPT | STALE)
+        .scope(Scope::AllShards),
+];
+
+/// `SAVE`: OK once the RDB file is on disk; everybody waits meanwhile. Source: Redis 7.2 SAVE.
+fn save(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    if ctx.server.persistence.is_saving() {
+        return Err(CmdError::Text("ERR Background save already in progress"));
+    }
+    save_now(ctx)?;
+    ctx.reply.status("OK");
+    Ok(())
+}
+
+fn save_now(ctx: &mut Ctx) -> CmdResult {
+    save::in_foreground(ctx.server, ctx.config, ctx.db.locked).map_err(|error| {
+        ctx.server.log.warning(error);
+        CmdError::Text("ERR")
+    })
+}
+
+/// `BGSAVE [SCHEDULE]`: a status that says whether it has been started or scheduled. Source: Redis 7.2 BGSAVE.
+fn bgsave(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    args.flag("SCHEDULE");
+    args.finish()?;
+    if ctx.server.persistence.is_saving() {
+        return Err(CmdError::Text("ERR Background save already in progress"));
+    }
+    if ctx.origin == Origin::Exec {
+        ctx.server.persistence.schedule();
+        ctx.reply.status("Background saving scheduled");
+        return Ok(());
+    }
+    if !save::start(ctx.server) {
+        return Err(CmdError::Text("ERR"));
+    }
+    ctx.reply.status("Background saving started");
+    Ok(())
+}
+
+/// `LASTSAVE`: integer, Unix time in seconds of the last save that worked. Source: Redis 7.2 LASTSAVE.
+fn lastsave(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    ctx.reply.integer(ctx.server.persistence.saves().last_save_s);
+    Ok(())
+}
+
+/// `SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]`: no reply when the server ends; an error when it does not.
+/// Source: Redis 7.2 SHUTDOWN.
+fn shutdown(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let mut wish = ShutdownFlags::default();
+    let mut abort = false;
+    while !args.is_empty() {
+        match args.one_of(&["NOSAVE", "SAVE", "NOW", "FORCE", "ABORT"]) {
+            Some(0) => wish.nosave = true,
+            Some(1) => wish.save = true,
+            Some(2) => wish.now = true,
+            Some(3) => wish.force = true,
+            Some(_) => abort = true,
+            None => return Err(CmdError::Syntax),
+        }
+    }
+    if abort && wish != ShutdownFlags::default() || wish.save && wish.nosave {
+        return Err(CmdError::Syntax);
+    }
+    if abort {
+        // Nothing ever delays the end, so there is never one to call off.
+        return Err(CmdError::Text("ERR No shutdown in progress."));
+    }
+    if !wish.now && ctx.denies_blocking() {
+        let text = "ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client";
+        return Err(CmdError::Text(text));
+    }
+    if !wish.nosave && ctx.server.busy.is_busy() {
+        return Err(CmdError::Busy);
+    }
+    let ended = ctx.server.shut_down_locked(ctx.db.locked, wish);
+    ended.map_err(|_| CmdError::Text("ERR Errors trying to SHUTDOWN. Check logs."))?;
+    ctx.session.closing = true;
+    Ok(())
+}
+
+/// `DUMP key`: bulk string, the value in RDB's format with a version and a checksum behind it; null without key.
+/// Source: Redis 7.2 DUMP.
+fn dump(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let key = args.key()?;
+    let options = rdb::WriteOptions { compression: ctx.config.rdbcompression, ..rdb::WriteOptions::default() };
+    let Some(entry) = ctx.db.read(key) else {
+        ctx.reply.null();
+        return Ok(());
+    };
+    let mut encoder = Encoder::new(options);
+    let content = entry.content();
+    let kind = convert::natural_kind(&content);
+    encoder.dump_kind(kind);
+    convert::encode(&mut encoder, kind, &content);
+    let mut payload = encoder.take();
+    rdb::finish_dump(&mut payload, WRITTEN_VERSION as u16);
+    ctx.reply.bulk(&payload);
+    Ok(())
+}
+
+/// `DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]`: saves, empties all databases and loads the file again. All shards must
+/// be locked. Source: Redis 7.2 DEBUG RELOAD.
+pub fn debug_reload(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let (mut saves, mut empties, mut purpose) = (true, true, Purpose::default());
+    while !args.is_empty() {
+        match args.one_of(&["MERGE", "NOFLUSH", "NOSAVE"]) {
+            Some(0) => purpose.merge = true,
+            Some(1) => empties = false,
+            Some(_) => saves = false,
+            None => {
+                let text = "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.";
+                return Err(CmdError::Text(text));
+            }
+        }
+    }
+    if saves {
+        save_now(ctx)?;
+    }
+    if empties {
+        empty_all(ctx);
+    }
+    let path = ctx.config.dir.join(&ctx.config.dbfilename);
+    let loaded = load::file(ctx.server, ctx.config, &path, &mut Target::Locked(ctx.db.locked), purpose);
+    if let Err(error) = loaded {
+        ctx.server.log.warning(error);
+        return Err(CmdError::Text("ERR Error trying to load the RDB dump, check server logs"));
+    }
+    ctx.server.log.warning("DB reloaded by DEBUG RELOAD");
+    ctx.reply.status("OK");
+    Ok(())
+}
+
+/// `DEBUG DIGEST`: status, forty digits that are equal for equal data sets. All shards must be locked.
+pub fn debug_digest(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    args.finish()?;
+    let shards: Vec<_> = ctx.db.locked.iter().collect();
+    let digest = digest::dataset(shards.into_iter(), ctx.config.databases as usize);
+    ctx.reply.status(&digest.hex());
+    Ok(())
+}
+
+/// `DEBUG DIGEST-VALUE key [key ...]`: array of statuses, forty digits each, zeros for a missing key.
+pub fn debug_digest_value(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    ctx.reply.array(args.remaining());
+    while !args.is_empty() {
+        let key = args.key()?;
+        let digest = ctx.db.peek(key).map(digest::value).unwrap_or_default();
+        ctx.reply.status(&digest.hex());
+    }
+    Ok(())
+}
+
+fn empty_all(ctx: &mut Ctx) {
+    let selected = ctx.db.index;
+    for db in 0..ctx.config.databases as usize {
+        ctx.db.index = db;
+        drop(ctx.db.take_all());
+    }
+    ctx.db.index = selected;
+}
+
+/// What RESTORE's options say.
+#[derive(Debug, Default)]
+struct Options {
+    replace: bool,
+    absolute_ttl: bool,
+    idle_s: Option<u64>,
+    freq: Option<u8>,
+}
+
+/// `RESTORE key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]`: OK. `ttl` is in
+/// milliseconds, 0 for none, Unix time with ABSTTL; a time that is over deletes. The log gets an absolute time.
+/// Errors: BUSYKEY; DUMP payload version or checksum are wrong; Bad data format. Source: Redis 7.2 RESTORE.
+fn restore(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let key = args.key()?;
+    let ttl_arg = args.bytes()?;
+    let payload = args.bytes()?;
+    let options = restore_options(args)?;
+    let was_there = ctx.db.write(key).is_some();
+    if was_there && !options.replace {
+        return Err(CmdError::Text("BUSYKEY Target key name already exists."));
+    }
+    let ttl_ms = redstart_types::number::parse_int(ttl_arg).ok_or(CmdError::NotAnInteger)?;
+    if ttl_ms < 0 {
+        return Err(CmdError::Text("ERR Invalid TTL value, must be >= 0"));
+    }
+    let value = parse_payload(ctx, payload)?;
+    let expire_at_ms = match ttl_ms {
+        0 => None,
+        _ if options.absolute_ttl => Some(ttl_ms),
+        _ => Some(ttl_ms.saturating_add(ctx.now_ms)),
+    };
+    if expire_at_ms.is_some_and(|at| at <= ctx.now_ms) && ctx.origin != Origin::Log {
+        if was_there {
+            ctx.db.delete(key);
+            ctx.deleted(key);
+            let name: &[u8] = if ctx.config.lazyfree_lazy_server_del { b"UNLINK" } else { b"DEL" };
+            ctx.propagate_as(&[name, key.bytes]);
+        }
+        ctx.reply.status("OK");
+        return Ok(());
+    }
+    ctx.db.delete(key);
+    let expiry = expire_at_ms.map_or(Expiry::Clear, Expiry::At);
+    match value {
+        Loaded::String(Str::Int(value)) => ctx.db.set_int(key, value, expiry),
+        Loaded::String(Str::Bytes(bytes)) => ctx.db.set_string(key, &bytes, expiry),
+        Loaded::Collection(value) => ctx.db.set_value(key, value, expiry),
+    }
+    let lru = convert::lru_field(ctx.config, ctx.now_ms, options.idle_s, options.freq);
+    if let (Some(lru), Some(entry)) = (lru, ctx.db.write(key)) {
+        entry.set_lru(lru);
+    }
+    ctx.changed(key, KeyspaceEvents::GENERIC, "restore");
+    if let (Some(at), false) = (expire_at_ms, options.absolute_ttl) {
+        let at = at.to_string();
+        let mut argv: Vec<&[u8]> = args.argv().to_vec();
+        argv[2] = at.as_bytes();
+        argv.push(b"ABSTTL");
+        ctx.propagate_as(&argv);
+    }
+    ctx.reply.status("OK");
+    Ok(())
+}
+
+fn restore_options(args: &mut Args) -> CmdResult<Options> {
+    let mut options = Options::default();
+    while !args.is_empty() {
+        if args.flag("REPLACE") {
+            options.replace = true;
+        } else if args.flag("ABSTTL") {
+            options.absolute_ttl = true;
+        } else if args.remaining() >= 2 && options.freq.is_none() && args.flag("IDLETIME") {
+            let idle_s = u64::try_from(args.int()?);
+            options.idle_s = Some(idle_s.map_err(|_| CmdError::Text("ERR Invalid IDLETIME value, must be >= 0"))?);
+        } else if args.remaining() >= 2 && options.idle_s.is_none() && args.flag("FREQ") {
+            let freq = u8::try_from(args.int()?);
+            options.freq = Some(freq.map_err(|_| CmdError::Text("ERR Invalid FREQ value, must be >= 0 and <= 255"))?);
+        } else {
+            return Err(CmdError::Syntax);
+        }
+    }
+    Ok(options)
+}
+
+fn parse_payload(ctx: &Ctx, payload: &[u8]) -> CmdResult<Loaded> {
+    const FORMAT: CmdError = CmdError::Text("ERR Bad data format");
+    let checksum = !ctx.server.persistence.skips_checksum();
+    let mut reader = DumpReader::new(payload, rdb::HIGHEST_VERSION, checksum).map_err(|error| match error {
+        DumpError::Footer => CmdError::Text("ERR DUMP payload version or checksum are wrong"),
+        DumpError::Format(_) => FORMAT,
+    })?;
+    let limits = Limits::new(ctx.config, ctx.server.shards.seed());
+    let mut builder = None;
+    while let Some(part) = reader.part().map_err(|_| FORMAT)? {
+        let hint = reader.parts_hint();
+        let builder = builder.get_or_insert_with(|| Builder::new(&limits, reader.kind(), hint));
+        builder.part(part).map_err(|_| FORMAT)?;
+    }
+    let value = builder.map(Builder::finish).transpose().map_err(|_| FORMAT)?;
+    value.flatten().ok_or(FORMAT)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Checker;
+    use crate::config::{Config, SavePoint};
+    use crate::server::Server;
+    use crate::snapshot::digest;
+    use crate::startup::Options;
+    use std::path::PathBuf;
+
+    /// A directory of one test's own, removed with it.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("redstart-{name}-{}", std::process::id()));
+            let _: Result<_, _> = std::fs::remove_dir_all(&path);
+            std::fs::create_dir_all(&path).unwrap();
+            Scratch(path)
+        }
+
+        fn options(&self) -> Options {
+            let defaults = Options::default();
+            let config = Config { dir: self.0.clone(), ..defaults.config.clone() };
+            Options { config, load: true, ..defaults }
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _: Result<_, _> = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn whole_digest(server: &Server) -> String {
+        let locked = server.shards.lock(server.shards.all());
+        let shards: Vec<_> = locked.iter().collect();
+        digest::dataset(shards.into_iter(), 16).hex()
+    }
+
+    const FILL: &[&str] = &[
+        "SET s hello",
+        "SET i 12345",
+        "SET ttl x PXAT 4102444800000",
+        "RPUSH l a 1 b",
+        "SADD si 1 2 3",
+        "SADD sl a b",
+        "HSET h f v",
+        "ZADD z 1 a 2.5 b",
+        "XADD x 1-1 f v",
+        "XADD x 2-1 f w",
+        "XGROUP CREATE x g 0",
+        "XREADGROUP GROUP g alice COUNT 1 STREAMS x >",
+    ];
+
+    #[test]
+    fn dump_and_restore_bring_a_value_back() {
+        let mut c = Checker::new();
+        FILL.iter().for_each(|command| drop(c.run(command)));
+        c.check("DUMP s", r#""\x00\x05hello\x0b\x00\n\xadb\x05\x98\xab\xc9\x83""#);
+        c.check("DUMP nothing", "nil");
+        for key in ["s", "i", "l", "si", "sl", "h", "z", "x"] {
+            let payload = c.run(&format!("DUMP {key}"));
+            c.check(&format!("RESTORE copy 0 {payload}"), "OK");
+            c.check(&format!("RESTORE copy 0 {payload}"), "-BUSYKEY Target key name already exists.");
+            c.check(&format!("RESTORE copy 0 {payload} REPLACE"), "OK");
+            if key != "x" {
+                c.check("DUMP copy", &payload);
+            }
+            c.check("DEL copy", ":1");
+        }
+        let payload = c.run("DUMP l");
+        c.check(&format!("RESTORE l2 0 {payload}"), "OK");
+        c.check("LRANGE l2 0 -1", r#"["a", "1", "b"]"#);
+    }
+
+    #[test]
+    fn restore_takes_time_and_use() {
+        let mut c = Checker::new();
+        c.run("SET s hello");
+        let hello = c.run("DUMP s");
+        c.check(&format!("RESTORE k 100000 {hello}"), "OK");
+        assert!(c.run("TTL k").starts_with(":1"));
+        c.check(&format!("RESTORE k 4102444800000 {hello} REPLACE ABSTTL"), "OK");
+        assert!(c.run("TTL k").len() > 9);
+        c.check(&format!("RESTORE k 1 {hello} ABSTTL REPLACE"), "OK");
+        c.check("EXISTS k", ":0");
+        c.check(&format!("RESTORE k 0 {hello} IDLETIME 1000"), "OK");
+        c.check(&format!("RESTORE k -1 {hello} REPLACE"), "-ERR Invalid TTL value, must be >= 0");
+        c.check(&format!("RESTORE k x {hello} REPLACE"), "-ERR value is not an integer or out of range");
+        c.check(&format!("RESTORE k 0 {hello} FREQ 256"), "-ERR Invalid FREQ value, must be >= 0 and <= 255");
+        c.check(&format!("RESTORE k 0 {hello} IDLETIME -1"), "-ERR Invalid IDLETIME value, must be >= 0");
+        c.check(&format!("RESTORE k 0 {hello} IDLETIME 1 FREQ 1"), "-ERR syntax error");
+        c.check(&format!("RESTORE k 0 {hello} NONSENSE"), "-ERR syntax error");
+        c.check("RESTORE k2 0 nonsense", "-ERR DUMP payload version or checksum are wrong");
+        c.check(&format!("RESTORE-ASKING k3 0 {hello}"), "OK");
+    }
+
+    #[test]
+    fn a_payload_with_a_good_footer_can_still_be_nonsense() {
+        let mut c = Checker::new();
+        for body in [b"\x00\x7fshort".as_slice(), b"\x10\x03abc", b"\x63", b"\x04\x00"] {
+            let mut payload = body.to_vec();
+            redstart_persistence::rdb::finish_dump(&mut payload, 11);
+            let text = String::from_utf8(crate::util::quote::quoted(&payload)).unwrap();
+            c.check(&format!("RESTORE k 0 {text}"), "-ERR Bad data format");
+        }
+    }
+
+    #[test]
+    fn a_saved_data_set_comes_back() {
+        let scratch = Scratch::new("save");
+        let mut c = Checker::with(scratch.options());
+        FILL.iter().for_each(|command| drop(c.run(command)));
+        c.check("SAVE", "OK");
+        let digest = whole_digest(&c.running.server);
+        c.run("SELECT 3");
+        c.run("SET other db");
+        c.check("BGSAVE NONSENSE", "-ERR syntax error");
+        c.check("BGSAVE", "Background saving started");
+        while c.running.server.persistence.is_saving() {
+            std::thread::yield_now();
+        }
+        let whole = whole_digest(&c.running.server);
+        assert_ne!(digest, whole);
+        assert_eq!(c.running.server.stats.dirty.load(std::sync::atomic::Ordering::Relaxed), 0);
+        drop(c);
+        let again = Server::start(scratch.options()).unwrap();
+        while again.server.loading.load(std::sync::atomic::Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        assert_eq!(whole_digest(&again.server), whole);
+    }
+
+    #[test]
+    fn a_failed_save_refuses_writes_until_one_works() {
+        let scratch = Scratch::new("misconf");
+        let mut options = scratch.options();
+        options.config.dbfilename = "no-such-dir/dump.rdb".to_owned();
+        options.config.save = vec![SavePoint { seconds: 9999, changes: 1 }];
+        let mut c = Checker::with(options);
+        c.check_here("SET k v", "OK");
+        c.check_here("BGSAVE", "Background saving started");
+        while c.running.server.persistence.is_saving() {
+            std::thread::yield_now();
+        }
+        let own = |c: &mut Checker, command: &str| c.running_only(command);
+        assert!(own(&mut c, "SET k w").starts_with("-MISCONF Redis is configured to save RDB snapshots"));
+        assert!(own(&mut c, "PING").starts_with("-MISCONF"));
+        c.check_here("GET k", r#""v""#);
+        std::fs::create_dir(scratch.0.join("no-such-dir")).unwrap();
+        c.check_here("SAVE", "OK");
+        c.check_here("SET k w", "OK");
+    }
+
+    #[test]
+    fn shutdown_says_no_only_to_bad_options() {
+        let mut c = Checker::new();
+        c.check("SHUTDOWN SAVE NOSAVE", "-ERR syntax error");
+        c.check("SHUTDOWN ABORT NOW", "-ERR syntax error");
+        c.check("SHUTDOWN SOMETIMES", "-ERR syntax error");
+        c.check("SHUTDOWN ABORT", "-ERR No shutdown in progress.");
+        assert!(c.run("LASTSAVE").starts_with(":1"));
+    }
+}

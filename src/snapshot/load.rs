@@ -1,0 +1,274 @@
+//! Reads an RDB file into the keyspace: at the start, for DEBUG RELOAD, and as the base of a log.
+
+use crate::config::Config;
+use crate::keyspace::Key;
+use crate::keyspace::lock::{Locked, ShardSet, Shards};
+use crate::keyspace::shard::ShardDb;
+use crate::keyspace::value::{Entry, Value};
+use crate::server::Server;
+use crate::snapshot::convert::{Builder, Limits, Loaded, lru_field};
+use redstart_persistence::rdb::{self, ChecksumState, RdbError, RdbErrorKind, ReadOptions, Reader, Record, Str};
+use redstart_types::entry::{INLINE_MAX, NewContent};
+use std::fmt;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+/// What a load is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Purpose {
+    /// Commands of a log follow, which need every key as it was: keys whose time is over are loaded too.
+    pub log_follows: bool,
+    /// A key that is there already is replaced; otherwise it is an error.
+    pub merge: bool,
+}
+
+/// What was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    pub keys: u64,
+    /// Keys whose time was over.
+    pub expired: u64,
+    /// Keys without elements, which older Redis wrote.
+    pub empty: u64,
+    /// Bytes of the RDB part.
+    pub bytes: u64,
+}
+
+/// Why a file could not be loaded.
+#[derive(Debug)]
+pub enum LoadError {
+    /// It could not be opened.
+    Open(io::Error),
+    Rdb(RdbError),
+    /// More databases than `databases`.
+    TooManyDatabases(u32),
+    DuplicateKey {
+        db: u64,
+        key: Vec<u8>,
+    },
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Open(error) => write!(f, "can't open the RDB file for reading: {error}"),
+            LoadError::Rdb(error) => write!(f, "Error reading the RDB file at {error}"),
+            LoadError::TooManyDatabases(limit) => write!(
+                f,
+                "FATAL: Data file was created with a Redis server configured to handle more than {limit} databases. Exiting"
+            ),
+            LoadError::DuplicateKey { db, key } => {
+                write!(f, "RDB has duplicated key '{}' in DB {db}", String::from_utf8_lossy(key))
+            }
+        }
+    }
+}
+
+impl From<RdbError> for LoadError {
+    fn from(error: RdbError) -> Self {
+        LoadError::Rdb(error)
+    }
+}
+
+/// Where loaded keys go.
+pub enum Target<'a, 'g> {
+    /// Shards that are free: each key locks its own.
+    Shards(&'a Shards),
+    /// Shards that are all locked already.
+    Locked(&'a mut Locked<'g>),
+}
+
+impl Target<'_, '_> {
+    /// Puts an entry in; false if its key is there already and stays.
+    fn insert(&mut self, db: usize, key: Key<'_>, entry: Entry, merge: bool) -> bool {
+        match self {
+            Target::Shards(shards) => {
+                let mut set = ShardSet::NONE;
+                set.add(shards.shard_of(key.hash));
+                let mut locked = shards.lock(set);
+                insert(&mut locked.shard_mut(key.hash).dbs[db], key, entry, merge)
+            }
+            Target::Locked(locked) => insert(&mut locked.shard_mut(key.hash).dbs[db], key, entry, merge),
+        }
+    }
+}
+
+fn insert(db: &mut ShardDb, key: Key<'_>, entry: Entry, merge: bool) -> bool {
+    if db.keys.get(key.hash, key.bytes).is_some() {
+        if !merge {
+            return false;
+        }
+        db.remove(key.hash, key.bytes);
+    }
+    db.insert(key.hash, entry);
+    true
+}
+
+/// Loads the RDB file at `path`. Logs as Redis does.
+pub fn file(
+    server: &Server,
+    config: &Config,
+    path: &Path,
+    target: &mut Target<'_, '_>,
+    purpose: Purpose,
+) -> Result<Tally, LoadError> {
+    let file = std::fs::File::open(path).map_err(LoadError::Open)?;
+    read(server, config, file, target, purpose)
+}
+
+/// Loads the RDB part that `inner` begins with.
+pub fn read<R: Read>(
+    server: &Server,
+    config: &Config,
+    inner: R,
+    target: &mut Target<'_, '_>,
+    purpose: Purpose,
+) -> Result<Tally, LoadError> {
+    let checksum = config.rdbchecksum && !server.persistence.skips_checksum();
+    let options = ReadOptions { checksum, ..ReadOptions::default() };
+    let mut loader = Loader {
+        server,
+        config,
+        limits: Limits::new(config, server.shards.seed()),
+        purpose,
+        now_ms: server.clock.now_ms(),
+        tally: Tally::default(),
+    };
+    let mut reader = Reader::new(inner, options)?;
+    loader.records(&mut reader, target)?;
+    loader.tally.bytes = reader.offset();
+    let Tally { keys, expired, empty, .. } = loader.tally;
+    let skipped = if empty > 0 { format!(", empty keys skipped: {empty}") } else { String::new() };
+    server.log.notice(format_args!("Done loading RDB, keys loaded: {keys}, keys expired: {expired}{skipped}."));
+    server.persistence.loading.keys_loaded.store(keys, Ordering::Relaxed);
+    server.persistence.loading.keys_expired.store(expired, Ordering::Relaxed);
+    Ok(loader.tally)
+}
+
+struct Loader<'a> {
+    server: &'a Server,
+    config: &'a Config,
+    limits: Limits,
+    purpose: Purpose,
+    now_ms: i64,
+    tally: Tally,
+}
+
+/// Keys without elements that are named in the log.
+const EMPTY_KEYS_NAMED: u64 = 10;
+
+impl Loader<'_> {
+    fn records<R: Read>(&mut self, reader: &mut Reader<R>, target: &mut Target<'_, '_>) -> Result<(), LoadError> {
+        loop {
+            match reader.record()? {
+                Record::Aux { name, value } => self.aux(&name, &value),
+                Record::SelectDb(db) if db >= u64::from(self.config.databases) => {
+                    return Err(LoadError::TooManyDatabases(self.config.databases));
+                }
+                Record::SelectDb(_) | Record::ResizeDb { .. } => {}
+                // Until the script engine takes them.
+                Record::Function(_) => self.server.log.warning("A function library in the RDB file is skipped"),
+                Record::ModuleAux { name } => {
+                    self.server.log.warning(format_args!(
+                        "The RDB file contains AUX module data I can't load: no matching module '{name}'; it is skipped"
+                    ));
+                }
+                Record::Key(key) => self.key(reader, key, target)?,
+                Record::Eof(checksum) => {
+                    if checksum == ChecksumState::Disabled {
+                        let text = "RDB file was saved with checksum disabled: no check performed.";
+                        self.server.log.notice(text);
+                    }
+                    return Ok(());
+                }
+            }
+            self.server.persistence.loading.loaded_bytes.store(reader.offset(), Ordering::Relaxed);
+        }
+    }
+
+    fn key<R: Read>(
+        &mut self,
+        reader: &mut Reader<R>,
+        key: rdb::Key,
+        target: &mut Target<'_, '_>,
+    ) -> Result<(), LoadError> {
+        let mut builder = None;
+        while let Some(part) = reader.part()? {
+            // The hint is known only once the first part has come: it is one less than the whole.
+            let hint = reader.parts_hint();
+            let builder = builder.get_or_insert_with(|| Builder::new(&self.limits, key.kind, hint));
+            builder.part(part).map_err(|unfit| corrupt(reader.offset(), unfit.0))?;
+        }
+        let built = match builder {
+            Some(builder) => builder.finish().map_err(|unfit| corrupt(reader.offset(), unfit.0))?,
+            None => None,
+        };
+        let Some(built) = built else {
+            if self.tally.empty < EMPTY_KEYS_NAMED {
+                let name = String::from_utf8_lossy(&key.key);
+                self.server.log.notice(format_args!("rdbLoadObject skipping empty key: {name}"));
+            }
+            self.tally.empty += 1;
+            return Ok(());
+        };
+        let is_over = key.expire_at_ms.is_some_and(|at| at < self.now_ms);
+        if is_over && !self.purpose.log_follows {
+            self.tally.expired += 1;
+            return Ok(());
+        }
+        let mut entry = entry(&key.key, built, key.expire_at_ms);
+        if let Some(lru) = lru_field(self.config, self.now_ms, key.lru_idle_s, key.lfu_freq) {
+            entry.set_lru(lru);
+        } else {
+            entry.set_lru((self.now_ms / 1000) as u32 & 0xff_ffff);
+        }
+        let name = Key::new(self.server.shards.seed(), &key.key);
+        if !target.insert(key.db as usize, name, entry, self.purpose.merge) {
+            return Err(LoadError::DuplicateKey { db: key.db, key: key.key });
+        }
+        self.tally.keys += 1;
+        Ok(())
+    }
+
+    fn aux(&self, name: &[u8], value: &[u8]) {
+        let log = &self.server.log;
+        let text = String::from_utf8_lossy(value);
+        let number = || text.parse::<i64>().unwrap_or(0);
+        match name {
+            [b'%', ..] => log.notice(format_args!("RDB '{}': {text}", String::from_utf8_lossy(name))),
+            b"redis-ver" => log.notice(format_args!("Loading RDB produced by version {text}")),
+            b"ctime" => log.notice(format_args!("RDB age {} seconds", (self.now_ms / 1000 - number()).max(0))),
+            b"used-mem" => {
+                let bytes = number();
+                log.notice(format_args!("RDB memory usage when created {:.2} Mb", bytes as f64 / f64::from(1 << 20)));
+                let bytes = u64::try_from(bytes).unwrap_or(0);
+                self.server.persistence.loading.saved_used_memory.store(bytes, Ordering::Relaxed);
+            }
+            b"aof-preamble" if number() != 0 => log.notice("RDB has an AOF tail"),
+            b"aof-base" if number() != 0 => log.notice("RDB is base AOF"),
+            _ => {}
+        }
+    }
+}
+
+/// An entry that holds a loaded value.
+pub fn entry(key: &[u8], loaded: Loaded, expire_at_ms: Option<i64>) -> Entry {
+    let bytes = match loaded {
+        Loaded::String(Str::Int(value)) => return Entry::new(key, NewContent::Int(value), expire_at_ms),
+        Loaded::String(Str::Bytes(bytes)) => bytes,
+        Loaded::Collection(value) => return Entry::new(key, NewContent::Object(Box::new(value)), expire_at_ms),
+    };
+    if bytes.len() > INLINE_MAX {
+        return Entry::new(key, NewContent::Object(Box::new(Value::String(bytes))), expire_at_ms);
+    }
+    let content = match redstart_types::number::parse_int(&bytes) {
+        Some(value) => NewContent::Int(value),
+        None => NewContent::Str(&bytes),
+    };
+    Entry::new(key, content, expire_at_ms)
+}
+
+fn corrupt(offset: u64, text: &str) -> LoadError {
+    LoadError::Rdb(RdbError { offset, kind: RdbErrorKind::Corrupt(text.to_owned()) })
+}

@@ -1,0 +1,221 @@
+//! What a server remembers of its saves and loads, for INFO, LASTSAVE, the save points and the refusal of writes.
+
+use crate::config::Config;
+use crate::util::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The persistence of one server.
+#[derive(Debug)]
+pub struct Persistence {
+    inner: Mutex<Saves>,
+    /// The last save in the background failed: writes may have to be refused.
+    failed: AtomicBool,
+    /// A save in the background is to end at its next look.
+    cancelled: AtomicBool,
+    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION.
+    skips_checksum: AtomicBool,
+    /// The data set being loaded.
+    pub loading: Loading,
+}
+
+/// How saving has gone so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Saves {
+    /// Unix time in seconds of the last save that worked, or of the start.
+    pub last_save_s: i64,
+    /// Unix time in seconds of the last attempt in the background.
+    pub last_try_s: i64,
+    /// Whether the last attempt in the background worked.
+    pub last_ok: bool,
+    /// How long it took.
+    pub last_took_s: Option<i64>,
+    /// Since when one is under way, Unix time in seconds.
+    pub since_s: Option<i64>,
+    /// How many there have been.
+    pub count: u64,
+    /// One is to begin as soon as possible.
+    pub scheduled: bool,
+}
+
+/// Progress and result of loading the data set.
+#[derive(Debug, Default)]
+pub struct Loading {
+    /// Unix time in seconds when it began.
+    pub start_s: AtomicU64,
+    /// Bytes of the file or files.
+    pub total_bytes: AtomicU64,
+    /// Bytes read so far.
+    pub loaded_bytes: AtomicU64,
+    /// Memory in use when the file was written, as it says.
+    pub saved_used_memory: AtomicU64,
+    /// Keys of the last load.
+    pub keys_loaded: AtomicU64,
+    /// Keys whose time was over in the last load.
+    pub keys_expired: AtomicU64,
+}
+
+/// How long to wait after a failed save before the save points count again.
+const RETRY_S: i64 = 5;
+
+impl Persistence {
+    /// Nothing saved yet; `now_s` is Unix time in seconds.
+    pub fn new(now_s: i64) -> Self {
+        let saves = Saves {
+            last_save_s: now_s,
+            last_try_s: 0,
+            last_ok: true,
+            last_took_s: None,
+            since_s: None,
+            count: 0,
+            scheduled: false,
+        };
+        Persistence {
+            inner: Mutex::new(saves),
+            failed: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            skips_checksum: AtomicBool::new(false),
+            loading: Loading::default(),
+        }
+    }
+
+    /// How saving has gone so far.
+    pub fn saves(&self) -> Saves {
+        *self.inner.lock()
+    }
+
+    /// Whether a save in the background is under way.
+    pub fn is_saving(&self) -> bool {
+        self.inner.lock().since_s.is_some()
+    }
+
+    /// Begins a save in the background; false if there is one already.
+    pub fn begin(&self, now_s: i64) -> bool {
+        let mut saves = self.inner.lock();
+        if saves.since_s.is_some() {
+            return false;
+        }
+        saves.since_s = Some(now_s);
+        saves.last_try_s = now_s;
+        saves.scheduled = false;
+        saves.count += 1;
+        self.cancelled.store(false, Ordering::Release);
+        true
+    }
+
+    /// The save in the background has ended.
+    pub fn end(&self, now_s: i64, worked: bool) {
+        let mut saves = self.inner.lock();
+        saves.last_took_s = saves.since_s.take().map(|since_s| now_s - since_s);
+        saves.last_ok = worked;
+        if worked {
+            saves.last_save_s = now_s;
+        }
+        self.failed.store(!worked, Ordering::Release);
+    }
+
+    /// The save in the background was called off: it counts neither as success nor as failure.
+    pub fn end_cancelled(&self) {
+        self.inner.lock().since_s = None;
+    }
+
+    /// A save in the foreground has begun.
+    pub fn count_save(&self) {
+        self.inner.lock().count += 1;
+    }
+
+    /// A save in the foreground has worked.
+    pub fn saved(&self, now_s: i64) {
+        let mut saves = self.inner.lock();
+        saves.last_save_s = now_s;
+        saves.last_ok = true;
+        self.failed.store(false, Ordering::Release);
+    }
+
+    /// A save is to begin as soon as possible.
+    pub fn schedule(&self) {
+        self.inner.lock().scheduled = true;
+    }
+
+    /// Whether a save is to begin as soon as possible, and can.
+    pub fn is_scheduled(&self) -> bool {
+        let saves = self.inner.lock();
+        saves.scheduled && saves.since_s.is_none()
+    }
+
+    /// Asks the save in the background to end.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+
+    /// Whether the save in the background is to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// The save point that is reached: (changes, seconds) as the log tells them.
+    pub fn save_point(&self, config: &Config, dirty: i64, now_s: i64) -> Option<(u64, u64)> {
+        if config.save.is_empty() || dirty <= 0 {
+            return None;
+        }
+        let saves = self.inner.lock();
+        if saves.since_s.is_some() || !saves.last_ok && now_s - saves.last_try_s <= RETRY_S {
+            return None;
+        }
+        let since_s = now_s - saves.last_save_s;
+        let reached = |point: &&crate::config::SavePoint| {
+            dirty as u64 >= point.changes && since_s > i64::try_from(point.seconds).unwrap_or(i64::MAX)
+        };
+        config.save.iter().find(reached).map(|point| (point.changes, point.seconds))
+    }
+
+    /// Why writes are refused now, if they are.
+    #[inline]
+    pub fn refuses_writes(&self, config: &Config) -> bool {
+        self.failed.load(Ordering::Relaxed) && config.stop_writes_on_bgsave_error && !config.save.is_empty()
+    }
+
+    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION.
+    pub fn skip_checksum(&self, skip: bool) {
+        self.skips_checksum.store(skip, Ordering::Relaxed);
+    }
+
+    /// Whether checksums of RESTORE and files are not looked at.
+    pub fn skips_checksum(&self) -> bool {
+        self.skips_checksum.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SavePoint;
+
+    #[test]
+    fn save_points_need_both_time_and_changes() {
+        let state = Persistence::new(1000);
+        let save = vec![SavePoint { seconds: 3600, changes: 1 }, SavePoint { seconds: 60, changes: 100 }];
+        let config = Config { save, ..Config::default() };
+        assert_eq!(state.save_point(&config, 100, 1060), None, "not yet more than 60 seconds");
+        assert_eq!(state.save_point(&config, 100, 1061), Some((100, 60)));
+        assert_eq!(state.save_point(&config, 99, 1061), None);
+        assert_eq!(state.save_point(&config, 1, 4601), Some((1, 3600)));
+        assert_eq!(state.save_point(&config, 0, 9999), None);
+    }
+
+    #[test]
+    fn a_failure_refuses_writes_and_waits() {
+        let state = Persistence::new(1000);
+        let config = Config { save: vec![SavePoint { seconds: 1, changes: 1 }], ..Config::default() };
+        assert!(state.begin(1010) && !state.begin(1010));
+        assert_eq!(state.save_point(&config, 5, 1020), None, "one is under way");
+        state.end(1015, false);
+        assert!(state.refuses_writes(&config));
+        assert_eq!(state.save_point(&config, 5, 1015), None, "too soon after the failure");
+        assert_eq!(state.save_point(&config, 5, 1016), Some((1, 1)));
+        assert!(state.begin(1016));
+        state.end(1018, true);
+        assert!(!state.refuses_writes(&config));
+        let saves = state.saves();
+        assert_eq!((saves.last_save_s, saves.last_took_s, saves.count), (1018, Some(2), 2));
+    }
+}
