@@ -4,6 +4,7 @@ use crate::command::ctx::Ctx;
 use crate::command::error::CmdResult;
 use crate::command::spec::Command;
 
+pub mod bitmap;
 pub mod client;
 mod client_tracking;
 pub mod command;
@@ -26,6 +27,7 @@ pub mod zset;
 
 /// Every family's entries.
 pub const FAMILIES: &[&[Command]] = &[
+    bitmap::COMMANDS,
     client::COMMANDS,
     command::COMMANDS,
     config::COMMANDS,

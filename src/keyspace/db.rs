@@ -111,6 +111,11 @@ impl<'g> Db<'_, 'g> {
         self.read(key).map(|entry| StringRef::of(entry).ok_or(WrongType)).transpose()
     }
 
+    /// The string at a key, as [`Db::peek`] sees it; None for another type as well.
+    pub fn peek_string(&self, key: Key<'_>) -> Option<StringRef<'_>> {
+        self.peek(key).and_then(StringRef::of)
+    }
+
     /// The collection at a key, for reading.
     #[inline]
     pub fn read_as<T: Typed>(&mut self, key: Key<'_>) -> Result<Option<&T>, WrongType> {
