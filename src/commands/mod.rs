@@ -13,6 +13,7 @@ pub mod connection;
 pub mod generic;
 pub mod hash;
 pub mod info;
+pub mod hyperloglog;
 pub mod list;
 pub mod persistence;
 pub mod pubsub;
@@ -34,6 +35,7 @@ pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     generic::COMMANDS,
     hash::COMMANDS,
+    hyperloglog::COMMANDS,
     list::COMMANDS,
     info::COMMANDS,
     persistence::COMMANDS,
