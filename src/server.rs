@@ -259,11 +259,15 @@ impl Server {
         micros: i64,
         now_ms: i64,
     ) {
-        use crate::command::spec::{FAST, SKIP_SLOWLOG};
+        use crate::command::spec::{ADMIN, FAST, SKIP_SLOWLOG};
+        // What CONFIG SET has just changed holds for CONFIG SET itself.
+        let changed = command.command.has(ADMIN).then(|| self.config.load());
+        let config = changed.as_deref().unwrap_or(config);
         let limit_us = config.slowlog_log_slower_than;
         if limit_us >= 0 && micros >= limit_us && !command.command.has(SKIP_SLOWLOG) {
             let name = client.names.lock().name.clone();
-            self.slowlog.push(config.slowlog_max_len, now_ms / 1000, micros, argv, client.addr.clone(), &name);
+            let argv = crate::command::redact::shown(command.command, argv);
+            self.slowlog.push(config.slowlog_max_len, now_ms / 1000, micros, &argv, client.addr.clone(), &name);
         }
         let threshold_ms = config.latency_monitor_threshold;
         if threshold_ms > 0 && micros as u64 / 1000 >= threshold_ms {

@@ -5,6 +5,7 @@ use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::locks::{self, Needed};
+use crate::command::redact;
 use crate::command::serve;
 use crate::command::session::{Multi, Queued, ReplyMode, Session};
 use crate::command::spec::{
@@ -146,7 +147,7 @@ impl Engine {
     fn run(&mut self, session: &mut Session, reply: &mut Reply, command: CommandRef, argv: &[&[u8]]) -> CmdResult {
         let server = self.server.clone();
         if server.monitors.is_watched() && !command.command.has(SKIP_MONITOR) {
-            server.monitors.show(&server, session, argv);
+            server.monitors.show(&server, session, &redact::shown(command.command, argv));
         }
         session.client.last_command.store(command.id, Ordering::Relaxed);
         let needed = locks::needed(&server.shards, session, command, argv);

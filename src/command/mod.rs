@@ -5,6 +5,7 @@ pub mod ctx;
 pub mod error;
 pub mod locks;
 pub mod monitor;
+pub mod redact;
 pub mod scan;
 pub mod serve;
 pub mod session;

@@ -205,8 +205,31 @@ pub(crate) struct MemoryUse {
     pub(crate) startup: u64,
     /// Buffers of clients.
     pub(crate) clients: u64,
-    /// The tables of keys of each database, without keys and values.
-    pub(crate) tables: Vec<u64>,
+    /// The tables of each database.
+    pub(crate) tables: Vec<TableUse>,
+}
+
+/// The memory of one database's tables, without keys and values.
+pub(crate) struct TableUse {
+    pub(crate) keys: u64,
+    pub(crate) bytes: u64,
+    /// Of the order in which keys expire.
+    pub(crate) expires_bytes: u64,
+}
+
+impl TableUse {
+    /// Adds up a database's parts in all shards.
+    fn measure(ctx: &Ctx, index: usize) -> Self {
+        // A record of a key that expires, in a B-tree whose nodes are two thirds full.
+        const EXPIRY_BYTES: usize = 16 * 3 / 2;
+        let mut used = TableUse { keys: 0, bytes: 0, expires_bytes: 0 };
+        for db in ctx.db.locked.iter().map(|shard| &shard.dbs[index]) {
+            used.keys += db.keys.len() as u64;
+            used.bytes += db.keys.memory_bytes() as u64;
+            used.expires_bytes += (db.expires_len() * EXPIRY_BYTES) as u64;
+        }
+        used
+    }
 }
 
 impl MemoryUse {
@@ -218,22 +241,19 @@ impl MemoryUse {
             let input = client.query_buffer[1].load(Ordering::Relaxed);
             (input + client.output_buffer.load(Ordering::Relaxed) + std::mem::size_of::<Client>()) as u64
         };
-        let table = |index: usize| {
-            ctx.db.locked.iter().map(|shard| &shard.dbs[index]).map(|db| db.keys.memory_bytes() as u64).sum()
-        };
         let databases = ctx.config.databases as usize;
         MemoryUse {
             allocator,
             peak: server.peak_memory.load(Ordering::Relaxed),
             startup: server.startup_memory.load(Ordering::Relaxed),
             clients: server.clients.all().iter().map(|client| buffers(client)).sum(),
-            tables: (0..databases).map(table).collect(),
+            tables: (0..databases).map(|index| TableUse::measure(ctx, index)).collect(),
         }
     }
 
     /// What is not keys and values.
     pub(crate) fn overhead(&self) -> u64 {
-        self.startup + self.clients + self.tables.iter().sum::<u64>()
+        self.startup + self.clients + self.tables.iter().map(|table| table.bytes + table.expires_bytes).sum::<u64>()
     }
 
     /// Keys and values.

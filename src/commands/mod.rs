@@ -12,9 +12,10 @@ pub mod config;
 pub mod connection;
 pub mod generic;
 pub mod hash;
-pub mod info;
 pub mod hyperloglog;
+pub mod info;
 pub mod list;
+pub mod monitoring;
 pub mod persistence;
 pub mod pubsub;
 pub mod server;
@@ -36,13 +37,14 @@ pub const FAMILIES: &[&[Command]] = &[
     generic::COMMANDS,
     hash::COMMANDS,
     hyperloglog::COMMANDS,
-    list::COMMANDS,
     info::COMMANDS,
+    list::COMMANDS,
+    monitoring::COMMANDS,
     persistence::COMMANDS,
     pubsub::COMMANDS,
     server::COMMANDS,
-    stream::COMMANDS,
     set::COMMANDS,
+    stream::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
     zset::COMMANDS,

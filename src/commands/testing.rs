@@ -101,6 +101,14 @@ impl Checker {
         }
     }
 
+    /// The next reply or push that the first client gets from us, whatever it is.
+    pub(crate) fn next(&mut self) -> String {
+        if let Some(oracle) = &mut self.oracle {
+            oracle[0].receive();
+        }
+        self.own[0].receive()
+    }
+
     #[track_caller]
     fn check_on(&mut self, peer: usize, command: &str, expected: &str) {
         assert_eq!(self.own[peer].run(command), expected, "{command}");

@@ -62,12 +62,35 @@ impl Value {
     }
 }
 
+impl Value {
+    /// Bytes that the value points at.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Value::String(bytes) => bytes.capacity(),
+            Value::List(list) => list.memory_bytes(),
+            Value::Set(set) => set.memory_bytes(),
+            Value::ZSet(zset) => zset.memory_bytes(),
+            Value::Hash(hash) => hash.memory_bytes(),
+            Value::Stream(stream) => stream.memory_bytes(),
+        }
+    }
+}
+
 /// Which type an entry holds.
 pub fn kind_of(entry: &Entry) -> Kind {
     match entry.content() {
         entry::Content::Object(value) => value.kind(),
         _ => Kind::String,
     }
+}
+
+/// Bytes of a key with its value.
+pub fn memory_bytes(entry: &Entry) -> usize {
+    let object = match entry.content() {
+        entry::Content::Object(value) => size_of::<Value>() + value.memory_bytes(),
+        _ => 0,
+    };
+    entry.memory_bytes() + object
 }
 
 /// A string value, as bytes or as the integer it is stored as.

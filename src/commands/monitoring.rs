@@ -1,0 +1,512 @@
+//! Looking at a running server: LATENCY, MEMORY, MONITOR, SLOWLOG.
+
+use crate::command::args::Args;
+use crate::command::ctx::{Ctx, Origin};
+use crate::command::error::{CmdError, CmdResult};
+use crate::command::spec::*;
+use crate::commands::info::{MemoryUse, ratio};
+use crate::histogram::Distribution;
+use crate::keyspace::value;
+use crate::memory::AllocatorStats;
+use crate::process;
+use redstart_types::number;
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("latency", -2, container).since("2.8.13").subcommands(&[
+        Command::new("latency|doctor", 2, latency_doctor)
+            .flags(ADMIN | LOADING | NOSCRIPT | STALE)
+            .since("2.8.13")
+            .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"]),
+        Command::new("latency|graph", 3, latency_graph)
+            .flags(ADMIN | LOADING | NOSCRIPT | STALE)
+            .since("2.8.13")
+            .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"]),
+        Command::new("latency|help", 2, latency_help).flags(LOADING | STALE).since("2.8.13"),
+        Command::new("latency|histogram", -2, latency_histogram)
+            .flags(ADMIN | LOADING | NOSCRIPT | STALE)
+            .since("7.0.0")
+            .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"]),
+        Command::new("latency|history", 3, latency_history)
+            .flags(ADMIN | LOADING | NOSCRIPT | STALE)
+            .since("2.8.13")
+            .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"]),
+        Command::new("latency|latest", 2, latency_latest)
+            .flags(ADMIN | LOADING | NOSCRIPT | STALE)
+            .since("2.8.13")
+            .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"]),
+        Command::new("latency|reset", -2, latency_reset)
+            .flags(ADMIN | LOADING | NOSCRIPT | STALE)
+            .since("2.8.13")
+            .tips(&["request_policy:all_nodes", "response_policy:agg_sum"]),
+    ]),
+    Command::new("memory", -2, container).since("4.0.0").subcommands(&[
+        Command::new("memory|doctor", 2, memory_doctor).scope(Scope::AllShards).since("4.0.0").tips(&[
+            "nondeterministic_output",
+            "request_policy:all_shards",
+            "response_policy:special",
+        ]),
+        Command::new("memory|help", 2, memory_help).flags(LOADING | STALE).since("4.0.0"),
+        Command::new("memory|malloc-stats", 2, memory_malloc_stats).since("4.0.0").tips(&[
+            "nondeterministic_output",
+            "request_policy:all_shards",
+            "response_policy:special",
+        ]),
+        Command::new("memory|purge", 2, memory_purge)
+            .since("4.0.0")
+            .tips(&["request_policy:all_shards", "response_policy:all_succeeded"]),
+        Command::new("memory|stats", 2, memory_stats).scope(Scope::AllShards).since("4.0.0").tips(&[
+            "nondeterministic_output",
+            "request_policy:all_shards",
+            "response_policy:special",
+        ]),
+        Command::new("memory|usage", -3, memory_usage)
+            .flags(READONLY)
+            .keys(&[KeySpec::at(2).flags(KEY_RO)])
+            .since("4.0.0"),
+    ]),
+    Command::new("monitor", 1, monitor).flags(ADMIN | LOADING | NOSCRIPT | STALE),
+    Command::new("slowlog", -2, container).since("2.2.12").subcommands(&[
+        Command::new("slowlog|get", -2, slowlog_get)
+            .flags(ADMIN | LOADING | STALE)
+            .since("2.2.12")
+            .tips(&["request_policy:all_nodes", "nondeterministic_output"]),
+        Command::new("slowlog|help", 2, slowlog_help).flags(LOADING | STALE).since("6.2.0"),
+        Command::new("slowlog|len", 2, slowlog_len).flags(ADMIN | LOADING | STALE).since("2.2.12").tips(&[
+            "request_policy:all_nodes",
+            "response_policy:agg_sum",
+            "nondeterministic_output",
+        ]),
+        Command::new("slowlog|reset", 2, slowlog_reset)
+            .flags(ADMIN | LOADING | STALE)
+            .since("2.2.12")
+            .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+    ]),
+];
+
+/// A container without a subcommand. The engine answers unknown ones.
+fn container(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    Err(args.arity_error())
+}
+
+/// `MONITOR`: OK, then a status line for each command any client runs. Source: Redis 7.2 MONITOR.
+fn monitor(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    if ctx.origin != Origin::Client {
+        return Err(CmdError::Text("ERR MONITOR isn't allowed for DENY BLOCKING client"));
+    }
+    ctx.server.monitors.add(&ctx.session.client);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `SLOWLOG GET [count]`: array of the latest slow commands, latest first: id, Unix time, microseconds, arguments,
+/// address and name of the client. 10 of them, -1 for all. Source: Redis 7.2 SLOWLOG GET.
+fn slowlog_get(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    if args.remaining() > 1 {
+        return Err(CmdError::Text("ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP."));
+    }
+    let count = match args.optional() {
+        None => 10,
+        Some(count) => number::parse_int(count)
+            .filter(|count| *count >= -1)
+            .ok_or(CmdError::Text("ERR count should be greater than or equal to -1"))?,
+    };
+    let entries = ctx.server.slowlog.latest(usize::try_from(count).unwrap_or(usize::MAX));
+    ctx.reply.array(entries.len());
+    for entry in entries {
+        ctx.reply.array(6);
+        ctx.reply.integer(entry.id);
+        ctx.reply.integer(entry.time_s);
+        ctx.reply.integer(entry.duration_us);
+        ctx.reply.array(entry.argv.len());
+        entry.argv.iter().for_each(|argument| ctx.reply.bulk(argument));
+        ctx.reply.bulk(entry.addr.as_bytes());
+        ctx.reply.bulk(&entry.client_name);
+    }
+    Ok(())
+}
+
+/// `SLOWLOG LEN`: integer, entries in the slow log. Source: Redis 7.2 SLOWLOG LEN.
+fn slowlog_len(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    ctx.reply.len(ctx.server.slowlog.len());
+    Ok(())
+}
+
+/// `SLOWLOG RESET`: OK; the slow log is empty. Source: Redis 7.2 SLOWLOG RESET.
+fn slowlog_reset(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    ctx.server.slowlog.reset();
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn slowlog_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    super::help(
+        ctx,
+        "SLOWLOG",
+        &[
+            (
+                "GET [<count>]",
+                "The latest <count> slow commands (10 if not given, all for -1), each with\n\
+                 id, time, microseconds, arguments, address and name of the client.",
+            ),
+            ("LEN", "The number of entries."),
+            ("RESET", "Remove all entries."),
+        ],
+    )
+}
+
+/// `LATENCY LATEST`: array of event, Unix time, milliseconds, most milliseconds ever. Source: Redis 7.2 LATENCY LATEST.
+fn latency_latest(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    let latest = ctx.server.latency.latest();
+    ctx.reply.array(latest.len());
+    for event in latest {
+        ctx.reply.array(4);
+        ctx.reply.bulk(event.event.as_bytes());
+        ctx.reply.integer(event.sample.time_s);
+        ctx.reply.integer(event.sample.latency_ms as i64);
+        ctx.reply.integer(event.max_ms as i64);
+    }
+    Ok(())
+}
+
+/// `LATENCY HISTORY event`: array of Unix time and milliseconds, oldest first. Source: Redis 7.2 LATENCY HISTORY.
+fn latency_history(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let samples = ctx.server.latency.history(args.bytes()?);
+    ctx.reply.array(samples.len());
+    for sample in samples {
+        ctx.reply.array(2);
+        ctx.reply.integer(sample.time_s);
+        ctx.reply.integer(sample.latency_ms as i64);
+    }
+    Ok(())
+}
+
+/// `LATENCY RESET [event ...]`: integer, how many kinds of events were forgotten. Source: Redis 7.2 LATENCY RESET.
+fn latency_reset(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let latency = &ctx.server.latency;
+    let forgotten = match args.rest() {
+        [] => latency.reset_all(),
+        events => events.iter().filter(|event| latency.reset(event)).count(),
+    };
+    ctx.reply.len(forgotten);
+    Ok(())
+}
+
+/// `LATENCY GRAPH event`: verbatim text, a chart. Error: no samples. Source: Redis 7.2 LATENCY GRAPH.
+fn latency_graph(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let event = args.bytes()?;
+    let graph = ctx.server.latency.graph(event, ctx.now_ms / 1000);
+    let none = || format!("ERR No samples available for event '{}'", String::from_utf8_lossy(event));
+    ctx.reply.verbatim("txt", graph.ok_or_else(|| CmdError::owned(none()))?.as_bytes());
+    Ok(())
+}
+
+/// `LATENCY DOCTOR`: verbatim text; other advice than Redis's. Source: Redis 7.2 LATENCY DOCTOR.
+fn latency_doctor(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    let report = ctx.server.latency.doctor(ctx.config, ctx.now_ms / 1000);
+    ctx.reply.verbatim("txt", report.as_bytes());
+    Ok(())
+}
+
+/// `LATENCY HISTOGRAM [command ...]`: map of command to a map of `calls` and `histogram_usec`, itself a map of
+/// microseconds to calls that took no longer. A container stands for its subcommands. Source: Redis 7.2
+/// LATENCY HISTOGRAM.
+fn latency_histogram(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let names: Vec<Vec<u8>> = args.rest().iter().map(|name| name.to_ascii_lowercase()).collect();
+    let is_meant = |name: &[u8], wanted: &[u8]| {
+        name.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"|"))
+    };
+    let start = ctx.reply.begin();
+    let mut shown = 0;
+    for (id, command) in ctx.server.registry.all().iter().enumerate() {
+        let name = command.name.as_bytes();
+        if !names.is_empty() && !names.iter().any(|wanted| is_meant(name, wanted)) {
+            continue;
+        }
+        let distribution = ctx.server.latency_of(id);
+        if distribution.total() > 0 {
+            ctx.reply.bulk(name);
+            reply_histogram(ctx, &distribution);
+            shown += 1;
+        }
+    }
+    ctx.reply.end_map(start, shown);
+    Ok(())
+}
+
+fn reply_histogram(ctx: &mut Ctx, distribution: &Distribution) {
+    let steps = distribution.doublings();
+    ctx.reply.map(2);
+    ctx.reply.bulk(b"calls");
+    ctx.reply.integer(distribution.total() as i64);
+    ctx.reply.bulk(b"histogram_usec");
+    ctx.reply.map(steps.len());
+    for (micros, calls) in steps {
+        ctx.reply.integer(micros as i64);
+        ctx.reply.integer(calls as i64);
+    }
+}
+
+fn latency_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    super::help(
+        ctx,
+        "LATENCY",
+        &[
+            ("DOCTOR", "What was slow, and what may help."),
+            ("GRAPH <event>", "A chart of one kind of event."),
+            ("HISTORY <event>", "Times and durations of one kind of event."),
+            ("LATEST", "The latest event of each kind."),
+            ("RESET [<event> ...]", "Forget the named kinds of events, or all."),
+            ("HISTOGRAM [<command> ...]", "How long calls took: of the named commands, or of all."),
+        ],
+    )
+}
+
+/// `MEMORY USAGE key [SAMPLES count]`: integer, bytes of key and value; null if there is no such key. Whole values are
+/// added up from the sizes of their parts, whatever count is given. Source: Redis 7.2 MEMORY USAGE.
+fn memory_usage(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let key = args.key()?;
+    while !args.is_empty() {
+        if !args.flag("SAMPLES") || args.is_empty() {
+            return Err(CmdError::Syntax);
+        }
+        if args.int()? < 0 {
+            return Err(CmdError::Syntax);
+        }
+    }
+    match ctx.db.peek(key) {
+        Some(entry) => {
+            let bytes = value::memory_bytes(entry);
+            ctx.reply.len(bytes);
+        }
+        None => ctx.reply.null(),
+    }
+    Ok(())
+}
+
+/// `MEMORY STATS`: map of fields to integers and doubles. Source: Redis 7.2 MEMORY STATS.
+fn memory_stats(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    let used = MemoryUse::measure(ctx);
+    let AllocatorStats { allocated, active, resident } = used.allocator;
+    let rss = process::resident_bytes().unwrap_or(0);
+    let keys: u64 = used.tables.iter().map(|table| table.keys).sum();
+    let start = ctx.reply.begin();
+    let mut fields = Fields { ctx, count: 0 };
+    fields.integer("peak.allocated", used.peak);
+    fields.integer("total.allocated", allocated);
+    fields.integer("startup.allocated", used.startup);
+    fields.integer("replication.backlog", 0);
+    fields.integer("clients.slaves", 0);
+    fields.integer("clients.normal", used.clients);
+    fields.integer("cluster.links", 0);
+    fields.integer("aof.buffer", 0);
+    fields.integer("lua.caches", 0);
+    fields.integer("functions.caches", 0);
+    for (index, table) in used.tables.iter().enumerate().filter(|(_, table)| table.keys > 0) {
+        fields.count += 1;
+        fields.ctx.reply.bulk(format!("db.{index}").as_bytes());
+        fields.ctx.reply.map(2);
+        fields.ctx.reply.bulk(b"overhead.hashtable.main");
+        fields.ctx.reply.integer(table.bytes as i64);
+        fields.ctx.reply.bulk(b"overhead.hashtable.expires");
+        fields.ctx.reply.integer(table.expires_bytes as i64);
+    }
+    fields.integer("overhead.total", used.overhead());
+    fields.integer("keys.count", keys);
+    fields.integer("keys.bytes-per-key", allocated.saturating_sub(used.startup).checked_div(keys).unwrap_or(0));
+    fields.integer("dataset.bytes", used.dataset());
+    fields.double("dataset.percentage", used.dataset_percent());
+    fields.double("peak.percentage", 100.0 * ratio(allocated, used.peak));
+    fields.integer("allocator.allocated", allocated);
+    fields.integer("allocator.active", active);
+    fields.integer("allocator.resident", resident);
+    fields.overhead("allocator-fragmentation.ratio", "allocator-fragmentation.bytes", active, allocated);
+    fields.overhead("allocator-rss.ratio", "allocator-rss.bytes", resident, active);
+    fields.overhead("rss-overhead.ratio", "rss-overhead.bytes", rss, resident);
+    fields.overhead("fragmentation", "fragmentation.bytes", rss, allocated);
+    let count = fields.count;
+    ctx.reply.end_map(start, count);
+    Ok(())
+}
+
+/// Pairs of a map under way.
+struct Fields<'r, 'a, 'g> {
+    ctx: &'r mut Ctx<'a, 'g>,
+    count: usize,
+}
+
+impl Fields<'_, '_, '_> {
+    fn integer(&mut self, name: &str, value: u64) {
+        self.count += 1;
+        self.ctx.reply.bulk(name.as_bytes());
+        self.ctx.reply.integer(i64::try_from(value).unwrap_or(i64::MAX));
+    }
+
+    fn double(&mut self, name: &str, value: f64) {
+        self.count += 1;
+        self.ctx.reply.bulk(name.as_bytes());
+        self.ctx.reply.double(value);
+    }
+
+    /// How much larger `outer` is than `inner`, as a ratio and in bytes.
+    fn overhead(&mut self, ratio_name: &str, bytes_name: &str, outer: u64, inner: u64) {
+        self.double(ratio_name, ratio(outer, inner));
+        self.count += 1;
+        self.ctx.reply.bulk(bytes_name.as_bytes());
+        self.ctx.reply.integer(outer as i64 - inner as i64);
+    }
+}
+
+/// `MEMORY DOCTOR`: verbatim text; other words than Redis's. Source: Redis 7.2 MEMORY DOCTOR.
+fn memory_doctor(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    const SMALL_BYTES: u64 = 5 << 20;
+    let used = MemoryUse::measure(ctx);
+    let AllocatorStats { allocated, active, resident } = used.allocator;
+    let mut report = String::new();
+    if allocated < SMALL_BYTES {
+        report.push_str("There is too little data to tell anything from.\n");
+    } else {
+        let looks = [
+            (
+                ratio(used.peak, allocated) > 1.5,
+                "The peak was more than 1.5 times what is used now: the allocator may keep pages it once needed.",
+            ),
+            (
+                ratio(active, allocated) > 1.1 && active - allocated > 10 << 20,
+                "More than a tenth of the allocator's pages is unused space between values.",
+            ),
+            (
+                ratio(resident, active) > 1.1 && resident - active > 10 << 20,
+                "The allocator holds pages it does not use: MEMORY PURGE gives them back.",
+            ),
+        ];
+        for (_, text) in looks.iter().filter(|(found, _)| *found) {
+            report.push_str(&format!("- {text}\n"));
+        }
+        if report.is_empty() {
+            report.push_str("No problem found.\n");
+        }
+    }
+    ctx.reply.verbatim("txt", report.as_bytes());
+    Ok(())
+}
+
+/// `MEMORY MALLOC-STATS`: verbatim text, the allocator's numbers. Source: Redis 7.2 MEMORY MALLOC-STATS.
+fn memory_malloc_stats(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    let AllocatorStats { allocated, active, resident } = ctx.server.read_memory();
+    let text = format!(
+        "___ {} ___\nAllocated: {allocated}, active: {active}, resident: {resident}\n",
+        crate::memory::ALLOCATOR
+    );
+    ctx.reply.verbatim("txt", text.as_bytes());
+    Ok(())
+}
+
+/// `MEMORY PURGE`: OK; the allocator has given back the pages it does not use. Source: Redis 7.2 MEMORY PURGE.
+fn memory_purge(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    crate::memory::purge().map_err(|()| CmdError::Text("ERR Error purging dirty pages"))?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn memory_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    super::help(
+        ctx,
+        "MEMORY",
+        &[
+            ("DOCTOR", "What is wrong with the memory, if anything."),
+            ("MALLOC-STATS", "The allocator's own numbers."),
+            ("PURGE", "Give unused pages back to the system."),
+            ("STATS", "Where memory goes."),
+            ("USAGE <key> [SAMPLES <count>]", "Bytes of a key and its value."),
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Checker;
+
+    #[test]
+    fn the_slow_log() {
+        let mut c = Checker::new();
+        c.run("SLOWLOG RESET");
+        c.check("SLOWLOG LEN", ":0");
+        c.check("CONFIG SET slowlog-log-slower-than 0", "OK");
+        c.check("PING", "PONG");
+        c.check("CONFIG SET slowlog-log-slower-than 10000", "OK");
+        c.check("SLOWLOG LEN", ":2");
+        let entries = c.run("SLOWLOG GET 1");
+        assert!(entries.starts_with("[[:"), "{entries}");
+        assert!(entries.contains("[\"PING\"], \"127.0.0.1:"), "{entries}");
+        c.check("SLOWLOG GET 1 2", "-ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.");
+        c.check("SLOWLOG GET -2", "-ERR count should be greater than or equal to -1");
+        c.check("SLOWLOG GET x", "-ERR count should be greater than or equal to -1");
+        c.check("SLOWLOG RESET", "OK");
+        c.check("SLOWLOG GET", "[]");
+        c.check("SLOWLOG", "-ERR wrong number of arguments for 'slowlog' command");
+        assert!(c.run("SLOWLOG HELP").starts_with("[SLOWLOG <subcommand>"));
+    }
+
+    #[test]
+    fn latency_events() {
+        let mut c = Checker::new();
+        c.check("LATENCY RESET", ":0");
+        c.check("LATENCY LATEST", "[]");
+        c.check("LATENCY HISTORY command", "[]");
+        c.check("LATENCY RESET command fork", ":0");
+        c.check("LATENCY GRAPH command", "-ERR No samples available for event 'command'");
+        c.running.server.latency.add("command", 5, 1000);
+        c.check_here("LATENCY HISTORY command", "[[:1000, :5]]");
+        c.check_here("LATENCY LATEST", "[[\"command\", :1000, :5, :5]]");
+        assert!(c.run("LATENCY GRAPH command").starts_with("\"command - high 5 ms, low 5 ms"));
+        assert!(c.run("LATENCY DOCTOR").len() > 2);
+        c.check_here("LATENCY RESET", ":1");
+        c.check("LATENCY HELP xxx", "-ERR wrong number of arguments for 'latency|help' command");
+    }
+
+    #[test]
+    fn latency_histograms() {
+        let mut c = Checker::new();
+        c.check("CONFIG RESETSTAT", "OK");
+        c.check("LATENCY HISTOGRAM blabla", "[]");
+        c.check("SET a b", "OK");
+        c.check("SET a b", "OK");
+        let set = c.run("LATENCY HISTOGRAM blabla set");
+        assert!(set.starts_with("[\"set\", [\"calls\", :2, \"histogram_usec\", [:"), "{set}");
+        let config = c.run("LATENCY HISTOGRAM config");
+        assert!(config.starts_with("[\"config|resetstat\", [\"calls\", :1, "), "{config}");
+        let all = c.run("LATENCY HISTOGRAM");
+        assert!(all.contains("\"config|resetstat\"") && all.contains("\"latency|histogram\""), "{all}");
+    }
+
+    #[test]
+    fn memory_of_keys() {
+        let mut c = Checker::new();
+        c.check("MEMORY USAGE none", "nil");
+        c.check("SET small 1", "OK");
+        c.check("MEMORY USAGE small SAMPLES -1", "-ERR syntax error");
+        c.check("MEMORY USAGE small FOO", "-ERR syntax error");
+        c.run(&format!("SET large {}", "x".repeat(100_000)));
+        let usage = |reply: String| reply.trim_start_matches(':').parse::<u64>().unwrap();
+        let (small, large) = (usage(c.run("MEMORY USAGE small")), usage(c.run("MEMORY USAGE large SAMPLES 0")));
+        assert!((10..100).contains(&small) && (100_000..140_000).contains(&large), "{small} {large}");
+        c.check("MEMORY PURGE", "OK");
+        let stats = c.run("MEMORY STATS");
+        assert!(stats.contains("\"db.0\", [\"overhead.hashtable.main\", :"), "{stats}");
+        assert!(stats.contains("\"keys.count\", :2"), "{stats}");
+        assert!(c.run("MEMORY MALLOC-STATS").contains("jemalloc"));
+        assert!(c.run("MEMORY DOCTOR").len() > 10);
+    }
+
+    #[test]
+    fn monitoring() {
+        let mut c = Checker::new();
+        c.check("MULTI", "OK");
+        c.check("MONITOR", "QUEUED");
+        c.check("EXEC", "[-ERR MONITOR isn't allowed for DENY BLOCKING client]");
+        c.check("MONITOR", "OK");
+        c.other("SET k \"a b\"", "OK");
+        let line = c.next();
+        assert!(line.contains("[0 127.0.0.1:") && line.ends_with("] \"SET\" \"k\" \"a b\""), "{line}");
+    }
+}
