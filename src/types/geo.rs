@@ -56,7 +56,8 @@ impl Position {
         let (latitude, other_latitude) = (radians(self.latitude), radians(other.latitude));
         let half_latitude = ((other_latitude - latitude) / 2.0).sin();
         let a = half_latitude * half_latitude + latitude.cos() * other_latitude.cos() * half_longitude * half_longitude;
-        2.0 * EARTH_RADIUS * a.sqrt().asin()
+        // Rounding can take this above 1 for opposite points, which have no distance in Redis then.
+        2.0 * EARTH_RADIUS * a.sqrt().min(1.0).asin()
     }
 
     fn latitude_distance(self, other: Self) -> f64 {
@@ -116,12 +117,7 @@ impl Search {
     /// The distance from the centre, in metres, when `position` lies in the shape.
     pub fn distance_within(&self, position: Position) -> Option<f64> {
         match self.shape {
-            Shape::Circle { radius } => {
-                let distance = self.center.distance(position);
-                // The distance of opposite points may come out as NaN, which Redis counts as inside.
-                let outside = distance > radius;
-                (!outside).then_some(distance)
-            }
+            Shape::Circle { radius } => Some(self.center.distance(position)).filter(|distance| *distance <= radius),
             Shape::Box { width, height } => {
                 let same_latitude = Position { longitude: self.center.longitude, ..position };
                 let outside = position.latitude_distance(self.center) > height / 2.0

@@ -78,7 +78,7 @@ fn read_and_store(ctx: &mut Ctx, args: &mut Args, operation: Operation, event: &
     for (score, member) in &result {
         zset.insert(member, *score, &limits);
     }
-    store(ctx, destination, zset, event)
+    store(ctx, destination, zset, 1, event)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

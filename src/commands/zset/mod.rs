@@ -94,12 +94,12 @@ const fn command(name: &'static str, arity: i32, handler: Handler, since: &'stat
 
 /// What ZADD was asked to do besides adding.
 #[derive(Clone, Copy, Default)]
-struct AddOptions {
-    nx: bool,
-    xx: bool,
+pub(super) struct AddOptions {
+    pub(super) nx: bool,
+    pub(super) xx: bool,
     gt: bool,
     lt: bool,
-    ch: bool,
+    pub(super) ch: bool,
     incr: bool,
 }
 
@@ -166,11 +166,17 @@ fn add(ctx: &mut Ctx, key: Key<'_>, options: AddOptions, pairs: &[&[u8]]) -> Cmd
     if pairs.is_empty() || !pairs.len().is_multiple_of(2) {
         return Err(CmdError::Syntax);
     }
-    let count = pairs.len() / 2;
-    options.check(count)?;
-    let scores = pairs.iter().step_by(2).map(|text| number::parse_double(text).ok_or(CmdError::NotAFloat));
-    let scores = scores.collect::<CmdResult<SmallVec<[f64; 8]>>>()?;
-    let members = pairs.iter().skip(1).step_by(2);
+    options.check(pairs.len() / 2)?;
+    let (pairs, _) = pairs.as_chunks::<2>();
+    let scored = pairs
+        .iter()
+        .map(|[score, member]| number::parse_double(score).map(|score| (score, *member)).ok_or(CmdError::NotAFloat));
+    let scored = scored.collect::<CmdResult<SmallVec<[(f64, &[u8]); 8]>>>()?;
+    add_scored(ctx, key, options, &scored)
+}
+
+/// Adds members, at least one, and replies.
+pub(super) fn add_scored(ctx: &mut Ctx, key: Key<'_>, options: AddOptions, scored: &[(f64, &[u8])]) -> CmdResult {
     if options.xx && ctx.db.write_as::<ZSet>(key)?.is_none() {
         if options.incr {
             ctx.reply.null()
@@ -180,10 +186,10 @@ fn add(ctx: &mut Ctx, key: Key<'_>, options: AddOptions, pairs: &[&[u8]]) -> Cmd
         return Ok(());
     }
     let limits = limits(ctx);
-    let zset = ctx.db.write_or_insert(key, || ZSet::for_members(count, pairs[1].len(), &limits))?;
-    zset.expect_members(count, &limits);
+    let zset = ctx.db.write_or_insert(key, || ZSet::for_members(scored.len(), scored[0].1.len(), &limits))?;
+    zset.expect_members(scored.len(), &limits);
     let (mut added, mut updated, mut stored) = (0, 0, None);
-    for (member, score) in members.zip(scores) {
+    for &(score, member) in scored {
         stored = None;
         let change = zset.update(member, &limits, |current| {
             stored = options.choose(current, score);
@@ -438,7 +444,7 @@ fn entry(reply: &mut Reply, entry: Entry<'_>, with_scores: bool) {
 }
 
 /// A member as a bulk string.
-fn bulk(reply: &mut Reply, member: Element<'_>) {
+pub(super) fn bulk(reply: &mut Reply, member: Element<'_>) {
     match member {
         Element::Bytes(bytes) => reply.bulk(bytes),
         Element::Int(value) => reply.bulk_integer(value),
@@ -446,7 +452,7 @@ fn bulk(reply: &mut Reply, member: Element<'_>) {
 }
 
 /// The thresholds of sorted sets as configured.
-fn limits(ctx: &Ctx) -> Limits {
+pub(super) fn limits(ctx: &Ctx) -> Limits {
     limits::zset(ctx.config, ctx.server.shards.seed())
 }
 
@@ -458,12 +464,12 @@ fn drop_if_empty(ctx: &mut Ctx, key: Key<'_>) {
 }
 
 /// Stores the result of a command at `key` in place of what is there, or deletes that when the result is empty;
-/// replies with the number of members.
-fn store(ctx: &mut Ctx, key: Key<'_>, zset: ZSet, event: &'static str) -> CmdResult {
+/// replies with the number of members. `dirty` is how many changes a result counts for.
+pub(super) fn store(ctx: &mut Ctx, key: Key<'_>, zset: ZSet, dirty: usize, event: &'static str) -> CmdResult {
     let len = zset.len();
     if len > 0 {
         ctx.db.set_value(key, Value::ZSet(zset), Expiry::Clear);
-        ctx.changed(key, KeyspaceEvents::ZSET, event);
+        ctx.changed_by(dirty, key, KeyspaceEvents::ZSET, event);
     } else if ctx.db.delete(key).is_some() {
         ctx.deleted(key);
     }

@@ -107,7 +107,7 @@ pub(super) fn zrangestore(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
             result.insert(&member, entry.score, &limits);
         }
     }
-    store(ctx, destination, result, "zrangestore")
+    store(ctx, destination, result, 1, "zrangestore")
 }
 
 /// `ZCOUNT key min max`: integer reply, how many members have a score in the range. Source: Redis 7.2 ZCOUNT.
