@@ -10,8 +10,9 @@ use crate::command::error::CmdResult;
 /// Runs one command. A plain function: no lock can cross an `.await`.
 pub type Handler = fn(&mut Ctx<'_, '_>, &mut Args<'_>) -> CmdResult;
 
-/// Shows the position of each key of argv to the function, or none if argv does not fit the command.
-pub type FindKeys = fn(&[&[u8]], &mut dyn FnMut(usize));
+/// Shows the position of each key of argv, and its `KEY_*` flags, to the function; none if argv does not fit the
+/// command.
+pub type FindKeys = fn(&[&[u8]], &mut dyn FnMut(usize, u16));
 
 /// One entry of the command table.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +29,7 @@ pub struct Command {
     pub acl: u32,
     /// Where its keys are.
     pub keys: &'static [KeySpec],
-    /// Finds the keys in argv where the specs cannot (`movablekeys`). The flags are those of the first spec.
+    /// Finds the keys in argv where the specs cannot (`movablekeys`).
     pub find_keys: Option<FindKeys>,
     /// Which shards must be locked when the keys do not say it all.
     pub scope: Scope,

@@ -113,8 +113,7 @@ impl Registry {
 /// not fit (a count that is no number, too few arguments) end a spec: the handler answers the syntax error.
 pub fn key_positions(command: &Command, argv: &[&[u8]], mut each: impl FnMut(usize, u16)) {
     if let Some(find_keys) = command.find_keys {
-        let flags = command.keys.first().map_or(0, |spec| spec.flags);
-        return find_keys(argv, &mut |position| each(position, flags));
+        return find_keys(argv, &mut each);
     }
     for spec in command.keys {
         if spec.flags & KEY_NOT_KEY == 0 {

@@ -21,6 +21,7 @@ pub mod persistence;
 pub mod pubsub;
 pub mod server;
 pub mod set;
+pub mod sort;
 pub mod stream;
 pub mod string;
 #[cfg(test)]
@@ -45,6 +46,8 @@ pub const FAMILIES: &[&[Command]] = &[
     persistence::COMMANDS,
     pubsub::COMMANDS,
     server::COMMANDS,
+    sort::COMMANDS,
+    stream::COMMANDS,
     set::COMMANDS,
     stream::COMMANDS,
     string::COMMANDS,

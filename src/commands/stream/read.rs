@@ -7,6 +7,7 @@ use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::session::{Block, TimeoutReply};
+use crate::command::spec::{KEY_ACCESS, KEY_RO};
 use crate::keyspace::Key;
 use crate::keyspace::value::Kind;
 use crate::resp::reply::{Deferred, Reply};
@@ -310,7 +311,7 @@ fn wait(ctx: &mut Ctx, request: &Request) -> CmdResult {
 
 /// The keys of XREAD and XREADGROUP: the first half of what follows STREAMS, where that is an option and not the name
 /// of a group or consumer.
-pub(super) fn stream_keys(argv: &[&[u8]], each: &mut dyn FnMut(usize)) {
+pub(super) fn stream_keys(argv: &[&[u8]], each: &mut dyn FnMut(usize, u16)) {
     let mut at = 1;
     while at < argv.len() {
         let is = |word: &str| argv[at].eq_ignore_ascii_case(word.as_bytes());
@@ -318,7 +319,7 @@ pub(super) fn stream_keys(argv: &[&[u8]], each: &mut dyn FnMut(usize)) {
             () if is("STREAMS") => {
                 let streams = argv.len() - at - 1;
                 if streams.is_multiple_of(2) {
-                    (at + 1..at + 1 + streams / 2).for_each(each);
+                    (at + 1..at + 1 + streams / 2).for_each(|position| each(position, KEY_RO | KEY_ACCESS));
                 }
                 return;
             }
