@@ -544,3 +544,31 @@ fn the_log_says_what_was_done() {
         assert_eq!(log.try_iter().collect::<Vec<_>>(), *expected, "{command}");
     }
 }
+
+#[test]
+fn events_name_what_happened() {
+    let mut c = Checker::new();
+    c.other("CONFIG SET notify-keyspace-events KEA", "OK");
+    c.check("PSUBSCRIBE __keyevent@*", r#"["psubscribe", "__keyevent@*", :1]"#);
+    let steps = [
+        ("XADD s 1-0 a 1", "xadd"),
+        ("XADD s MAXLEN 1 2-0 a 1", "xadd xtrim"),
+        ("XGROUP CREATE s g 0", "xgroup-create"),
+        ("XREADGROUP GROUP g c STREAMS s >", "xgroup-createconsumer"),
+        ("XGROUP CREATECONSUMER s g d", "xgroup-createconsumer"),
+        ("XGROUP DELCONSUMER s g d", "xgroup-delconsumer"),
+        ("XGROUP SETID s g 0", "xgroup-setid"),
+        ("XCLAIM s g e 0 2-0", "xgroup-createconsumer"),
+        ("XSETID s 9-0", "xsetid"),
+        ("XDEL s 2-0", "xdel"),
+        ("XADD s 10-0 a 1", "xadd"),
+        ("XTRIM s MAXLEN 0", "xtrim"),
+        ("XGROUP DESTROY s g", "xgroup-destroy"),
+    ];
+    for (command, events) in steps {
+        c.run_other(command);
+        for event in events.split(' ') {
+            c.receive(&format!(r#"["pmessage", "__keyevent@*", "__keyevent@0__:{event}", "s"]"#));
+        }
+    }
+}
