@@ -45,6 +45,8 @@ pub struct Server {
     pub latency: LatencyMonitor,
     pub reclaimer: Reclaimer,
     pub busy: Busy,
+    /// The scripts of EVAL and their Lua state; made at the first use. Taken after shard locks.
+    pub scripts: Mutex<Option<redstart_script::Engine>>,
     /// The data set is being loaded.
     pub loading: AtomicBool,
     /// Bytes the process has allocated, as the cron last read them.
@@ -195,12 +197,14 @@ pub struct Busy {
     since_ms: AtomicI64,
     busy: AtomicBool,
     kill: AtomicBool,
+    written: AtomicBool,
 }
 
 impl Busy {
     /// A script begins.
     pub fn begin(&self, now_ms: i64) {
         self.kill.store(false, Ordering::Release);
+        self.written.store(false, Ordering::Release);
         self.since_ms.store(now_ms, Ordering::Release);
     }
 
@@ -224,6 +228,16 @@ impl Busy {
     #[inline]
     pub fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Acquire)
+    }
+
+    /// The script has changed data: it must not be killed.
+    pub fn note_write(&self) {
+        self.written.store(true, Ordering::Release);
+    }
+
+    /// Whether the running script has changed data.
+    pub fn has_written(&self) -> bool {
+        self.written.load(Ordering::Acquire)
     }
 
     /// SCRIPT KILL: the script is to end at its next look.

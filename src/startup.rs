@@ -127,6 +127,7 @@ impl Server {
             latency: Default::default(),
             reclaimer: Default::default(),
             busy: Busy::default(),
+            scripts: Default::default(),
             loading: AtomicBool::new(false),
             used_memory: AtomicU64::new(0),
             peak_memory: AtomicU64::new(0),

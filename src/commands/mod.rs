@@ -19,6 +19,8 @@ pub mod list;
 pub mod monitoring;
 pub mod persistence;
 pub mod pubsub;
+pub(crate) mod script_host;
+pub mod scripting;
 pub mod server;
 pub mod set;
 pub mod sort;
@@ -45,6 +47,7 @@ pub const FAMILIES: &[&[Command]] = &[
     monitoring::COMMANDS,
     persistence::COMMANDS,
     pubsub::COMMANDS,
+    scripting::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
     sort::COMMANDS,

@@ -92,6 +92,21 @@ impl Checker {
         std::thread::sleep(Duration::from_millis(30));
     }
 
+    /// The first client sends `command`, which blocks, to us alone.
+    pub(crate) fn send_here(&mut self, command: &str) {
+        self.own[0].send(command);
+    }
+
+    /// The reply to it.
+    pub(crate) fn receive_here(&mut self) -> String {
+        self.own[0].receive()
+    }
+
+    /// A command of either client (0 or 1) to us alone.
+    pub(crate) fn run_here(&mut self, client: usize, command: &str) -> String {
+        self.own[client].run(command)
+    }
+
     /// The next reply or push that the first client gets.
     #[track_caller]
     pub(crate) fn receive(&mut self, expected: &str) {

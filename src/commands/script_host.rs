@@ -1,0 +1,139 @@
+//! The server as a running script or function sees it: `redis.call` and its relatives.
+
+use crate::command::call;
+use crate::command::ctx::{Ctx, Origin};
+use crate::command::error::{CmdError, CmdResult};
+use crate::command::spec::{DENYOOM, NOSCRIPT, SKIP_MONITOR, WRITE};
+use crate::resp::reply::Reply;
+use redstart_script::{Host, REPL_AOF, REPL_REPLICA, Resp, ScriptFlags, Tick, UnknownCommand};
+
+/// One run of a script. Commands run in the caller's `Ctx`: all shards are locked.
+pub(crate) struct ScriptHost<'h, 'a, 'g> {
+    ctx: &'h mut Ctx<'a, 'g>,
+    /// The reply of the command under way; its memory is used again and again.
+    reply: Reply,
+    rules: Rules,
+    has_written: bool,
+    /// `redis.set_repl`: whether effects are recorded.
+    records: bool,
+}
+
+/// What a script may do.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rules {
+    /// EVAL_RO, FCALL_RO or the flag no-writes: no command may write.
+    pub(crate) read_only: bool,
+    /// The server was over `maxmemory` when the script began, and the script may not add to that.
+    pub(crate) out_of_memory: bool,
+}
+
+impl Rules {
+    /// The rules of a script with these flags (None: it declares none, the rules before Redis 7), called by a
+    /// `read_only` command or not. Errors: the flags forbid running it now.
+    pub(crate) fn new(ctx: &Ctx<'_, '_>, flags: Option<ScriptFlags>, read_only: bool) -> CmdResult<Rules> {
+        let over = ctx.server.is_over_maxmemory(ctx.config);
+        let Some(flags) = flags else {
+            return Ok(Rules { read_only, out_of_memory: over });
+        };
+        let no_writes = flags.contains(ScriptFlags::NO_WRITES);
+        if read_only && !no_writes {
+            return Err(CmdError::Text("ERR Can not execute a script with write flag using *_ro command."));
+        }
+        let allows_oom = no_writes || flags.contains(ScriptFlags::ALLOW_OOM);
+        if over && !allows_oom {
+            return Err(CmdError::Text(
+                "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
+            ));
+        }
+        Ok(Rules { read_only: no_writes, out_of_memory: false })
+    }
+}
+
+impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
+    /// A host for one run inside `ctx`.
+    pub(crate) fn new(ctx: &'h mut Ctx<'a, 'g>, rules: Rules) -> Self {
+        ctx.server.busy.begin(ctx.server.clock.now_ms());
+        ScriptHost { ctx, reply: Reply::new(false), rules, has_written: false, records: true }
+    }
+
+    fn run(&mut self, argv: &[&[u8]]) -> CmdResult {
+        let server = self.ctx.server;
+        let found = server.registry.resolve(argv);
+        let command = found.map_err(|_| CmdError::Text("ERR Unknown Redis command called from script"))?;
+        let spec = command.command;
+        if !spec.takes(argv.len()) {
+            return Err(CmdError::Text("ERR Wrong number of args calling Redis command from script"));
+        }
+        if spec.has(NOSCRIPT) {
+            return Err(CmdError::Text("ERR This Redis command is not allowed from script"));
+        }
+        if spec.has(WRITE) {
+            if self.rules.read_only {
+                return Err(CmdError::Text("ERR Write commands are not allowed from read-only scripts."));
+            }
+            if self.rules.out_of_memory && !self.has_written && spec.has(DENYOOM) {
+                return Err(CmdError::OutOfMemory);
+            }
+            if !std::mem::replace(&mut self.has_written, true) {
+                server.busy.note_write();
+            }
+        }
+        if server.monitors.is_watched() && !spec.has(SKIP_MONITOR) {
+            server.monitors.show_line(server, self.ctx.session.db, "lua", argv);
+        }
+        let records = self.ctx.db.effects.records.len();
+        call::run_nested(self.ctx, command, argv, &mut self.reply, Origin::Script);
+        if !self.records {
+            self.ctx.db.effects.records.truncate(records);
+        }
+        Ok(())
+    }
+}
+
+impl Host for ScriptHost<'_, '_, '_> {
+    fn call(&mut self, argv: &[&[u8]], reply: &mut Vec<u8>) {
+        // The two buffers change places, so that nothing is copied.
+        std::mem::swap(&mut self.reply.buf, reply);
+        if let Err(error) = self.run(argv) {
+            self.reply.error(&error.text());
+        }
+        std::mem::swap(&mut self.reply.buf, reply);
+    }
+
+    fn set_resp(&mut self, version: Resp) {
+        self.reply.resp3 = version == Resp::V3;
+    }
+
+    fn acl_check(&mut self, argv: &[&[u8]]) -> Result<bool, UnknownCommand> {
+        self.ctx.server.registry.resolve(argv).map(|_| true).map_err(|_| UnknownCommand)
+    }
+
+    fn set_repl(&mut self, flags: u8) {
+        self.records = flags & (REPL_AOF | REPL_REPLICA) != 0;
+    }
+
+    fn log(&mut self, level: u8, message: &[u8]) {
+        let text = String::from_utf8_lossy(message);
+        let log = &self.ctx.server.log;
+        match level {
+            0 => log.debug(text),
+            1 => log.verbose(text),
+            2 => log.notice(text),
+            _ => log.warning(text),
+        }
+    }
+
+    fn tick(&mut self) -> Tick {
+        if self.ctx.server.busy.is_killed() { Tick::Kill } else { Tick::Continue }
+    }
+
+    fn script_error(&mut self, error: &[u8]) {
+        self.ctx.server.errors.count(&String::from_utf8_lossy(error));
+    }
+}
+
+impl Drop for ScriptHost<'_, '_, '_> {
+    fn drop(&mut self) {
+        self.ctx.server.busy.end();
+    }
+}

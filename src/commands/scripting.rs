@@ -1,0 +1,317 @@
+//! Scripts: EVAL, EVALSHA, their read-only forms, SCRIPT.
+
+use crate::command::args::Args;
+use crate::command::ctx::Ctx;
+use crate::command::error::{CmdError, CmdResult};
+use crate::command::spec::*;
+use crate::commands::help;
+use crate::commands::script_host::{Rules, ScriptHost};
+use redstart_script::{Engine, Options, Resp, ScriptError, ScriptId};
+use redstart_types::number;
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("eval", -3, eval)
+        .scope(Scope::AllShards)
+        .flags(MOVABLEKEYS | NO_MANDATORY_KEYS | NOSCRIPT | SKIP_MONITOR | STALE)
+        .acl(acl::SCRIPTING)
+        .keys(&[KeySpec::at(2)
+            .keynum(0, 1, 1)
+            .flags(KEY_RW | KEY_ACCESS | KEY_UPDATE)
+            .notes("We cannot tell how the keys will be used so we assume the worst, RW and UPDATE")])
+        .since("2.6.0"),
+    Command::new("eval_ro", -3, eval_ro)
+        .scope(Scope::AllShards)
+        .flags(MOVABLEKEYS | NO_MANDATORY_KEYS | NOSCRIPT | READONLY | SKIP_MONITOR | STALE)
+        .acl(acl::SCRIPTING)
+        .keys(&[KeySpec::at(2)
+            .keynum(0, 1, 1)
+            .flags(KEY_RO | KEY_ACCESS)
+            .notes("We cannot tell how the keys will be used so we assume the worst, RO and ACCESS")])
+        .since("7.0.0"),
+    Command::new("evalsha", -3, evalsha)
+        .scope(Scope::AllShards)
+        .flags(MOVABLEKEYS | NO_MANDATORY_KEYS | NOSCRIPT | SKIP_MONITOR | STALE)
+        .acl(acl::SCRIPTING)
+        .keys(&[KeySpec::at(2).keynum(0, 1, 1).flags(KEY_RW | KEY_ACCESS | KEY_UPDATE)])
+        .since("2.6.0"),
+    Command::new("evalsha_ro", -3, evalsha_ro)
+        .scope(Scope::AllShards)
+        .flags(MOVABLEKEYS | NO_MANDATORY_KEYS | NOSCRIPT | READONLY | SKIP_MONITOR | STALE)
+        .acl(acl::SCRIPTING)
+        .keys(&[KeySpec::at(2).keynum(0, 1, 1).flags(KEY_RO | KEY_ACCESS)])
+        .since("7.0.0"),
+    Command::new("script", -2, script).since("2.6.0").subcommands(&[
+        Command::new("script|debug", 3, script_debug).flags(NOSCRIPT).acl(acl::SCRIPTING).since("3.2.0"),
+        Command::new("script|exists", -3, script_exists)
+            .flags(NOSCRIPT)
+            .acl(acl::SCRIPTING)
+            .since("2.6.0")
+            .tips(&["request_policy:all_shards", "response_policy:agg_logical_and"]),
+        Command::new("script|flush", -2, script_flush)
+            .flags(NOSCRIPT)
+            .acl(acl::SCRIPTING)
+            .since("2.6.0")
+            .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+        Command::new("script|help", 2, script_help).flags(LOADING | STALE).acl(acl::SCRIPTING).since("5.0.0"),
+        Command::new("script|kill", 2, script_kill)
+            .flags(ALLOW_BUSY | NOSCRIPT)
+            .acl(acl::SCRIPTING)
+            .since("2.6.0")
+            .tips(&["request_policy:all_shards", "response_policy:one_succeeded"]),
+        Command::new("script|load", 3, script_load)
+            .flags(NOSCRIPT | STALE)
+            .acl(acl::SCRIPTING)
+            .since("2.6.0")
+            .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+    ]),
+];
+
+impl From<ScriptError> for CmdError {
+    fn from(error: ScriptError) -> Self {
+        CmdError::owned(String::from_utf8_lossy(error.text()))
+    }
+}
+
+/// `EVAL script numkeys [key ...] [arg ...]`: what the script returns. Errors: numkeys; the script does not compile;
+/// what the script raises. Runs under all locks: one step to every other client. Source: Redis 7.2 EVAL.
+fn eval(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    eval_body(ctx, args, false)
+}
+
+/// `EVAL_RO script numkeys [key ...] [arg ...]`: as EVAL; write commands fail. Source: Redis 7.2 EVAL_RO.
+fn eval_ro(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    eval_body(ctx, args, true)
+}
+
+/// `EVALSHA sha1 numkeys [key ...] [arg ...]`: as EVAL with a script loaded before. Errors: NOSCRIPT.
+/// Source: Redis 7.2 EVALSHA.
+fn evalsha(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    eval_sha(ctx, args, false)
+}
+
+/// `EVALSHA_RO sha1 numkeys [key ...] [arg ...]`: as EVALSHA; write commands fail. Source: Redis 7.2 EVALSHA_RO.
+fn evalsha_ro(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    eval_sha(ctx, args, true)
+}
+
+fn eval_body(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
+    show_to_monitors(ctx, args);
+    let body = args.bytes()?;
+    run(ctx, args, read_only, |engine| Ok(engine.load(body)?))
+}
+
+fn eval_sha(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
+    show_to_monitors(ctx, args);
+    let sha = args.bytes()?;
+    run(ctx, args, read_only, |engine| engine.find(sha).ok_or(CmdError::NoScript))
+}
+
+/// A script's own commands are shown after it, so it is shown here rather than by the engine.
+fn show_to_monitors(ctx: &Ctx, args: &Args) {
+    if ctx.server.monitors.is_watched() {
+        ctx.server.monitors.show(ctx.server, ctx.session, args.argv());
+    }
+}
+
+fn run(
+    ctx: &mut Ctx,
+    args: &mut Args,
+    read_only: bool,
+    find: impl FnOnce(&mut Engine) -> CmdResult<ScriptId>,
+) -> CmdResult {
+    ctx.propagate_nothing();
+    let (keys, argv) = keys_and_args(args)?;
+    let server = ctx.server;
+    let mut scripts = server.scripts.lock();
+    let engine = engine(&mut scripts)?;
+    let script = find(engine)?;
+    let rules = Rules::new(ctx, engine.flags(script), read_only)?;
+    let protocol = if ctx.reply.resp3 { Resp::V3 } else { Resp::V2 };
+    let selected = ctx.session.db;
+    let mut out = std::mem::take(&mut ctx.reply.buf);
+    let mut host = ScriptHost::new(ctx, rules);
+    engine.run(script, keys, argv, &mut host, protocol, &mut out);
+    drop(host);
+    ctx.reply.buf = out;
+    // What a script selects lasts as long as the script.
+    ctx.session.select(selected);
+    Ok(())
+}
+
+/// Splits what follows `numkeys`. Source: Redis 7.2 EVAL, FCALL.
+pub(crate) fn keys_and_args<'a>(args: &mut Args<'a>) -> CmdResult<(&'a [&'a [u8]], &'a [&'a [u8]])> {
+    let count = number::parse_int(args.bytes()?).ok_or(CmdError::NotAnInteger)?;
+    let count = usize::try_from(count).map_err(|_| CmdError::Text("ERR Number of keys can't be negative"))?;
+    if count > args.remaining() {
+        return Err(CmdError::Text("ERR Number of keys can't be greater than number of args"));
+    }
+    Ok(args.rest().split_at(count))
+}
+
+/// The Lua state, made at the first use: a server that runs no script starts without one.
+fn engine(slot: &mut Option<Engine>) -> CmdResult<&mut Engine> {
+    if slot.is_none() {
+        let options = Options { redis_version: crate::banner::REDIS_VERSION.to_owned(), ..Options::default() };
+        *slot = Some(Engine::new(options)?);
+    }
+    slot.as_mut().ok_or(CmdError::OutOfMemory)
+}
+
+/// `SCRIPT` without a known subcommand never gets here.
+fn script(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    Err(args.arity_error())
+}
+
+/// `SCRIPT LOAD script`: bulk string, its SHA1 in hexadecimal. Errors: it does not compile.
+/// Source: Redis 7.2 SCRIPT LOAD.
+fn script_load(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let body = args.bytes()?;
+    let mut scripts = ctx.server.scripts.lock();
+    let engine = engine(&mut scripts)?;
+    let script = engine.load(body)?;
+    ctx.reply.bulk(engine.sha(script).ok_or(CmdError::NoScript)?);
+    Ok(())
+}
+
+/// `SCRIPT EXISTS sha1 [sha1 ...]`: array of 1 or 0. Source: Redis 7.2 SCRIPT EXISTS.
+fn script_exists(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let scripts = ctx.server.scripts.lock();
+    ctx.reply.array(args.remaining());
+    for sha in args.rest() {
+        let is_known = scripts.as_ref().is_some_and(|engine| engine.find(sha).is_some());
+        ctx.reply.integer(i64::from(is_known));
+    }
+    Ok(())
+}
+
+/// `SCRIPT FLUSH [ASYNC | SYNC]`: OK; all scripts are forgotten. Source: Redis 7.2 SCRIPT FLUSH.
+fn script_flush(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    if !args.is_empty() && (args.remaining() > 1 || args.one_of(&["ASYNC", "SYNC"]).is_none()) {
+        return Err(CmdError::Text("ERR SCRIPT FLUSH only support SYNC|ASYNC option"));
+    }
+    let old = ctx.server.scripts.lock().take();
+    // Freed here, outside the lock: nobody waits for it.
+    drop(old);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `SCRIPT KILL`: OK; the running script ends. Errors: NOTBUSY when none runs; UNKILLABLE when it has written.
+/// Source: Redis 7.2 SCRIPT KILL.
+fn script_kill(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    let busy = &ctx.server.busy;
+    if busy.since_ms().is_none() {
+        return Err(CmdError::Text("NOTBUSY No scripts in execution right now."));
+    }
+    if busy.has_written() {
+        return Err(CmdError::Text(
+            "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
+        ));
+    }
+    busy.kill();
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `SCRIPT DEBUG YES | SYNC | NO`: OK for NO; there is no script debugger, so the others are refused.
+/// Source: Redis 7.2 SCRIPT DEBUG.
+fn script_debug(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    match args.one_of(&["NO", "YES", "SYNC"]) {
+        Some(0) => {
+            ctx.reply.ok();
+            Ok(())
+        }
+        Some(_) => Err(CmdError::Text("ERR This server has no script debugger")),
+        None => Err(CmdError::Text("ERR Use SCRIPT DEBUG YES/SYNC/NO")),
+    }
+}
+
+/// `SCRIPT HELP`: array of lines. Source: Redis 7.2 SCRIPT HELP.
+fn script_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    help(
+        ctx,
+        "SCRIPT",
+        &[
+            ("DEBUG (YES|SYNC|NO)", "There is no script debugger here; NO is accepted."),
+            ("EXISTS <sha1> [<sha1> ...]", "Which scripts are loaded."),
+            ("FLUSH [ASYNC|SYNC]", "Forget all scripts."),
+            ("KILL", "End the script that is running, if it has not written."),
+            ("LOAD <script>", "Load a script without running it."),
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Checker;
+
+    #[test]
+    fn scripts_run_commands() {
+        let mut c = Checker::new();
+        c.check("EVAL 'return redis.call(\"SET\", KEYS[1], ARGV[1])' 1 k v", "OK");
+        c.check("EVAL 'return redis.call(\"GET\", KEYS[1])' 1 k", "\"v\"");
+        c.check("EVAL 'return {1, 2.9, \"x\", false, {3}}' 0", "[:1, :2, \"x\", nil, [:3]]");
+        c.check("EVAL 'return KEYS[1]' 2 a", "-ERR Number of keys can't be greater than number of args");
+        c.check("EVAL 'return 1' -1", "-ERR Number of keys can't be negative");
+        c.check("EVAL 'return 1' x", "-ERR value is not an integer or out of range");
+        c.check("EVAL_RO 'return redis.call(\"GET\", KEYS[1])' 1 k", "\"v\"");
+        c.check(
+            "EVAL_RO 'return redis.pcall(\"SET\", KEYS[1], 1).err' 1 k",
+            "\"ERR Write commands are not allowed from read-only scripts.\"",
+        );
+        c.check("EVAL 'redis.call(\"SELECT\", 3); return redis.call(\"SET\", KEYS[1], 1)' 1 only3", "OK");
+        c.check("EXISTS only3", ":0");
+        c.check("SELECT 3", "OK");
+        c.check("EXISTS only3", ":1");
+    }
+
+    #[test]
+    fn scripts_are_kept_by_their_digest() {
+        let mut c = Checker::new();
+        c.run("SCRIPT FLUSH");
+        c.check("EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0", "-NOSCRIPT No matching script. Please use EVAL.");
+        c.check("SCRIPT LOAD 'return 1'", "\"e0e1f9fabfc9d4800c877a703b823ac0578ff8db\"");
+        c.check("EVALSHA E0E1F9FABFC9D4800C877A703B823AC0578FF8DB 0", ":1");
+        c.check("EVALSHA_RO e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0", ":1");
+        c.check("SCRIPT EXISTS e0e1f9fabfc9d4800c877a703b823ac0578ff8db x", "[:1, :0]");
+        c.check("SCRIPT FLUSH ASYNC", "OK");
+        c.check("SCRIPT EXISTS e0e1f9fabfc9d4800c877a703b823ac0578ff8db", "[:0]");
+        c.check("SCRIPT FLUSH NOW", "-ERR SCRIPT FLUSH only support SYNC|ASYNC option");
+        c.check("SCRIPT KILL", "-NOTBUSY No scripts in execution right now.");
+        c.check("SCRIPT DEBUG NO", "OK");
+        c.check("SCRIPT DEBUG MAYBE", "-ERR Use SCRIPT DEBUG YES/SYNC/NO");
+        assert!(c.run("SCRIPT HELP").contains("SCRIPT <subcommand>"));
+    }
+
+    #[test]
+    fn a_script_wakes_a_blocked_client() {
+        let mut c = Checker::new();
+        c.send("BLPOP {q}1 {q}2 5");
+        c.other("EVAL 'return redis.call(\"RPUSH\", KEYS[1], \"job\")' 1 {q}2", ":1");
+        c.receive("[\"{q}2\", \"job\"]");
+    }
+
+    #[test]
+    fn runaway_scripts_can_be_killed() {
+        let mut c = Checker::new();
+        c.run("CONFIG SET busy-reply-threshold 100");
+        c.send("EVAL 'while true do end' 0");
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        c.other("PING", "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
+        c.other("GET k", "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
+        c.other("SCRIPT KILL", "OK");
+        c.receive("-ERR Script killed by user with SCRIPT KILL... script: 694a5fe1ddb97a4c6a1bf299d9537c7d3d0f84e7, on @user_script:1.");
+        c.other("PING", "PONG");
+        c.run("CONFIG SET busy-reply-threshold 5000");
+    }
+
+    #[test]
+    fn a_script_that_catches_its_own_death_dies() {
+        let mut c = Checker::new();
+        c.run("CONFIG SET busy-reply-threshold 50");
+        c.send_here("EVAL 'while true do pcall(function() while true do end end) end' 0");
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(c.run_here(1, "SCRIPT KILL"), "OK");
+        assert!(c.receive_here().contains("Script killed by user"));
+    }
+}
