@@ -138,8 +138,11 @@ fn run(
     Ok(())
 }
 
+/// Arguments as a script gets them.
+pub(crate) type Words<'a> = &'a [&'a [u8]];
+
 /// Splits what follows `numkeys`. Source: Redis 7.2 EVAL, FCALL.
-pub(crate) fn keys_and_args<'a>(args: &mut Args<'a>) -> CmdResult<(&'a [&'a [u8]], &'a [&'a [u8]])> {
+pub(crate) fn keys_and_args<'a>(args: &mut Args<'a>) -> CmdResult<(Words<'a>, Words<'a>)> {
     let count = number::parse_int(args.bytes()?).ok_or(CmdError::NotAnInteger)?;
     let count = usize::try_from(count).map_err(|_| CmdError::Text("ERR Number of keys can't be negative"))?;
     if count > args.remaining() {
