@@ -13,7 +13,7 @@ use crate::command::spec::{
 };
 use crate::command::table::{CommandRef, key_positions};
 use crate::config::Config;
-use crate::keyspace::db::{Access, Db, Touch};
+use crate::keyspace::db::{Access, Db, Touch, lfu_minutes, lru_clock};
 use crate::keyspace::effects::{Effects, Record};
 use crate::keyspace::lock::Locked;
 use crate::resp::reply::Reply;
@@ -203,6 +203,7 @@ impl Engine {
         effects.notify = self.config.notify_keyspace_events;
         effects.tracking = self.server.tracking.is_on();
         effects.lazy_delete = self.config.lazyfree_lazy_expire;
+        effects.lazy_overwrite = self.config.lazyfree_lazy_server_del;
     }
 
     /// Moves the counts of the last command to the worker's counters.
@@ -333,19 +334,21 @@ pub fn run_nested(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], re
 
 /// How this server looks at keys now.
 pub fn access(server: &Server, config: &Config, client: &Client, now_ms: i64) -> Access {
-    let touch = if client.has(Client::NO_TOUCH) {
-        None
-    } else if config.maxmemory_policy.is_lfu() {
-        Some(Touch::Lfu {
-            minutes: (now_ms / 60_000) as u16,
-            log_factor: config.lfu_log_factor,
-            decay_minutes: config.lfu_decay_time,
-            random: server.random.next_u64() as u32,
-        })
-    } else {
-        Some(Touch::Lru((now_ms / 1000) as u32 & 0xff_ffff))
-    };
+    let touch = if client.has(Client::NO_TOUCH) { None } else { Some(touch(server, config, now_ms)) };
     Access { deletes_expired: true, touch }
+}
+
+/// What an access leaves in a key's LRU field now.
+pub fn touch(server: &Server, config: &Config, now_ms: i64) -> Touch {
+    if !config.maxmemory_policy.is_lfu() {
+        return Touch::Lru(lru_clock(now_ms));
+    }
+    Touch::Lfu {
+        minutes: lfu_minutes(now_ms),
+        log_factor: config.lfu_log_factor,
+        decay_minutes: config.lfu_decay_time,
+        random: server.random.next_u64() as u32,
+    }
 }
 
 /// A `numkeys`-like argument: a positive integer, or None.

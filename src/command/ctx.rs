@@ -2,7 +2,7 @@
 
 use crate::clients::Client;
 use crate::command::error::{CmdError, CmdResult};
-use crate::command::session::{Block, Session, TimeoutReply};
+use crate::command::session::{Block, Session};
 use crate::command::table::CommandRef;
 use crate::config::{Config, KeyspaceEvents};
 use crate::keyspace::Key;
@@ -90,10 +90,7 @@ impl Ctx<'_, '_> {
     pub fn block(&mut self, block: Block) -> CmdResult {
         match self.origin {
             Origin::Client | Origin::Waiter => self.session.block = Some(block),
-            Origin::Exec | Origin::Script | Origin::Log => match block.on_timeout {
-                TimeoutReply::Null => self.reply.null(),
-                TimeoutReply::NullArray => self.reply.null_array(),
-            },
+            Origin::Exec | Origin::Script | Origin::Log => block.on_timeout.write(self.reply),
         }
         Ok(())
     }

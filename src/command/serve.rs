@@ -4,7 +4,7 @@ use crate::clients::Client;
 use crate::command::args::Args;
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
-use crate::command::session::{Session, TimeoutReply};
+use crate::command::session::Session;
 use crate::command::spec::BLOCKING;
 use crate::command::table::CommandRef;
 use crate::config::KeyspaceEvents;
@@ -38,6 +38,9 @@ pub fn deliver(ctx: &mut Ctx<'_, '_>) {
         ctx.db.effects.tracked.clear();
     }
     ctx.server.feed.append(&mut ctx.db.effects.records);
+    for value in ctx.db.effects.garbage.drain(..) {
+        ctx.server.reclaimer.free(value, 1);
+    }
     if ctx.db.effects.dirty > 0 {
         ctx.server.stats.dirty.fetch_add(ctx.db.effects.dirty as i64, Ordering::Relaxed);
         ctx.db.effects.dirty = 0;
@@ -47,7 +50,7 @@ pub fn deliver(ctx: &mut Ctx<'_, '_>) {
 /// Puts the client into the queues of the keys it asked to wait for, if its handler did.
 pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards: ShardSet) {
     let Some(block) = ctx.session.block.take() else { return };
-    debug_assert!(command.command.has(BLOCKING), "only commands flagged blocking may wait");
+    debug_assert!(command.command.has(BLOCKING) || block.keys.is_empty(), "only flagged commands wait for a key");
     let waiter = Arc::new(Waiter {
         client: ctx.session.client.clone(),
         command,
@@ -88,14 +91,6 @@ pub fn abandon(server: &Server, waiter: &Arc<Waiter>) -> bool {
     count_cross_shard(locked.iter_mut(), waiter, -1);
     finish_wait(server, waiter);
     true
-}
-
-/// The reply of a wait that ended without a key.
-pub fn timeout_reply(waiter: &Waiter, reply: &mut Reply) {
-    match waiter.on_timeout {
-        TimeoutReply::Null => reply.null(),
-        TimeoutReply::NullArray => reply.null_array(),
-    }
 }
 
 /// Publishes keyspace events in order. Source: Redis 7.2 keyspace notifications.

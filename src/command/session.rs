@@ -7,6 +7,7 @@ use crate::keyspace::lock::{Locked, ShardSet};
 use crate::keyspace::value::Kind;
 use crate::keyspace::waiters::Waiter;
 use crate::pubsub::Topic;
+use crate::resp::reply::Reply;
 use crate::server::Server;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -102,6 +103,24 @@ pub struct Block {
 pub enum TimeoutReply {
     Null,
     NullArray,
+    Integer(i64),
+    /// An array of two integers.
+    Integers([i64; 2]),
+}
+
+impl TimeoutReply {
+    /// Appends it to `reply`.
+    pub fn write(self, reply: &mut Reply) {
+        match self {
+            TimeoutReply::Null => reply.null(),
+            TimeoutReply::NullArray => reply.null_array(),
+            TimeoutReply::Integer(value) => reply.integer(value),
+            TimeoutReply::Integers(values) => {
+                reply.array(values.len());
+                values.iter().for_each(|value| reply.integer(*value));
+            }
+        }
+    }
 }
 
 impl Session {

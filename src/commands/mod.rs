@@ -10,6 +10,7 @@ mod client_tracking;
 pub mod command;
 pub mod config;
 pub mod connection;
+pub mod expire;
 pub mod generic;
 pub mod geo;
 pub mod hash;
@@ -17,6 +18,7 @@ pub mod hyperloglog;
 pub mod info;
 pub mod list;
 pub mod monitoring;
+pub mod object;
 pub mod persistence;
 pub mod pubsub;
 pub(crate) mod script_host;
@@ -38,6 +40,7 @@ pub const FAMILIES: &[&[Command]] = &[
     command::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,
+    expire::COMMANDS,
     generic::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
@@ -45,6 +48,7 @@ pub const FAMILIES: &[&[Command]] = &[
     info::COMMANDS,
     list::COMMANDS,
     monitoring::COMMANDS,
+    object::COMMANDS,
     persistence::COMMANDS,
     pubsub::COMMANDS,
     scripting::COMMANDS,

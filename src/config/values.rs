@@ -78,6 +78,11 @@ impl MaxmemoryPolicy {
         matches!(self, Self::VolatileLru | Self::VolatileLfu | Self::VolatileRandom | Self::VolatileTtl)
     }
 
+    /// True if keys have to remember how they were used.
+    pub fn uses_clock(self) -> bool {
+        matches!(self, Self::VolatileLru | Self::VolatileLfu | Self::AllkeysLru | Self::AllkeysLfu)
+    }
+
     /// True if access frequency is what counts.
     pub fn is_lfu(self) -> bool {
         matches!(self, Self::VolatileLfu | Self::AllkeysLfu)

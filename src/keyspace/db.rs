@@ -94,15 +94,17 @@ impl<'g> Db<'_, 'g> {
         (!self.is_over(entry)).then_some(entry)
     }
 
-    /// Whether a key exists, as EXISTS asks: counted, not touched.
-    pub fn exists(&mut self, key: Key<'_>) -> bool {
-        let found = self.live(key).is_some();
-        if found {
-            self.effects.hits += 1;
-        } else {
-            self.effects.misses += 1;
-        }
-        found
+    /// The entry of a key, to see what it is (EXISTS, TTL, TYPE): counted as by [`Db::read`], not touched.
+    pub fn look(&mut self, key: Key<'_>) -> Option<&Entry> {
+        let touch = self.access.touch.take();
+        self.read(key)?;
+        self.access.touch = touch;
+        self.peek(key)
+    }
+
+    /// Whether a key exists; if its time is over it is deleted.
+    pub fn is_alive(&mut self, key: Key<'_>) -> bool {
+        self.live(key).is_some()
     }
 
     /// The string at a key.
@@ -147,6 +149,11 @@ impl<'g> Db<'_, 'g> {
     #[inline]
     pub fn set_string(&mut self, key: Key<'_>, value: &[u8], expiry: Expiry) {
         self.set_content(key, string_content(value), expiry);
+    }
+
+    /// Sets a key to a string of at most [`INLINE_MAX`] bytes, kept as text even if it is an integer's.
+    pub fn set_text(&mut self, key: Key<'_>, value: &[u8], expiry: Expiry) {
+        self.set_content(key, NewContent::Str(value), expiry);
     }
 
     /// Sets a key to an integer.
@@ -203,8 +210,11 @@ impl<'g> Db<'_, 'g> {
             Expiry::Clear => None,
             Expiry::At(at) => Some(at),
         };
-        entry.replace_all(content, after);
+        let old = entry.replace_all(content, after);
         db.expiry_changed(key.hash, before, after);
+        if let Some(old) = old {
+            self.effects.free(old, self.effects.lazy_overwrite);
+        }
     }
 
     /// When a key expires (Unix ms); None when it does not exist or does not expire.
@@ -227,6 +237,31 @@ impl<'g> Db<'_, 'g> {
     pub fn delete(&mut self, key: Key<'_>) -> Option<Entry> {
         self.live(key)?;
         self.shard_db_mut(key).remove(key.hash, key.bytes)
+    }
+
+    /// Deletes a key, big values by another thread if so wanted; whether it was there.
+    pub fn discard(&mut self, key: Key<'_>, in_background: bool) -> bool {
+        let Some(entry) = self.delete(key) else { return false };
+        self.free(entry, in_background);
+        true
+    }
+
+    /// Puts the value and the expiry of an entry taken out elsewhere under a key that is not there. Its access time
+    /// is now.
+    pub fn put(&mut self, key: Key<'_>, entry: Entry) {
+        let expire_at_ms = entry.expire_at_ms();
+        let is_raw = entry.is_raw();
+        match entry.content() {
+            Content::Str(bytes) => self.insert(key, NewContent::Str(bytes), expire_at_ms),
+            Content::Int(value) => self.insert(key, NewContent::Int(value), expire_at_ms),
+            Content::Object(_) => {
+                let object = entry.into_object().expect("its content is an object");
+                self.insert(key, NewContent::Object(object), expire_at_ms);
+            }
+        }
+        if is_raw && let Some(entry) = self.shard_db_mut(key).keys.get_mut(key.hash, key.bytes) {
+            entry.set_raw(true);
+        }
     }
 
     /// Deletes a key whose collection has become empty; whether it did.
@@ -268,7 +303,8 @@ impl<'g> Db<'_, 'g> {
 
     /// Deletes a key because its time is over, whoever noticed.
     pub fn expire(&mut self, key: Key<'_>) {
-        if self.shard_db_mut(key).remove(key.hash, key.bytes).is_some() {
+        if let Some(entry) = self.shard_db_mut(key).remove(key.hash, key.bytes) {
+            self.free(entry, self.effects.lazy_delete);
             self.effects.expired += 1;
             self.deleted_by_server(key, KeyspaceEvents::EXPIRED, "expired");
         }
@@ -317,6 +353,12 @@ impl<'g> Db<'_, 'g> {
         let waiters = &self.shard_db(key).waiters;
         if !waiters.is_empty() && waiters.contains(key.bytes) {
             self.effects.ready.push((self.index, key.bytes.into()));
+        }
+    }
+
+    fn free(&mut self, entry: Entry, in_background: bool) {
+        if let Some(object) = entry.into_object() {
+            self.effects.free(object, in_background);
         }
     }
 
@@ -371,6 +413,23 @@ impl<'g> Db<'_, 'g> {
 
 /// A new key's LFU counter, so that it is not evicted at once.
 const LFU_INITIAL: u8 = 5;
+
+/// The LRU clock: seconds, 24 bits of them.
+pub fn lru_clock(now_ms: i64) -> u32 {
+    (now_ms / 1000) as u32 & LRU_MASK
+}
+
+/// Seconds since an LRU field was written.
+pub fn lru_idle_seconds(lru: u32, now_ms: i64) -> u32 {
+    lru_clock(now_ms).wrapping_sub(lru) & LRU_MASK
+}
+
+const LRU_MASK: u32 = 0xff_ffff;
+
+/// The LFU clock: minutes, 16 bits of them.
+pub fn lfu_minutes(now_ms: i64) -> u16 {
+    (now_ms / 60_000) as u16
+}
 
 /// The LFU counter of a 24-bit field after the decay that is due now. Source: Redis 7.2 `lfu-decay-time`.
 pub fn lfu_decayed(lru: u32, minutes: u16, decay_minutes: u32) -> u8 {

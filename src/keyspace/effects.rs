@@ -1,6 +1,7 @@
 //! What commands have changed and who must hear of it: collected while locks are held, delivered before they fall.
 
 use crate::config::KeyspaceEvents;
+use crate::keyspace::value::Value;
 use smallvec::SmallVec;
 
 /// The effects of one top-level command, transaction or script.
@@ -24,6 +25,10 @@ pub struct Effects {
     pub notify: KeyspaceEvents,
     /// Whether the server's own deletions are logged as UNLINK rather than DEL (`lazyfree-lazy-expire`).
     pub lazy_delete: bool,
+    /// Whether overwritten values are freed by another thread (`lazyfree-lazy-server-del`).
+    pub lazy_overwrite: bool,
+    /// Big values for another thread to free.
+    pub garbage: Vec<Box<Value>>,
     /// What the running command says in the log instead of itself.
     pub instead: Option<SmallVec<[Record; 1]>>,
     /// Keys looked up and found, for INFO.
@@ -72,6 +77,19 @@ pub struct KeyEvent {
     pub key: Box<[u8]>,
 }
 
+impl Effects {
+    /// Frees a value here, or leaves it to another thread if that is wanted and worth it.
+    #[allow(clippy::boxed_local, reason = "the box is what is kept")]
+    pub fn free(&mut self, value: Box<Value>, in_background: bool) {
+        if in_background && value.allocations() > WORTH_ANOTHER_THREAD {
+            self.garbage.push(value);
+        }
+    }
+}
+
+/// Allocations from which on another thread frees a value. Source: Redis 7.2 LAZYFREE_THRESHOLD.
+const WORTH_ANOTHER_THREAD: usize = 64;
+
 impl Default for Effects {
     fn default() -> Self {
         Effects {
@@ -84,6 +102,8 @@ impl Default for Effects {
             recording: false,
             notify: KeyspaceEvents::NONE,
             lazy_delete: false,
+            lazy_overwrite: false,
+            garbage: Vec::new(),
             instead: None,
             hits: 0,
             misses: 0,

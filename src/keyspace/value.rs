@@ -60,6 +60,46 @@ impl Value {
             Value::Stream(_) => Kind::Stream,
         }
     }
+
+    /// What OBJECT ENCODING answers.
+    pub fn encoding_name(&self) -> &'static str {
+        match self {
+            Value::String(_) => "raw",
+            Value::List(list) => list.encoding_name(),
+            Value::Set(set) => set.encoding_name(),
+            Value::ZSet(zset) => zset.encoding_name(),
+            Value::Hash(hash) => hash.encoding_name(),
+            Value::Stream(_) => "stream",
+        }
+    }
+
+    /// How many allocations a drop frees, about.
+    pub fn allocations(&self) -> usize {
+        let of_table = |encoding: &str, len: usize| if matches!(encoding, "hashtable" | "skiplist") { len } else { 1 };
+        match self {
+            Value::String(_) => 1,
+            Value::List(list) => list.allocations(),
+            Value::Set(set) => of_table(set.encoding_name(), set.len()),
+            Value::ZSet(zset) => of_table(zset.encoding_name(), zset.len()),
+            Value::Hash(hash) => of_table(hash.encoding_name(), hash.len()),
+            Value::Stream(stream) => {
+                let pending: usize = stream.groups().map(|(_, group)| 1 + group.pending_len()).sum();
+                stream.entries.nodes().len() + pending
+            }
+        }
+    }
+}
+
+/// What OBJECT ENCODING answers for an entry. Source: Redis 7.2 OBJECT ENCODING.
+pub fn encoding_name(entry: &Entry) -> &'static str {
+    /// Longer strings are not embedded in Redis's object.
+    const EMBEDDED_MAX: usize = 44;
+    match entry.content() {
+        entry::Content::Int(_) => "int",
+        entry::Content::Str(bytes) if bytes.len() > EMBEDDED_MAX || entry.is_raw() => "raw",
+        entry::Content::Str(_) => "embstr",
+        entry::Content::Object(value) => value.encoding_name(),
+    }
 }
 
 impl Value {

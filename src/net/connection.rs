@@ -251,7 +251,7 @@ impl Connection {
             if with_error {
                 self.reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
             } else {
-                serve::timeout_reply(&waiter, &mut self.reply);
+                waiter.on_timeout.write(&mut self.reply);
             }
             self.resume(worker);
         }
@@ -276,7 +276,7 @@ impl Connection {
             && serve::abandon(&worker.server, &waiter)
         {
             self.reply.resp3 = self.session.resp3;
-            serve::timeout_reply(&waiter, &mut self.reply);
+            waiter.on_timeout.write(&mut self.reply);
             self.resume(worker);
         }
     }

@@ -173,6 +173,21 @@ impl<V> Entry<V> {
         *self = rebuilt;
     }
 
+    /// A copy: key, expiry, value; LRU starts at 0.
+    pub fn duplicate(&self) -> Self
+    where
+        V: Clone,
+    {
+        let content = match self.content() {
+            Content::Str(bytes) => NewContent::Str(bytes),
+            Content::Int(value) => NewContent::Int(value),
+            Content::Object(object) => NewContent::Object(Box::new(object.clone())),
+        };
+        let mut copy = Entry::new(self.key(), content, self.expire_at_ms());
+        copy.set_raw(self.is_raw());
+        copy
+    }
+
     /// The 24 bits of LRU clock or LFU counter.
     #[inline]
     pub fn lru(&self) -> u32 {

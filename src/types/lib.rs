@@ -8,6 +8,7 @@ pub mod entry;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
+pub mod lcs;
 pub mod list;
 pub mod long_double;
 pub mod number;
