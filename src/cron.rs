@@ -160,7 +160,9 @@ impl Cron {
     fn tick(&mut self, acceptor: &Acceptor) {
         let began = Instant::now();
         self.engine.begin_batch();
-        self.work(acceptor);
+        if !self.server.switches.cron_paused() {
+            self.work(acceptor);
+        }
         self.server.note_cron(began.elapsed(), self.engine.now_ms);
     }
 
@@ -170,7 +172,11 @@ impl Cron {
         if self.server.busy.is_busy() {
             return;
         }
-        self.expire();
+        if self.server.switches.active_expire() {
+            let began = Instant::now();
+            self.expire();
+            self.server.note_latency("expire-cycle", began.elapsed(), &self.engine.config, self.engine.now_ms);
+        }
         self.close_idle_clients();
         self.save();
     }

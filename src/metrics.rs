@@ -1,5 +1,6 @@
 //! What the server measures of itself, for INFO and LATENCY.
 
+use crate::config::Config;
 use crate::histogram::Distribution;
 use crate::memory::AllocatorStats;
 use crate::sampler::Metric;
@@ -29,6 +30,15 @@ impl Server {
         counts[Metric::Cycles as usize] = self.cycles();
         counts[Metric::CycleMicros as usize] = self.command_micros() + self.cron_micros();
         self.sampler.sample(now_ms, counts);
+    }
+
+    /// Enters an event into the latency monitor if it took long enough.
+    pub fn note_latency(&self, event: &'static str, took: Duration, config: &Config, now_ms: i64) {
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let threshold_ms = config.latency_monitor_threshold;
+        if threshold_ms > 0 && took_ms >= threshold_ms {
+            self.latency.add(event, took_ms, now_ms / 1000);
+        }
     }
 
     /// Rounds of work so far: batches of commands, and ticks of the cron.

@@ -16,6 +16,7 @@ use crate::sampler::Sampler;
 use crate::slowlog::Slowlog;
 use crate::snapshot::state::Persistence;
 use crate::stats::{ErrorStats, Stats};
+use crate::switches::Switches;
 use crate::tracking::Tracking;
 use crate::util::clock::Clock;
 use crate::util::rng::Random;
@@ -64,6 +65,7 @@ pub struct Server {
     /// The TCP port in use (0: none), known once the listener is bound.
     pub port: AtomicUsize,
     pub stop: Stop,
+    pub switches: Switches,
     /// The process around the server, when it has one to itself; an embedded one has not.
     pub process: Option<OwnProcess>,
     /// Held while the configuration is changed, so that changes do not cross.
@@ -283,10 +285,8 @@ impl Server {
             let argv = crate::command::redact::shown(command.command, argv);
             self.slowlog.push(config.slowlog_max_len, now_ms / 1000, micros, &argv, client.addr.clone(), &name);
         }
-        let threshold_ms = config.latency_monitor_threshold;
-        if threshold_ms > 0 && micros as u64 / 1000 >= threshold_ms {
-            let event = if command.command.has(FAST) { "fast-command" } else { "command" };
-            self.latency.add(event, micros as u64 / 1000, now_ms / 1000);
-        }
+        let event = if command.command.has(FAST) { "fast-command" } else { "command" };
+        let took = std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0));
+        self.note_latency(event, took, config, now_ms);
     }
 }

@@ -135,6 +135,7 @@ impl Server {
             sampler: Default::default(),
             port: AtomicUsize::new(0),
             stop: Stop::default(),
+            switches: Default::default(),
             process: options.process,
             reconfiguring: Default::default(),
             main_loop: Default::default(),

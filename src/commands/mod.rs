@@ -10,6 +10,7 @@ mod client_tracking;
 pub mod command;
 pub mod config;
 pub mod connection;
+pub mod debug;
 pub mod expire;
 pub mod generic;
 pub mod geo;
@@ -21,6 +22,7 @@ pub mod monitoring;
 pub mod object;
 pub mod persistence;
 pub mod pubsub;
+pub mod replication;
 pub(crate) mod script_host;
 pub mod scripting;
 pub mod server;
@@ -40,6 +42,7 @@ pub const FAMILIES: &[&[Command]] = &[
     command::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,
+    debug::COMMANDS,
     expire::COMMANDS,
     generic::COMMANDS,
     geo::COMMANDS,
@@ -51,6 +54,7 @@ pub const FAMILIES: &[&[Command]] = &[
     object::COMMANDS,
     persistence::COMMANDS,
     pubsub::COMMANDS,
+    replication::COMMANDS,
     scripting::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,

@@ -403,7 +403,7 @@ fn memory_malloc_stats(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 
 /// `MEMORY PURGE`: OK; the allocator has given back the pages it does not use. Source: Redis 7.2 MEMORY PURGE.
 fn memory_purge(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
-    crate::memory::purge().map_err(|()| CmdError::Text("ERR Error purging dirty pages"))?;
+    crate::memory::purge().map_err(|_| CmdError::Text("ERR Error purging dirty pages"))?;
     ctx.reply.ok();
     Ok(())
 }
@@ -491,6 +491,7 @@ mod tests {
         let (small, large) = (usage(c.run("MEMORY USAGE small")), usage(c.run("MEMORY USAGE large SAMPLES 0")));
         assert!((10..100).contains(&small) && (100_000..140_000).contains(&large), "{small} {large}");
         c.check("MEMORY PURGE", "OK");
+        assert!(c.run("MEMORY HELP").starts_with("[MEMORY <subcommand>"));
         let stats = c.run("MEMORY STATS");
         assert!(stats.contains("\"db.0\", [\"overhead.hashtable.main\", :"), "{stats}");
         assert!(stats.contains("\"keys.count\", :2"), "{stats}");

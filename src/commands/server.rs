@@ -1,4 +1,4 @@
-//! The server as a whole: DBSIZE, FLUSHALL, FLUSHDB, LOLWUT, SWAPDB, TIME.
+//! The server as a whole: DBSIZE, FLUSHALL, FLUSHDB, LOLWUT, MODULE, SWAPDB, TIME.
 
 use crate::command::args::Args;
 use crate::command::ctx::Ctx;
@@ -22,6 +22,16 @@ pub const COMMANDS: &[Command] = &[
         .scope(Scope::AllShards)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"]),
     Command::new("lolwut", -1, lolwut).flags(FAST | READONLY).since("5.0.0"),
+    Command::new("module", -2, module).since("4.0.0").subcommands(&[
+        Command::new("module|help", 2, module_help).flags(LOADING | STALE).since("5.0.0"),
+        Command::new("module|list", 2, module_list)
+            .flags(ADMIN | NOSCRIPT)
+            .since("4.0.0")
+            .tips(&["nondeterministic_output_order"]),
+        Command::new("module|load", -3, module_load).flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT).since("4.0.0"),
+        Command::new("module|loadex", -3, module_load).flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT).since("7.0.0"),
+        Command::new("module|unload", 3, module_unload).flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT).since("4.0.0"),
+    ]),
     Command::new("swapdb", 3, swapdb)
         .flags(FAST | WRITE)
         .acl(acl::DANGEROUS | acl::KEYSPACE)
@@ -127,6 +137,54 @@ fn lolwut(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Ok(())
 }
 
+/// `MODULE` without a subcommand. The engine answers unknown ones.
+fn module(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    Err(args.arity_error())
+}
+
+/// `MODULE LIST`: array of modules, always empty. Source: Redis 7.2 MODULE LIST.
+fn module_list(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    modules_allowed(ctx)?;
+    ctx.reply.array(0);
+    Ok(())
+}
+
+/// `MODULE LOAD path [arg ...]`, `MODULE LOADEX path ...`: an error; modules are programs for Redis's own insides.
+fn module_load(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    modules_allowed(ctx)?;
+    Err(CmdError::Text("ERR Error loading the extension. Please check the server logs."))
+}
+
+/// `MODULE UNLOAD name`: an error; no module is loaded. Source: Redis 7.2 MODULE UNLOAD.
+fn module_unload(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    modules_allowed(ctx)?;
+    Err(CmdError::Text("ERR Error unloading module: no such module with that name"))
+}
+
+fn modules_allowed(ctx: &Ctx) -> CmdResult {
+    if super::config::is_allowed(ctx.config.enable_module_command, ctx) {
+        return Ok(());
+    }
+    Err(CmdError::Text(
+        "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", you can run it \
+         from a local connection, otherwise you need to set this option in the configuration file, and then restart \
+         the server.",
+    ))
+}
+
+fn module_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    super::help(
+        ctx,
+        "MODULE",
+        &[
+            ("LIST", "The modules: none, ever."),
+            ("LOAD <path> [<arg> ...]", "Not possible here."),
+            ("LOADEX <path> [[CONFIG NAME VALUE]...] [ARGS ...]", "Not possible here."),
+            ("UNLOAD <name>", "Not possible here."),
+        ],
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::Checker;
@@ -181,6 +239,17 @@ mod tests {
         c.check("SWAPDB x 1", "-ERR invalid first DB index");
         c.check("SWAPDB 1 x", "-ERR invalid second DB index");
         c.check("SWAPDB 1 99", "-ERR DB index is out of range");
+    }
+
+    #[test]
+    fn there_are_no_modules() {
+        let mut c = Checker::new();
+        c.check("MODULE", "-ERR wrong number of arguments for 'module' command");
+        for command in ["MODULE LIST", "MODULE LOAD x", "MODULE LOADEX x", "MODULE UNLOAD x"] {
+            let refused = c.run(command);
+            assert!(refused.starts_with("-ERR MODULE command not allowed. If"), "{refused}");
+        }
+        assert!(c.run("MODULE HELP").starts_with("[MODULE <subcommand>"));
     }
 
     #[test]

@@ -1,0 +1,383 @@
+//! DEBUG: what tests of servers need. Guarded by `enable-debug-command`.
+
+use crate::command::args::Args;
+use crate::command::ctx::Ctx;
+use crate::command::error::{CmdError, CmdResult};
+use crate::command::spec::*;
+use crate::commands::{config, persistence};
+use crate::keyspace::db::Expiry;
+use crate::keyspace::value::Value;
+use crate::memory;
+use redstart_types::entry::Content;
+use redstart_types::number;
+use std::time::Duration;
+
+pub const COMMANDS: &[Command] =
+    &[Command::new("debug", -2, debug).flags(ADMIN | LOADING | NOSCRIPT | STALE).scope(Scope::AllShards)];
+
+/// One subcommand: its name, how many arguments it takes, and who answers.
+struct Subcommand {
+    name: &'static str,
+    least: usize,
+    most: usize,
+    run: fn(&mut Ctx, &mut Args) -> CmdResult,
+}
+
+const ANY: usize = usize::MAX;
+
+const SUBCOMMANDS: &[Subcommand] = &[
+    Subcommand { name: "AOF-FLUSH-SLEEP", least: 1, most: 1, run: aof_flush_sleep },
+    Subcommand { name: "ASSERT", least: 0, most: 0, run: assert },
+    Subcommand { name: "CONFIG-REWRITE-FORCE-ALL", least: 0, most: 0, run: config_rewrite_force_all },
+    Subcommand { name: "DIGEST", least: 0, most: 0, run: persistence::debug_digest },
+    Subcommand { name: "DIGEST-VALUE", least: 0, most: ANY, run: persistence::debug_digest_value },
+    Subcommand { name: "ERROR", least: 1, most: 1, run: error },
+    Subcommand { name: "HELP", least: 0, most: 0, run: help },
+    Subcommand { name: "HTSTATS", least: 1, most: 2, run: htstats },
+    Subcommand { name: "HTSTATS-KEY", least: 1, most: 2, run: htstats_key },
+    Subcommand { name: "LOG", least: 1, most: 1, run: log },
+    Subcommand { name: "MALLCTL", least: 1, most: 1, run: mallctl },
+    Subcommand { name: "PANIC", least: 0, most: 0, run: panic },
+    Subcommand { name: "PAUSE-CRON", least: 1, most: 1, run: pause_cron },
+    Subcommand { name: "POPULATE", least: 1, most: 3, run: populate },
+    Subcommand { name: "PROTOCOL", least: 1, most: 1, run: protocol },
+    Subcommand { name: "RELOAD", least: 0, most: ANY, run: persistence::debug_reload },
+    Subcommand { name: "SEGFAULT", least: 0, most: 0, run: segfault },
+    Subcommand { name: "SET-ACTIVE-EXPIRE", least: 1, most: 1, run: set_active_expire },
+    Subcommand { name: "SET-DISABLE-DENY-SCRIPTS", least: 1, most: 1, run: set_disable_deny_scripts },
+    Subcommand { name: "SET-SKIP-CHECKSUM-VALIDATION", least: 1, most: 1, run: set_skip_checksum_validation },
+    Subcommand { name: "SLEEP", least: 1, most: 1, run: sleep },
+];
+
+/// `DEBUG subcommand [argument ...]`. Everybody waits meanwhile. Errors: not allowed; unknown subcommand.
+/// Source: Redis 7.2 DEBUG.
+fn debug(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    if !config::is_allowed(ctx.config.enable_debug_command, ctx) {
+        return Err(CmdError::Text(NOT_ALLOWED));
+    }
+    let name = args.bytes()?;
+    let count = args.remaining();
+    let found = SUBCOMMANDS
+        .iter()
+        .find(|known| known.name.as_bytes().eq_ignore_ascii_case(name) && (known.least..=known.most).contains(&count));
+    let unknown = || {
+        let name = String::from_utf8_lossy(&name[..name.len().min(128)]);
+        format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP.")
+    };
+    (found.ok_or_else(|| CmdError::owned(unknown()))?.run)(ctx, args)
+}
+
+const NOT_ALLOWED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you \
+can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart \
+the server.";
+
+/// A number as C's `atoi` reads it: other than 0 is on.
+fn switch(args: &mut Args) -> CmdResult<bool> {
+    Ok(number::parse_int(args.bytes()?).unwrap_or(0) != 0)
+}
+
+fn set_active_expire(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    ctx.server.switches.set_active_expire(switch(args)?);
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn pause_cron(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    ctx.server.switches.set_cron_paused(switch(args)?);
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn set_disable_deny_scripts(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    ctx.server.switches.set_deny_scripts_ignored(switch(args)?);
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn set_skip_checksum_validation(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    ctx.server.persistence.skip_checksum(switch(args)?);
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn aof_flush_sleep(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let micros = number::parse_int(args.bytes()?).unwrap_or(0);
+    ctx.server.switches.set_aof_flush_sleep_us(u64::try_from(micros).unwrap_or(0));
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `DEBUG SLEEP seconds`: OK after a while in which nobody reaches a key. Decimals are allowed.
+fn sleep(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let seconds = args.float().unwrap_or(0.0);
+    std::thread::sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn log(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let message = String::from_utf8_lossy(args.bytes()?);
+    ctx.server.log.warning(format_args!("DEBUG LOG: {message}"));
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `DEBUG ERROR text`: an error with this text.
+fn error(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    Err(CmdError::owned(String::from_utf8_lossy(args.bytes()?)))
+}
+
+fn segfault(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    ctx.server.crash(libc::SIGSEGV)
+}
+
+fn assert(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    ctx.server.fail_assertion("DEBUG ASSERT was called")
+}
+
+fn panic(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    ctx.server.fail_assertion("Guru Meditation: DEBUG PANIC was called")
+}
+
+fn config_rewrite_force_all(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    config::rewrite_file(ctx.server, true)?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `DEBUG POPULATE count [prefix] [size]`: OK; there are keys `prefix:0` and so on with values `value:0` and so on, of
+/// that many bytes. Keys that are there stay. Nothing is logged.
+fn populate(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let count = args.positive()?;
+    let prefix = args.optional().unwrap_or(b"key");
+    let size = if args.is_empty() { 0 } else { args.positive()? };
+    for number in 0..count {
+        let name = [prefix, format!(":{number}").as_bytes()].concat();
+        let key = args.as_key(&name);
+        if ctx.db.peek(key).is_some() {
+            continue;
+        }
+        let mut value = format!("value:{number}").into_bytes();
+        if size > 0 {
+            value.resize(size, 0);
+        }
+        ctx.db.set_string(key, &value, Expiry::Clear);
+        ctx.db.touched(key);
+    }
+    ctx.propagate_nothing();
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `DEBUG HTSTATS db [full]`: verbatim text on the tables of a database.
+fn htstats(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let index = usize::try_from(args.int()?).ok().filter(|index| *index < ctx.config.databases as usize);
+    let index = index.ok_or(CmdError::Text("ERR Out of range database"))?;
+    let parts = || ctx.db.locked.iter().map(|shard| &shard.dbs[index]);
+    let keys = parts().map(|db| db.keys.len()).sum();
+    let capacity = parts().map(|db| db.keys.capacity()).sum();
+    let expires = parts().map(|db| db.expires_len()).sum();
+    let text =
+        format!("[Dictionary HT]\n{}[Expires HT]\n{}", table_stats(capacity, keys), table_stats(expires, expires));
+    ctx.reply.verbatim("txt", text.as_bytes());
+    Ok(())
+}
+
+/// `DEBUG HTSTATS-KEY key [full]`: verbatim text on the table of a value. Error: it has none.
+fn htstats_key(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let key = args.key()?;
+    let entry = ctx.db.peek(key).ok_or(CmdError::NoSuchKey)?;
+    let len = match entry.content() {
+        Content::Object(Value::Set(set)) if set.encoding_name() == "hashtable" => Some(set.len()),
+        Content::Object(Value::Hash(hash)) if hash.encoding_name() == "hashtable" => Some(hash.len()),
+        Content::Object(Value::ZSet(zset)) if zset.encoding_name() == "skiplist" => Some(zset.len()),
+        _ => None,
+    };
+    let len =
+        len.ok_or(CmdError::Text("ERR The value stored at the specified key is not represented using an hash table"))?;
+    ctx.reply.verbatim("txt", table_stats(len, len).as_bytes());
+    Ok(())
+}
+
+/// There is one table, always: it grows without a second one.
+fn table_stats(capacity: usize, elements: usize) -> String {
+    if elements == 0 {
+        return "No stats available for empty dictionaries\n".to_owned();
+    }
+    format!("Hash table 0 stats (main hash table):\n table size: {capacity}\n number of elements: {elements}\n")
+}
+
+/// `DEBUG MALLCTL name`: integer, one of the allocator's numbers.
+fn mallctl(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let name = String::from_utf8_lossy(args.bytes()?);
+    let value = memory::mallctl(&name).ok_or_else(|| CmdError::owned(format!("ERR {name}: no such number")))?;
+    ctx.reply.len(value);
+    Ok(())
+}
+
+/// `DEBUG PROTOCOL type`: a sample reply of this type.
+fn protocol(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let kind = args.bytes()?.to_ascii_lowercase();
+    let resp3 = ctx.session.resp3;
+    let reply = &mut *ctx.reply;
+    match kind.as_slice() {
+        b"string" => reply.bulk(b"Hello World"),
+        b"integer" => reply.integer(12_345),
+        // Redis's sample, which is not meant to be pi.
+        b"double" => reply.double("3.141".parse().unwrap_or_default()),
+        b"bignum" => reply.big_number("1234567999999999999999999999999999999"),
+        b"null" => reply.null(),
+        b"array" => {
+            reply.array(3);
+            (0..3).for_each(|number| reply.integer(number));
+        }
+        b"set" => {
+            reply.set(3);
+            (0..3).for_each(|number| reply.integer(number));
+        }
+        b"map" => {
+            reply.map(3);
+            for number in 0..3 {
+                reply.integer(number);
+                reply.boolean(number == 1);
+            }
+        }
+        b"attrib" => {
+            if resp3 {
+                reply.attribute(1);
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.integer(90);
+            }
+            reply.bulk(b"Some real reply following the attribute");
+        }
+        b"push" if !resp3 => return Err(CmdError::Text("ERR RESP2 is not supported by this command")),
+        b"push" => {
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.integer(42);
+            reply.bulk(b"Some real reply following the push reply");
+        }
+        b"true" => reply.boolean(true),
+        b"false" => reply.boolean(false),
+        b"verbatim" => reply.verbatim("txt", b"This is a verbatim\nstring"),
+        _ => {
+            return Err(CmdError::Text(
+                "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    super::help(
+        ctx,
+        "DEBUG",
+        &[
+            ("AOF-FLUSH-SLEEP <microseconds>", "Wait before each write of the append-only file."),
+            ("ASSERT", "End as after a broken invariant."),
+            ("CONFIG-REWRITE-FORCE-ALL", "CONFIG REWRITE, with directives at their default too."),
+            ("DIGEST", "A digest of all databases."),
+            ("DIGEST-VALUE <key> [<key> ...]", "Digests of values."),
+            ("ERROR <string>", "An error reply."),
+            ("HTSTATS <dbid> [full]", "The tables of a database."),
+            ("HTSTATS-KEY <key> [full]", "The table of a value."),
+            ("LOG <message>", "Write a line to the log."),
+            ("MALLCTL <name>", "One of the allocator's numbers."),
+            ("PANIC", "End as after a broken invariant."),
+            ("PAUSE-CRON <0|1>", "Stop the periodic work, or go on with it."),
+            ("POPULATE <count> [<prefix>] [<size>]", "Make keys named key:<number>."),
+            (
+                "PROTOCOL <type>",
+                "A sample reply: string, integer, double, bignum, null, array, set, map,\nattrib, push, verbatim, true, false.",
+            ),
+            ("RELOAD [MERGE] [NOFLUSH] [NOSAVE]", "Save the data set and load it again."),
+            ("SEGFAULT", "End as after a crash."),
+            ("SET-ACTIVE-EXPIRE <0|1>", "Leave keys whose time is over until they are met, or do not."),
+            ("SET-DISABLE-DENY-SCRIPTS <0|1>", "Let scripts run every command, or do not."),
+            ("SET-SKIP-CHECKSUM-VALIDATION <0|1>", "Load data without looking at its checksum, or do not."),
+            ("SLEEP <seconds>", "Keep everybody waiting."),
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Checker;
+    use crate::config::{Config, ProtectedAction};
+    use crate::startup::Options;
+
+    fn checker() -> Checker {
+        let defaults = Options::default();
+        let config = Config { enable_debug_command: ProtectedAction::Local, ..defaults.config };
+        Checker::with(Options { config, ..defaults })
+    }
+
+    #[test]
+    fn it_must_be_allowed() {
+        let mut c = Checker::new();
+        let refused = c.running_only("DEBUG SLEEP 0");
+        assert!(refused.starts_with("-ERR DEBUG command not allowed. If"), "{refused}");
+    }
+
+    #[test]
+    fn odds_and_ends() {
+        let mut c = checker();
+        c.check("DEBUG SLEEP 0.01", "OK");
+        c.check("DEBUG SLEEP", "-ERR unknown subcommand or wrong number of arguments for 'SLEEP'. Try DEBUG HELP.");
+        c.check("DEBUG NOPE a", "-ERR unknown subcommand or wrong number of arguments for 'NOPE'. Try DEBUG HELP.");
+        c.check("DEBUG LOG hello", "OK");
+        c.check("DEBUG ERROR 'MY oops'", "-MY oops");
+        c.check("DEBUG SET-ACTIVE-EXPIRE 0", "OK");
+        c.check("DEBUG SET-ACTIVE-EXPIRE 1", "OK");
+        c.check("DEBUG PAUSE-CRON 0", "OK");
+        c.check("DEBUG SET-DISABLE-DENY-SCRIPTS 0", "OK");
+        c.check("DEBUG SET-SKIP-CHECKSUM-VALIDATION 0", "OK");
+        c.check("DEBUG AOF-FLUSH-SLEEP 0", "OK");
+        assert!(c.run("DEBUG HELP").starts_with("[DEBUG <subcommand>"));
+    }
+
+    #[test]
+    fn keys_are_made_and_shown() {
+        let mut c = checker();
+        c.check("DEBUG POPULATE 3 x 10", "OK");
+        c.check("DBSIZE", ":3");
+        c.check("GET x:2", "\"value:2\\x00\\x00\\x00\"");
+        c.check("DEBUG POPULATE 2", "OK");
+        c.check("GET key:1", "\"value:1\"");
+        assert!(c.run("DEBUG HTSTATS 0").contains("number of elements: 5"));
+        c.check("DEBUG HTSTATS 99", "-ERR Out of range database");
+        c.check(
+            "DEBUG HTSTATS-KEY key:1",
+            "-ERR The value stored at the specified key is not represented using an hash table",
+        );
+        c.check("DEBUG DIGEST-VALUE none", "[0000000000000000000000000000000000000000]");
+    }
+
+    #[test]
+    fn sample_replies() {
+        let mut c = checker();
+        for (kind, reply) in [
+            ("string", "\"Hello World\""),
+            ("integer", ":12345"),
+            ("double", "\"3.141\""),
+            ("bignum", "\"1234567999999999999999999999999999999\""),
+            ("null", "nil"),
+            ("array", "[:0, :1, :2]"),
+            ("set", "[:0, :1, :2]"),
+            ("map", "[:0, :0, :1, :1, :2, :0]"),
+            ("true", ":1"),
+            ("attrib", "\"Some real reply following the attribute\""),
+            ("push", "-ERR RESP2 is not supported by this command"),
+            ("verbatim", "\"This is a verbatim\\nstring\""),
+        ] {
+            c.check(&format!("DEBUG PROTOCOL {kind}"), reply);
+        }
+        c.run("HELLO 3");
+        c.check("DEBUG PROTOCOL set", "~[:0, :1, :2]");
+        c.check("DEBUG PROTOCOL map", "{:0: #f, :1: #t, :2: #f}");
+        c.check("DEBUG PROTOCOL double", ",3.141");
+    }
+}

@@ -1,0 +1,65 @@
+//! What DEBUG turns, for tests.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The switches of one server.
+#[derive(Debug)]
+pub struct Switches {
+    active_expire: AtomicBool,
+    cron_paused: AtomicBool,
+    deny_scripts_ignored: AtomicBool,
+    aof_flush_sleep_us: AtomicU64,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Switches {
+            active_expire: AtomicBool::new(true),
+            cron_paused: AtomicBool::new(false),
+            deny_scripts_ignored: AtomicBool::new(false),
+            aof_flush_sleep_us: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Switches {
+    /// Whether keys whose time is over are looked for (SET-ACTIVE-EXPIRE).
+    pub fn active_expire(&self) -> bool {
+        self.active_expire.load(Ordering::Relaxed)
+    }
+
+    /// Turns that on or off.
+    pub fn set_active_expire(&self, on: bool) {
+        self.active_expire.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether the periodic work rests (PAUSE-CRON).
+    pub fn cron_paused(&self) -> bool {
+        self.cron_paused.load(Ordering::Relaxed)
+    }
+
+    /// Makes it rest or work.
+    pub fn set_cron_paused(&self, paused: bool) {
+        self.cron_paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// Whether scripts may run commands that scripts may not run (SET-DISABLE-DENY-SCRIPTS).
+    pub fn deny_scripts_ignored(&self) -> bool {
+        self.deny_scripts_ignored.load(Ordering::Relaxed)
+    }
+
+    /// Turns that on or off.
+    pub fn set_deny_scripts_ignored(&self, ignored: bool) {
+        self.deny_scripts_ignored.store(ignored, Ordering::Relaxed);
+    }
+
+    /// Microseconds to wait before the append-only file is written (AOF-FLUSH-SLEEP).
+    pub fn aof_flush_sleep_us(&self) -> u64 {
+        self.aof_flush_sleep_us.load(Ordering::Relaxed)
+    }
+
+    /// Sets them.
+    pub fn set_aof_flush_sleep_us(&self, micros: u64) {
+        self.aof_flush_sleep_us.store(micros, Ordering::Relaxed);
+    }
+}
