@@ -233,8 +233,8 @@ fn ltrim(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Ok(())
 }
 
-/// `LSET key index element`: OK. Errors: no such key; WRONGTYPE; not an integer; index out of range.
-/// Source: Redis 7.2 LSET.
+/// `LSET key index element`: OK. Errors: no such key; WRONGTYPE; not an integer; index out of range. Source: Redis 7.2
+/// LSET, which cuts the index to 32 bits and so replaces another element than the one named; here it is out of range.
 fn lset(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
     let list = ctx.db.write_as::<List>(key)?.ok_or(CmdError::NoSuchKey)?;
