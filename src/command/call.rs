@@ -264,7 +264,9 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
     track(ctx, args.argv());
     record(ctx, args.argv(), index, dirty);
     ctx.db.effects.instead = outer;
-    counters.calls.add(1);
+    // A command that waits was counted when it began to.
+    let is_new = u64::from(ctx.origin != Origin::Waiter);
+    counters.calls.add(is_new);
     if let Some(clock) = clock {
         let now = Instant::now();
         let took = now.duration_since(*clock);
@@ -276,7 +278,7 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
         }
         ctx.server.note_slow(ctx.config, &ctx.session.client, ctx.command, args.argv(), micros(took), ctx.now_ms);
     }
-    stats.commands_processed.add(1);
+    stats.commands_processed.add(is_new);
 }
 
 /// Remembers the keys that a tracking client has read.
