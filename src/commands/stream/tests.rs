@@ -290,12 +290,11 @@ fn a_name_that_is_an_option_does_not_hide_the_keys() {
 #[test]
 fn a_blocked_xreadgroup_is_told_when_its_group_is_gone() {
     let mut c = Checker::new();
-    let gone = "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option";
     for (end, reply) in [("XGROUP DESTROY s g", ":1"), ("DEL s", ":1")] {
         c.check("XGROUP CREATE s g $ MKSTREAM", "OK");
         c.send("XREADGROUP GROUP g c BLOCK 5000 STREAMS s >");
         c.other(end, reply);
-        c.receive(gone);
+        c.receive(NO_GROUP);
         c.run("DEL s");
     }
     c.check("XGROUP CREATE s g $ MKSTREAM", "OK");
@@ -303,6 +302,40 @@ fn a_blocked_xreadgroup_is_told_when_its_group_is_gone() {
     c.other("SET s x", "OK");
     c.receive("-WRONGTYPE Operation against a key holding the wrong kind of value");
 }
+
+#[test]
+fn a_flush_ends_the_wait_of_a_group_only() {
+    let mut c = Checker::new();
+    c.check("XGROUP CREATE s g $ MKSTREAM", "OK");
+    c.send("XREADGROUP GROUP g c BLOCK 5000 STREAMS s >");
+    c.other("FLUSHALL", "OK");
+    c.receive(NO_GROUP);
+    c.send("XREAD BLOCK 5000 STREAMS s 5-0");
+    c.other("FLUSHALL", "OK");
+    c.other("XADD s 4-0 a 4", "\"4-0\"");
+    c.other("XSETID s 6-0", "OK");
+    c.other("XTRIM s MAXLEN 0", ":1");
+    c.other("XADD s 7-0 a 7", "\"7-0\"");
+    c.receive(r#"[["s", [["7-0", ["a", "7"]]]]]"#);
+}
+
+#[test]
+fn a_command_that_waits_is_counted_once() {
+    let mut c = Checker::new();
+    c.run("CONFIG RESETSTAT");
+    c.send("XREAD BLOCK 5000 STREAMS s 5-0");
+    c.other("XADD s 4-0 a 4", "\"4-0\"");
+    c.other("XADD s 6-0 a 6", "\"6-0\"");
+    c.receive(r#"[["s", [["6-0", ["a", "6"]]]]]"#);
+    c.check("XREADGROUP GROUP g c BLOCK 5 STREAMS s >", NO_GROUP);
+    let stats = c.run("INFO commandstats");
+    assert!(stats.contains("cmdstat_xread:calls=1,"), "{stats}");
+    c.check("XREAD BLOCK 5 STREAMS s $", "nil");
+    let stats = c.run("INFO commandstats");
+    assert!(stats.contains("cmdstat_xread:calls=2,"), "{stats}");
+}
+
+const NO_GROUP: &str = "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option";
 
 #[test]
 fn blocked_readers_of_one_group_share_what_comes() {
