@@ -22,6 +22,7 @@ pub mod reclaim;
 pub mod reconfigure;
 pub mod resp;
 pub mod sampler;
+pub mod scripts;
 pub mod selftest;
 pub mod server;
 pub mod shutdown;

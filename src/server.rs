@@ -1,6 +1,7 @@
 //! One server: a field per register and engine; no logic of its own.
 
 use crate::clients::Clients;
+use crate::command::error::CmdError;
 use crate::command::monitor::Monitors;
 use crate::command::table::{CommandRef, Registry};
 use crate::config::{Config, KeyspaceEvents};
@@ -13,6 +14,7 @@ use crate::pubsub::PubSub;
 use crate::reclaim::Reclaimer;
 use crate::reconfigure::Rebind;
 use crate::sampler::Sampler;
+use crate::scripts::{FunctionRegister, ScriptRegister};
 use crate::slowlog::Slowlog;
 use crate::snapshot::state::Persistence;
 use crate::stats::{ErrorStats, Stats};
@@ -46,8 +48,10 @@ pub struct Server {
     pub latency: LatencyMonitor,
     pub reclaimer: Reclaimer,
     pub busy: Busy,
-    /// The scripts of EVAL and their Lua state; made at the first use. Taken after shard locks.
-    pub scripts: Mutex<Option<redstart_script::Engine>>,
+    /// The scripts of EVAL. Used after shard locks are taken.
+    pub scripts: ScriptRegister,
+    /// The libraries of FUNCTION. Used after shard locks are taken.
+    pub functions: FunctionRegister,
     /// The data set is being loaded.
     pub loading: AtomicBool,
     /// Bytes the process has allocated, as the cron last read them.
@@ -200,11 +204,23 @@ pub struct Busy {
     busy: AtomicBool,
     kill: AtomicBool,
     written: AtomicBool,
+    is_function: AtomicBool,
+    /// The function that has been running for a while.
+    pub function: Mutex<Option<RunningFunction>>,
+}
+
+/// What FUNCTION STATS tells of a running function.
+#[derive(Debug, Clone)]
+pub struct RunningFunction {
+    pub name: Vec<u8>,
+    /// The command that called it.
+    pub argv: Vec<Vec<u8>>,
 }
 
 impl Busy {
-    /// A script begins.
-    pub fn begin(&self, now_ms: i64) {
+    /// A script begins, or a function.
+    pub fn begin(&self, now_ms: i64, is_function: bool) {
+        self.is_function.store(is_function, Ordering::Release);
         self.kill.store(false, Ordering::Release);
         self.written.store(false, Ordering::Release);
         self.since_ms.store(now_ms, Ordering::Release);
@@ -212,6 +228,9 @@ impl Busy {
 
     /// It has ended.
     pub fn end(&self) {
+        if self.is_function() {
+            *self.function.lock() = None;
+        }
         self.since_ms.store(0, Ordering::Release);
         self.busy.store(false, Ordering::Release);
     }
@@ -230,6 +249,16 @@ impl Busy {
     #[inline]
     pub fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Acquire)
+    }
+
+    /// Whether what runs, or ran last, is a function.
+    pub fn is_function(&self) -> bool {
+        self.is_function.load(Ordering::Acquire)
+    }
+
+    /// What other clients are told while it is busy.
+    pub fn error(&self) -> CmdError {
+        if self.is_function() { CmdError::BusyFunction } else { CmdError::Busy }
     }
 
     /// The script has changed data: it must not be killed.

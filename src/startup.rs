@@ -128,6 +128,7 @@ impl Server {
             reclaimer: Default::default(),
             busy: Busy::default(),
             scripts: Default::default(),
+            functions: Default::default(),
             loading: AtomicBool::new(false),
             used_memory: AtomicU64::new(0),
             peak_memory: AtomicU64::new(0),

@@ -126,7 +126,7 @@ impl Engine {
             )));
         }
         if self.server.busy.is_busy() && !spec.has(ALLOW_BUSY) {
-            return Err(CmdError::Busy);
+            return Err(self.server.busy.error());
         }
         if self.server.loading.load(Ordering::Relaxed) && !spec.has(LOADING) {
             return Err(CmdError::Text("LOADING Redis is loading the dataset in memory"));
@@ -186,7 +186,7 @@ impl Engine {
     /// could make ready.
     fn lock<'g>(&self, server: &'g Server, command: CommandRef, needed: Needed) -> CmdResult<Locked<'g>> {
         let give_up = || server.busy.is_busy();
-        let lock = |set| server.shards.lock_unless(set, give_up).ok_or(CmdError::Busy);
+        let lock = |set| server.shards.lock_unless(set, give_up).ok_or_else(|| server.busy.error());
         let locked = lock(needed.shards)?;
         let may_wake = command.command.has(WRITE) && !locked.is_all();
         if may_wake && locked.iter().any(|shard| shard.cross_shard_waiters > 0) {

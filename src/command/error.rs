@@ -25,6 +25,8 @@ pub enum CmdError {
     TimeoutOutOfRange,
     StringTooLong,
     Busy,
+    /// The same while a function runs.
+    BusyFunction,
     NoScript,
     OutOfMemory,
     ExecAbort,
@@ -66,6 +68,9 @@ impl CmdError {
             CmdError::TimeoutOutOfRange => "ERR timeout is out of range",
             CmdError::StringTooLong => "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
             CmdError::Busy => "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+            CmdError::BusyFunction => {
+                "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
+            }
             CmdError::NoScript => "NOSCRIPT No matching script. Please use EVAL.",
             CmdError::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
             CmdError::ExecAbort => "EXECABORT Transaction discarded because of previous errors.",

@@ -290,7 +290,7 @@ fn memory(ctx: &Ctx, lines: &mut Lines) {
     lines.put("allocator_active", active);
     lines.put("allocator_resident", resident);
     lines.bytes("total_system_memory", process::machine_bytes().unwrap_or(0));
-    script_memory(lines);
+    script_memory(ctx, lines);
     lines.bytes("maxmemory", ctx.config.maxmemory);
     lines.put("maxmemory_policy", ctx.config.maxmemory_policy);
     let mut overhead = |ratio_field: &str, bytes_field: &str, outer: u64, inner: u64| {
@@ -315,20 +315,21 @@ fn memory(ctx: &Ctx, lines: &mut Lines) {
     lines.put("lazyfreed_objects", ctx.server.reclaimer.freed());
 }
 
-/// The memory of scripts and functions.
-fn script_memory(lines: &mut Lines) {
-    lines.zeros(&["used_memory_lua", "used_memory_vm_eval"]);
-    lines.put("used_memory_lua_human", human(0));
-    lines.zeros(&[
-        "used_memory_scripts_eval",
-        "number_of_cached_scripts",
-        "number_of_functions",
-        "number_of_libraries",
-        "used_memory_vm_functions",
-    ]);
-    lines.bytes("used_memory_vm_total", 0);
-    lines.put("used_memory_functions", 0);
-    lines.bytes("used_memory_scripts", 0);
+/// The memory of scripts and functions. Source: Redis 7.2 INFO memory.
+fn script_memory(ctx: &Ctx, lines: &mut Lines) {
+    let scripts = ctx.server.scripts.counts();
+    let functions = ctx.server.functions.counts();
+    lines.put("used_memory_lua", scripts.vm_bytes);
+    lines.put("used_memory_vm_eval", scripts.vm_bytes);
+    lines.put("used_memory_lua_human", human(scripts.vm_bytes as u64));
+    lines.put("used_memory_scripts_eval", scripts.source_bytes);
+    lines.put("number_of_cached_scripts", scripts.scripts);
+    lines.put("number_of_functions", functions.functions);
+    lines.put("number_of_libraries", functions.libraries);
+    lines.put("used_memory_vm_functions", functions.vm_bytes);
+    lines.bytes("used_memory_vm_total", (scripts.vm_bytes + functions.vm_bytes) as u64);
+    lines.put("used_memory_functions", functions.source_bytes);
+    lines.bytes("used_memory_scripts", (scripts.source_bytes + functions.source_bytes) as u64);
 }
 
 fn persistence(ctx: &Ctx, lines: &mut Lines) {

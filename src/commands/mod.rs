@@ -4,14 +4,17 @@ use crate::command::ctx::Ctx;
 use crate::command::error::CmdResult;
 use crate::command::spec::Command;
 
+mod client_tracking;
+pub(crate) mod script_host;
+
 pub mod bitmap;
 pub mod client;
-mod client_tracking;
 pub mod command;
 pub mod config;
 pub mod connection;
 pub mod debug;
 pub mod expire;
+pub mod function;
 pub mod generic;
 pub mod geo;
 pub mod hash;
@@ -23,7 +26,6 @@ pub mod object;
 pub mod persistence;
 pub mod pubsub;
 pub mod replication;
-pub(crate) mod script_host;
 pub mod scripting;
 pub mod server;
 pub mod set;
@@ -44,6 +46,7 @@ pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     debug::COMMANDS,
     expire::COMMANDS,
+    function::COMMANDS,
     generic::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,

@@ -108,7 +108,7 @@ fn shutdown(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         return Err(CmdError::Text(text));
     }
     if !wish.nosave && ctx.server.busy.is_busy() {
-        return Err(CmdError::Busy);
+        return Err(ctx.server.busy.error());
     }
     let ended = ctx.server.shut_down_locked(ctx.db.locked, wish);
     ended.map_err(|_| CmdError::Text("ERR Errors trying to SHUTDOWN. Check logs."))?;

@@ -5,7 +5,39 @@ use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::{DENYOOM, NOSCRIPT, SKIP_MONITOR, WRITE};
 use crate::resp::reply::Reply;
+use crate::scripts::log_script_message;
+use crate::server::RunningFunction;
 use redstart_script::{Host, REPL_AOF, REPL_REPLICA, Resp, ScriptFlags, Tick, UnknownCommand};
+
+/// What runs.
+#[derive(Clone, Copy)]
+pub(crate) enum Running<'h> {
+    Script,
+    Function {
+        name: &'h [u8],
+        /// The command that called it.
+        argv: &'h [&'h [u8]],
+    },
+}
+
+/// SCRIPT KILL and FUNCTION KILL: OK. Errors: NOTBUSY, UNKILLABLE, BUSY when what runs is of the other kind.
+pub(crate) fn kill_running(ctx: &mut Ctx, is_function: bool) -> CmdResult {
+    let busy = &ctx.server.busy;
+    if busy.since_ms().is_none() {
+        return Err(CmdError::Text("NOTBUSY No scripts in execution right now."));
+    }
+    if busy.has_written() {
+        return Err(CmdError::Text(
+            "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
+        ));
+    }
+    if busy.is_function() != is_function {
+        return Err(busy.error());
+    }
+    busy.kill();
+    ctx.reply.ok();
+    Ok(())
+}
 
 /// One run of a script. Commands run in the caller's `Ctx`: all shards are locked.
 pub(crate) struct ScriptHost<'h, 'a, 'g> {
@@ -13,6 +45,7 @@ pub(crate) struct ScriptHost<'h, 'a, 'g> {
     /// The reply of the command under way; its memory is used again and again.
     reply: Reply,
     rules: Rules,
+    running: Running<'h>,
     has_written: bool,
     /// `redis.set_repl`: whether effects are recorded.
     records: bool,
@@ -51,9 +84,10 @@ impl Rules {
 
 impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
     /// A host for one run inside `ctx`.
-    pub(crate) fn new(ctx: &'h mut Ctx<'a, 'g>, rules: Rules) -> Self {
-        ctx.server.busy.begin(ctx.server.clock.now_ms());
-        ScriptHost { ctx, reply: Reply::new(false), rules, has_written: false, records: true }
+    pub(crate) fn new(ctx: &'h mut Ctx<'a, 'g>, rules: Rules, running: Running<'h>) -> Self {
+        let is_function = matches!(running, Running::Function { .. });
+        ctx.server.busy.begin(ctx.server.clock.now_ms(), is_function);
+        ScriptHost { ctx, reply: Reply::new(false), rules, running, has_written: false, records: true }
     }
 
     fn run(&mut self, argv: &[&[u8]]) -> CmdResult {
@@ -113,17 +147,18 @@ impl Host for ScriptHost<'_, '_, '_> {
     }
 
     fn log(&mut self, level: u8, message: &[u8]) {
-        let text = String::from_utf8_lossy(message);
-        let log = &self.ctx.server.log;
-        match level {
-            0 => log.debug(text),
-            1 => log.verbose(text),
-            2 => log.notice(text),
-            _ => log.warning(text),
-        }
+        log_script_message(&self.ctx.server.log, level, message);
     }
 
     fn tick(&mut self) -> Tick {
+        if let Running::Function { name, argv } = self.running {
+            // Only what runs for a while can be asked about.
+            let mut shown = self.ctx.server.busy.function.lock();
+            shown.get_or_insert_with(|| RunningFunction {
+                name: name.to_vec(),
+                argv: argv.iter().map(|arg| arg.to_vec()).collect(),
+            });
+        }
         if self.ctx.server.busy.is_killed() { Tick::Kill } else { Tick::Continue }
     }
 

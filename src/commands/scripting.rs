@@ -5,8 +5,8 @@ use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::*;
 use crate::commands::help;
-use crate::commands::script_host::{Rules, ScriptHost};
-use redstart_script::{Engine, Options, Resp, ScriptError, ScriptId};
+use crate::commands::script_host::{Rules, Running, ScriptHost, kill_running};
+use redstart_script::{Engine, Resp, ScriptError, ScriptId};
 use redstart_types::number;
 
 pub const COMMANDS: &[Command] = &[
@@ -121,21 +121,21 @@ fn run(
 ) -> CmdResult {
     ctx.propagate_nothing();
     let (keys, argv) = keys_and_args(args)?;
-    let server = ctx.server;
-    let mut scripts = server.scripts.lock();
-    let engine = engine(&mut scripts)?;
-    let script = find(engine)?;
-    let rules = Rules::new(ctx, engine.flags(script), read_only)?;
-    let protocol = if ctx.reply.resp3 { Resp::V3 } else { Resp::V2 };
-    let selected = ctx.session.db;
-    let mut out = std::mem::take(&mut ctx.reply.buf);
-    let mut host = ScriptHost::new(ctx, rules);
-    engine.run(script, keys, argv, &mut host, protocol, &mut out);
-    drop(host);
-    ctx.reply.buf = out;
-    // What a script selects lasts as long as the script.
-    ctx.session.select(selected);
-    Ok(())
+    let server = ctx.server.clone();
+    server.scripts.with(|engine| {
+        let script = find(engine)?;
+        let rules = Rules::new(ctx, engine.flags(script), read_only)?;
+        let protocol = if ctx.reply.resp3 { Resp::V3 } else { Resp::V2 };
+        let selected = ctx.session.db;
+        let mut out = std::mem::take(&mut ctx.reply.buf);
+        let mut host = ScriptHost::new(ctx, rules, Running::Script);
+        engine.run(script, keys, argv, &mut host, protocol, &mut out);
+        drop(host);
+        ctx.reply.buf = out;
+        // What a script selects lasts as long as the script.
+        ctx.session.select(selected);
+        Ok(())
+    })?
 }
 
 /// Arguments as a script gets them.
@@ -151,15 +151,6 @@ pub(crate) fn keys_and_args<'a>(args: &mut Args<'a>) -> CmdResult<(Words<'a>, Wo
     Ok(args.rest().split_at(count))
 }
 
-/// The Lua state, made at the first use: a server that runs no script starts without one.
-fn engine(slot: &mut Option<Engine>) -> CmdResult<&mut Engine> {
-    if slot.is_none() {
-        let options = Options { redis_version: crate::banner::REDIS_VERSION.to_owned(), ..Options::default() };
-        *slot = Some(Engine::new(options)?);
-    }
-    slot.as_mut().ok_or(CmdError::OutOfMemory)
-}
-
 /// `SCRIPT` without a known subcommand never gets here.
 fn script(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Err(args.arity_error())
@@ -169,32 +160,37 @@ fn script(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 /// Source: Redis 7.2 SCRIPT LOAD.
 fn script_load(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let body = args.bytes()?;
-    let mut scripts = ctx.server.scripts.lock();
-    let engine = engine(&mut scripts)?;
-    let script = engine.load(body)?;
-    ctx.reply.bulk(engine.sha(script).ok_or(CmdError::NoScript)?);
+    let sha = ctx.server.scripts.with(|engine| {
+        let script = engine.load(body)?;
+        Ok::<_, CmdError>(*engine.sha(script).ok_or(CmdError::NoScript)?)
+    })??;
+    ctx.reply.bulk(&sha);
     Ok(())
 }
 
 /// `SCRIPT EXISTS sha1 [sha1 ...]`: array of 1 or 0. Source: Redis 7.2 SCRIPT EXISTS.
 fn script_exists(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    let scripts = ctx.server.scripts.lock();
-    ctx.reply.array(args.remaining());
-    for sha in args.rest() {
-        let is_known = scripts.as_ref().is_some_and(|engine| engine.find(sha).is_some());
-        ctx.reply.integer(i64::from(is_known));
-    }
+    let server = ctx.server.clone();
+    server.scripts.with(|engine| {
+        ctx.reply.array(args.remaining());
+        for sha in args.rest() {
+            ctx.reply.integer(i64::from(engine.find(sha).is_some()));
+        }
+    })?;
     Ok(())
 }
 
 /// `SCRIPT FLUSH [ASYNC | SYNC]`: OK; all scripts are forgotten. Source: Redis 7.2 SCRIPT FLUSH.
 fn script_flush(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    if !args.is_empty() && (args.remaining() > 1 || args.one_of(&["ASYNC", "SYNC"]).is_none()) {
-        return Err(CmdError::Text("ERR SCRIPT FLUSH only support SYNC|ASYNC option"));
+    let lazily = match (args.remaining(), args.one_of(&["SYNC", "ASYNC"])) {
+        (0, _) => ctx.config.lazyfree_lazy_user_flush,
+        (1, Some(mode)) => mode == 1,
+        _ => return Err(CmdError::Text("ERR SCRIPT FLUSH only support SYNC|ASYNC option")),
+    };
+    let old = ctx.server.scripts.with(Engine::flush)??;
+    if lazily {
+        ctx.server.reclaimer.free(old, 1);
     }
-    let old = ctx.server.scripts.lock().take();
-    // Freed here, outside the lock: nobody waits for it.
-    drop(old);
     ctx.reply.ok();
     Ok(())
 }
@@ -202,18 +198,7 @@ fn script_flush(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 /// `SCRIPT KILL`: OK; the running script ends. Errors: NOTBUSY when none runs; UNKILLABLE when it has written.
 /// Source: Redis 7.2 SCRIPT KILL.
 fn script_kill(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
-    let busy = &ctx.server.busy;
-    if busy.since_ms().is_none() {
-        return Err(CmdError::Text("NOTBUSY No scripts in execution right now."));
-    }
-    if busy.has_written() {
-        return Err(CmdError::Text(
-            "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
-        ));
-    }
-    busy.kill();
-    ctx.reply.ok();
-    Ok(())
+    kill_running(ctx, false)
 }
 
 /// `SCRIPT DEBUG YES | SYNC | NO`: OK for NO; there is no script debugger, so the others are refused.

@@ -8,6 +8,7 @@ use crate::keyspace::value::{Entry, Value};
 use crate::server::Server;
 use crate::snapshot::convert::{Builder, Limits, Loaded, lru_field};
 use redstart_persistence::rdb::{self, ChecksumState, RdbError, RdbErrorKind, ReadOptions, Reader, Record, Str};
+use redstart_script::ScriptError;
 use redstart_types::entry::{INLINE_MAX, NewContent};
 use std::fmt;
 use std::io::{self, Read};
@@ -47,6 +48,8 @@ pub enum LoadError {
         db: u64,
         key: Vec<u8>,
     },
+    /// A function library does not load.
+    Function(ScriptError),
 }
 
 impl fmt::Display for LoadError {
@@ -54,6 +57,7 @@ impl fmt::Display for LoadError {
         match self {
             LoadError::Open(error) => write!(f, "can't open the RDB file for reading: {error}"),
             LoadError::Rdb(error) => write!(f, "Error reading the RDB file at {error}"),
+            LoadError::Function(error) => write!(f, "Failed creating the library: {error}"),
             LoadError::TooManyDatabases(limit) => write!(
                 f,
                 "FATAL: Data file was created with a Redis server configured to handle more than {limit} databases. Exiting"
@@ -167,8 +171,7 @@ impl Loader<'_> {
                     return Err(LoadError::TooManyDatabases(self.config.databases));
                 }
                 Record::SelectDb(_) | Record::ResizeDb { .. } => {}
-                // Until the script engine takes them.
-                Record::Function(_) => self.server.log.warning("A function library in the RDB file is skipped"),
+                Record::Function(code) => self.function(&code)?,
                 Record::ModuleAux { name } => {
                     self.server.log.warning(format_args!(
                         "The RDB file contains AUX module data I can't load: no matching module '{name}'; it is skipped"
@@ -184,6 +187,14 @@ impl Loader<'_> {
                 }
             }
             self.server.persistence.loading.loaded_bytes.store(reader.offset(), Ordering::Relaxed);
+        }
+    }
+
+    fn function(&self, code: &[u8]) -> Result<(), LoadError> {
+        let Server { functions, log, clock, .. } = self.server;
+        match functions.load(code, self.purpose.merge, log, clock) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(LoadError::Function(error)),
         }
     }
 

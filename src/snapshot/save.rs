@@ -131,6 +131,7 @@ pub fn write<W: Write>(server: &Server, config: &Config, locked: &Locked<'_>, ou
     let now_ms = server.clock.now_ms();
     let mut writer = Writer::new(out, options(config));
     write_aux(server, &mut writer, now_ms, aof_base);
+    server.functions.sources().iter().for_each(|source| writer.encoder().function(source));
     for db in 0..config.databases as usize {
         let parts = || locked.iter().map(move |shard| &shard.dbs[db]);
         let keys: usize = parts().map(|part| part.keys.len()).sum();
