@@ -130,13 +130,16 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
     let argv: Vec<&[u8]> = waiter.argv.iter().map(|arg| &**arg).collect();
     let mut db: Db<'_, '_> = ctx.db.reborrow();
     db.index = waiter.db;
+    // A transaction or script may have run for long: what it made ready may have expired by now.
+    let now_ms = ctx.server.clock.now_ms();
+    db.now_ms = now_ms;
     let mut nested = Ctx {
         db,
         reply: &mut reply,
         session: &mut session,
         server: ctx.server,
         config: ctx.config,
-        now_ms: ctx.now_ms,
+        now_ms,
         command: waiter.command,
         origin: Origin::Waiter,
     };

@@ -248,6 +248,19 @@ mod tests {
     }
 
     #[test]
+    fn bzpop_waits_on_when_the_key_expires_before_it_is_served() {
+        let mut c = Checker::new();
+        c.send("BZPOPMIN z 0.3");
+        c.other("MULTI", "OK");
+        c.other("ZADD z 1 a", "QUEUED");
+        c.other("PEXPIRE z 1", "QUEUED");
+        c.other("EVAL \"for i = 1, 5000000 do end\" 0", "QUEUED");
+        c.other("EXEC", "[:1, :1, nil]");
+        c.receive("nil");
+        c.other("EXISTS z", ":0");
+    }
+
+    #[test]
     fn bzmpop() {
         let mut c = Checker::new();
         c.check("ZADD z 1 a 2 b 3 c", ":3");
