@@ -177,6 +177,7 @@ impl Cron {
             self.expire();
             self.server.note_latency("expire-cycle", began.elapsed(), &self.engine.config, self.engine.now_ms);
         }
+        self.engine.make_room();
         self.close_idle_clients();
         self.save();
     }

@@ -1,5 +1,9 @@
 //! Redstart: a Redis-protocol server.
 
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 pub mod banner;
 pub mod clients;
 pub mod command;

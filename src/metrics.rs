@@ -12,7 +12,7 @@ impl Server {
     /// Reads the allocator's counts and remembers the highest.
     pub fn read_memory(&self) -> AllocatorStats {
         let memory = AllocatorStats::read();
-        self.used_memory.store(memory.allocated, Ordering::Relaxed);
+        self.used_memory.set(memory.allocated, self.clock.now_ms());
         self.peak_memory.fetch_max(memory.allocated, Ordering::Relaxed);
         memory
     }

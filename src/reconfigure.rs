@@ -108,7 +108,7 @@ impl Server {
     }
 
     fn warn_of_small_maxmemory(&self, new: &Config) {
-        let used = self.used_memory.load(std::sync::atomic::Ordering::Relaxed);
+        let used = self.used_memory.bytes();
         if new.maxmemory > 0 && new.maxmemory < used {
             self.log.line(
                 LogLevel::Warning,

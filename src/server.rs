@@ -9,6 +9,7 @@ use crate::feed::Feed;
 use crate::keyspace::lock::Shards;
 use crate::latency::LatencyMonitor;
 use crate::log::Log;
+use crate::memory::UsedMemory;
 use crate::process::OwnProcess;
 use crate::pubsub::PubSub;
 use crate::reclaim::Reclaimer;
@@ -54,8 +55,7 @@ pub struct Server {
     pub functions: FunctionRegister,
     /// The data set is being loaded.
     pub loading: AtomicBool,
-    /// Bytes the process has allocated, as the cron last read them.
-    pub used_memory: AtomicU64,
+    pub used_memory: UsedMemory,
     /// The most it ever was.
     pub peak_memory: AtomicU64,
     /// What it was once the server had started.
@@ -291,7 +291,7 @@ impl std::fmt::Debug for Server {
 impl Server {
     /// Whether commands that need memory must be refused.
     pub fn is_over_maxmemory(&self, config: &Config) -> bool {
-        config.maxmemory > 0 && self.used_memory.load(Ordering::Relaxed) > config.maxmemory
+        config.maxmemory > 0 && self.used_memory.bytes() > config.maxmemory
     }
 
     /// Enters a command that ran for `micros` into the slow log and the latency monitor if it was slow enough.

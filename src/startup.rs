@@ -130,7 +130,7 @@ impl Server {
             scripts: Default::default(),
             functions: Default::default(),
             loading: AtomicBool::new(false),
-            used_memory: AtomicU64::new(0),
+            used_memory: Default::default(),
             peak_memory: AtomicU64::new(0),
             startup_memory: AtomicU64::new(0),
             sampler: Default::default(),

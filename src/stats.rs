@@ -17,6 +17,10 @@ pub struct Stats {
     pub query_buffer_disconnections: AtomicU64,
     pub output_buffer_disconnections: AtomicU64,
     pub blocked_clients: AtomicI64,
+    /// Since when more memory has been used than `maxmemory` (Unix time in microseconds), 0 when less is used.
+    pub memory_exceeded_since_us: AtomicI64,
+    /// How long that was so before, in microseconds.
+    pub memory_exceeded_us: AtomicU64,
     pub cron_ticks: AtomicU64,
     pub cron_nanos: AtomicU64,
     pub longest_cron_us: AtomicU64,
@@ -97,6 +101,8 @@ impl Stats {
             query_buffer_disconnections: AtomicU64::new(0),
             output_buffer_disconnections: AtomicU64::new(0),
             blocked_clients: AtomicI64::new(0),
+            memory_exceeded_since_us: AtomicI64::new(0),
+            memory_exceeded_us: AtomicU64::new(0),
             cron_ticks: AtomicU64::new(0),
             cron_nanos: AtomicU64::new(0),
             longest_cron_us: AtomicU64::new(0),

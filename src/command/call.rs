@@ -6,8 +6,9 @@ use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::locks::{self, Needed};
 use crate::command::redact;
+use crate::command::room::Evictor;
 use crate::command::serve;
-use crate::command::session::{Multi, Queued, ReplyMode, Session};
+use crate::command::session::{self, Multi, Queued, ReplyMode, Session};
 use crate::command::spec::{
     ADMIN, ALLOW_BUSY, DENYOOM, LOADING, NO_AUTH, NO_MULTI, READONLY, SKIP_MONITOR, WRITE, acl,
 };
@@ -36,6 +37,7 @@ pub struct Engine {
     effects: Effects,
     /// Stands for the server where a client is needed.
     pub own_client: Arc<Client>,
+    pub(super) evictor: Evictor,
 }
 
 impl Engine {
@@ -44,7 +46,9 @@ impl Engine {
         let config = server.config.load();
         let now_ms = server.clock.now_ms();
         let own_client = server.clients.nobody(worker, now_ms);
-        Engine { server, worker, config, now_ms, clock: Instant::now(), effects: Effects::default(), own_client }
+        let evictor = Evictor::new(server.random.small());
+        let effects = Effects::default();
+        Engine { server, worker, config, now_ms, clock: Instant::now(), effects, own_client, evictor }
     }
 
     /// Reads clock and configuration afresh. Called before each batch of commands.
@@ -111,7 +115,7 @@ impl Engine {
     }
 
     /// The checks that come before any command of a client.
-    fn check(&self, session: &Session, command: CommandRef, argv: &[&[u8]]) -> CmdResult {
+    fn check(&mut self, session: &Session, command: CommandRef, argv: &[&[u8]]) -> CmdResult {
         let spec = command.command;
         if !spec.takes(argv.len()) {
             return Err(CmdError::Arity(spec.name));
@@ -134,7 +138,7 @@ impl Engine {
         if self.server.persistence.refuses_writes(&self.config) && (spec.has(WRITE) || spec.name == "ping") {
             return Err(CmdError::Text(MISCONF_RDB));
         }
-        if self.config.maxmemory > 0 && spec.has(DENYOOM) && self.server.is_over_maxmemory(&self.config) {
+        if self.config.maxmemory > 0 && !self.make_room() && needs_room(session, command) {
             return Err(CmdError::OutOfMemory);
         }
         if session.multi.is_some() && spec.has(NO_MULTI) {
@@ -216,13 +220,19 @@ impl Engine {
     }
 
     fn refused(&self, session: &mut Session, reply: &mut Reply, argv: &[&[u8]], error: &CmdError) {
+        let mut text = error.text();
         if let Some(multi) = &mut session.multi {
-            // EXEC itself refused (arity) ends nothing; anything else spoils the transaction.
-            multi.aborted |= !argv[0].eq_ignore_ascii_case(b"exec");
+            multi.aborted = true;
+            if argv[0].eq_ignore_ascii_case(b"exec") {
+                session::discard(session);
+                session::unwatch(&self.server, session);
+                let reason = text.strip_prefix("ERR ").unwrap_or(&text);
+                text = format!("EXECABORT Transaction discarded because of: {reason}").into();
+            }
         }
-        self.server.errors.count(&error.text());
+        self.server.errors.count(&text);
         self.stats().error_replies.add(1);
-        reply.error(&error.text());
+        reply.error(&text);
     }
 
     fn stats(&self) -> &crate::stats::WorkerStats {
@@ -362,6 +372,16 @@ fn queue(session: &mut Session, command: CommandRef, argv: &[&[u8]]) {
     let multi = session.multi.get_or_insert_with(Box::<Multi>::default);
     multi.queue.push(Queued { command, argv: argv.iter().map(|arg| (*arg).into()).collect() });
     session.client.multi_len.store(multi.queue.len() as i64, Ordering::Relaxed);
+}
+
+/// Whether a command is refused when there is no memory left: it is marked so, or adds to a transaction, which must
+/// not grow without limit either.
+fn needs_room(session: &Session, command: CommandRef) -> bool {
+    let Some(multi) = &session.multi else { return command.command.has(DENYOOM) };
+    match command.command.name {
+        "exec" => multi.queue.iter().any(|queued| queued.command.command.has(DENYOOM)),
+        name => !matches!(name, "discard" | "quit" | "reset"),
+    }
 }
 
 fn is_transaction_control(command: CommandRef) -> bool {

@@ -6,6 +6,7 @@ pub mod error;
 pub mod locks;
 pub mod monitor;
 pub mod redact;
+pub mod room;
 pub mod scan;
 pub mod serve;
 pub mod session;

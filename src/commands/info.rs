@@ -407,7 +407,11 @@ fn key_stats(ctx: &Ctx, lines: &mut Lines) {
     lines.put("expired_stale_perc", "0.00");
     lines.zeros(&["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
     lines.put("evicted_keys", stats.sum(|worker| &worker.evicted_keys));
-    lines.zeros(&["evicted_clients", "total_eviction_exceeded_time", "current_eviction_exceeded_time"]);
+    lines.zeros(&["evicted_clients"]);
+    let since_us = stats.memory_exceeded_since_us.load(Ordering::Relaxed);
+    let exceeded_us = if since_us == 0 { 0 } else { (ctx.server.clock.now_us() - since_us).max(0).unsigned_abs() };
+    lines.put("total_eviction_exceeded_time", (stats.memory_exceeded_us.load(Ordering::Relaxed) + exceeded_us) / 1000);
+    lines.put("current_eviction_exceeded_time", exceeded_us / 1000);
     lines.put("keyspace_hits", stats.sum(|worker| &worker.keyspace_hits));
     lines.put("keyspace_misses", stats.sum(|worker| &worker.keyspace_misses));
 }

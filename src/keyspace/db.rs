@@ -246,6 +246,13 @@ impl<'g> Db<'_, 'g> {
         true
     }
 
+    /// [`Db::discard`] of a key whose time may be over (eviction).
+    pub fn discard_any(&mut self, key: Key<'_>, in_background: bool) {
+        if let Some(entry) = self.shard_db_mut(key).remove(key.hash, key.bytes) {
+            self.free(entry, in_background);
+        }
+    }
+
     /// Puts the value and the expiry of an entry taken out elsewhere under a key that is not there. Its access time
     /// is now.
     pub fn put(&mut self, key: Key<'_>, entry: Entry) {

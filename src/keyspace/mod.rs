@@ -4,6 +4,7 @@
 //! at once, by [`lock::Shards`] only.
 pub mod db;
 pub mod effects;
+pub mod evict;
 pub mod flush;
 pub mod limits;
 pub mod lock;

@@ -61,6 +61,13 @@ impl ShardDb {
         Some((at, self.keys.find_by_hash(hash, |entry| self.is_record_of(entry, at, hash))?))
     }
 
+    /// Up to `limit` keys, those that expire first.
+    pub fn expiring_first(&self, limit: usize) -> impl Iterator<Item = &Entry> {
+        let of_record =
+            |(at, hash): &(i64, u64)| self.keys.find_by_hash(*hash, |entry| self.is_record_of(entry, *at, *hash));
+        self.expires.iter().take(limit).filter_map(of_record)
+    }
+
     /// Sum and number of the times left of up to `limit` keys that expire first, for INFO's avg_ttl.
     pub fn sample_ttl_ms(&self, now_ms: i64, limit: usize) -> (i64, i64) {
         let left = self.expires.iter().take(limit).map(|(at, _)| (at - now_ms).max(0));

@@ -162,7 +162,7 @@ fn write_aux<W: Write>(server: &Server, writer: &mut Writer<W>, now_ms: i64, aof
     encoder.aux("redis-ver", crate::banner::REDIS_VERSION.as_bytes());
     encoder.aux("redis-bits", b"64");
     encoder.aux("ctime", (now_ms / 1000).to_string().as_bytes());
-    encoder.aux("used-mem", server.used_memory.load(Ordering::Relaxed).to_string().as_bytes());
+    encoder.aux("used-mem", server.used_memory.bytes().to_string().as_bytes());
     encoder.aux("aof-base", if aof_base { b"1" } else { b"0" });
 }
 

@@ -206,6 +206,11 @@ impl<T: Keyed> Table<T> {
         ((position & !(width - 1)).wrapping_add(width)) >> (64 - CURSOR_BITS)
     }
 
+    /// Visits every element of the bucket that a hash of `point` would be in: a cheap sample of a few elements.
+    pub fn scan_anywhere(&self, point: u64, visit: impl FnMut(&T)) {
+        self.scan(point >> (64 - CURSOR_BITS), visit);
+    }
+
     /// An element picked uniformly, or None when the table is empty.
     pub fn random(&self, rng: &mut impl RngCore) -> Option<&T> {
         if self.len == 0 {

@@ -1,0 +1,271 @@
+//! Making room when more memory is used than `maxmemory` allows: eviction, before a command runs and in the cron.
+
+use crate::command::call::Engine;
+use crate::config::{KeyspaceEvents, MaxmemoryPolicy};
+use crate::keyspace::Key;
+use crate::keyspace::evict::{Candidate, Choice, Pool};
+use crate::keyspace::lock::{Locked, ShardSet};
+use crate::server::Server;
+use crate::stats::Stats;
+use rand::RngCore;
+use rand::rngs::SmallRng;
+use redstart_types::table::hash_key;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// What one thread keeps from eviction to eviction.
+#[derive(Debug)]
+pub struct Evictor {
+    pool: Pool,
+    /// The policy that the pool was filled under.
+    policy: MaxmemoryPolicy,
+    rng: SmallRng,
+    next_db: usize,
+}
+
+/// How an eviction went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Evicted,
+    /// No key may go.
+    Nothing,
+    /// A script holds the shards.
+    Busy,
+}
+
+/// After so many evictions the allocator and the clock are asked. Source: Redis 7.2.
+const BETWEEN_CHECKS: usize = 16;
+
+/// What threads have added up is believed for so long: memory that other threads free is not in it.
+const TRUSTED_MS: i64 = 10;
+
+impl Evictor {
+    /// Has not seen a key yet.
+    pub fn new(rng: SmallRng) -> Self {
+        Evictor { pool: Pool::default(), policy: MaxmemoryPolicy::NoEviction, rng, next_db: 0 }
+    }
+}
+
+impl Engine {
+    /// Evicts keys until no more memory is used than `maxmemory`, or the time for that is over. Whether commands that
+    /// need memory may run. No lock may be held.
+    pub fn make_room(&mut self) -> bool {
+        let limit = self.config.maxmemory;
+        if limit == 0 || self.server.used_memory.update() <= limit {
+            self.note_room(true);
+            return true;
+        }
+        let is_doubtful = self.now_ms - self.server.used_memory.set_at_ms() >= TRUSTED_MS;
+        if is_doubtful && self.server.read_memory().allocated <= limit {
+            self.note_room(true);
+            return true;
+        }
+        let has_room = self.config.maxmemory_policy != MaxmemoryPolicy::NoEviction && self.evict(limit);
+        self.note_room(has_room && self.server.used_memory.bytes() <= limit);
+        has_room
+    }
+
+    /// Evicts until at most `limit` bytes are used. False when nothing is left to evict.
+    fn evict(&mut self, limit: u64) -> bool {
+        let server = self.server.clone();
+        let start = Instant::now();
+        let time_limit = time_limit(self.config.maxmemory_eviction_tenacity);
+        let is_over_time = || time_limit.is_some_and(|limit| start.elapsed() > limit);
+        let mut evicted = 0;
+        while server.used_memory.update() > limit {
+            match self.evict_one(&server) {
+                Outcome::Evicted => evicted += 1,
+                Outcome::Busy => return true,
+                Outcome::Nothing => return wait_for_reclaimer(&server, limit, &is_over_time),
+            }
+            if evicted % BETWEEN_CHECKS == 0 {
+                if self.config.lazyfree_lazy_eviction && server.read_memory().allocated <= limit {
+                    break;
+                }
+                if is_over_time() {
+                    break;
+                }
+            }
+        }
+        self.count();
+        server.note_latency("eviction-cycle", start.elapsed(), &self.config, self.now_ms);
+        true
+    }
+
+    fn evict_one(&mut self, server: &Server) -> Outcome {
+        loop {
+            match self.find_candidates(server) {
+                Outcome::Evicted => {}
+                other => return other,
+            }
+            while let Some(candidate) = self.evictor.pool.pop() {
+                match self.evict_candidate(server, &candidate) {
+                    Some(true) => return Outcome::Evicted,
+                    // A ghost: deleted or changed since it was seen.
+                    Some(false) => {}
+                    None => return Outcome::Busy,
+                }
+            }
+        }
+    }
+
+    /// Looks at keys of one shard, the first from a random one on that has any that may go.
+    fn find_candidates(&mut self, server: &Server) -> Outcome {
+        let policy = self.config.maxmemory_policy;
+        let is_random = matches!(policy, MaxmemoryPolicy::AllkeysRandom | MaxmemoryPolicy::VolatileRandom);
+        let evictor = &mut self.evictor;
+        if evictor.policy != policy || is_random {
+            evictor.pool.clear();
+            evictor.policy = policy;
+        }
+        let choice = Choice {
+            policy,
+            samples: if is_random { 1 } else { self.config.maxmemory_samples as usize },
+            lfu_decay_minutes: self.config.lfu_decay_time,
+            now_ms: self.now_ms,
+        };
+        let (shards, databases) = (server.shards.count(), self.config.databases as usize);
+        let first = evictor.rng.next_u32() as usize;
+        for idx in (0..shards).map(|step| (first + step) % shards) {
+            let mut set = ShardSet::NONE;
+            set.add(idx);
+            let Some(locked) = server.shards.lock_unless(set, || server.busy.is_busy()) else { return Outcome::Busy };
+            let Some(shard) = locked.numbered(idx) else { continue };
+            let mut found = false;
+            for _ in 0..databases {
+                evictor.next_db = (evictor.next_db + 1) % databases;
+                found |= evictor.pool.fill(evictor.next_db, &shard.dbs[evictor.next_db], &choice, &mut evictor.rng);
+                if found && is_random {
+                    break;
+                }
+            }
+            if found {
+                return Outcome::Evicted;
+            }
+        }
+        Outcome::Nothing
+    }
+
+    /// Deletes a key if it is still there and may go; None when a script holds its shard.
+    fn evict_candidate(&mut self, server: &Server, candidate: &Candidate) -> Option<bool> {
+        let key = Key { bytes: &candidate.key, hash: hash_key(server.shards.seed(), &candidate.key) };
+        let mut locked = lock_with_waiters(server, key)?;
+        let is_volatile = self.config.maxmemory_policy.is_volatile();
+        let in_background = self.config.lazyfree_lazy_eviction;
+        let mut is_evicted = false;
+        let start = Instant::now();
+        self.with_db(&mut locked, candidate.db, |ctx| {
+            let entry = ctx.db.shard_db(key).keys.get(key.hash, key.bytes);
+            if entry.is_none_or(|entry| is_volatile && entry.expire_at_ms().is_none()) {
+                return;
+            }
+            ctx.db.effects.lazy_delete = in_background;
+            ctx.db.discard_any(key, in_background);
+            ctx.db.deleted_by_server(key, KeyspaceEvents::EVICTED, "evicted");
+            is_evicted = true;
+        });
+        if is_evicted {
+            server.stats.worker(self.worker).evicted_keys.add(1);
+            server.note_latency("eviction-del", start.elapsed(), &self.config, self.now_ms);
+        }
+        Some(is_evicted)
+    }
+
+    /// Notes since when there has been no room, for INFO's `eviction_exceeded_time`.
+    fn note_room(&self, has_room: bool) {
+        note_exceeded(&self.server.stats, has_room, self.server.clock.now_us());
+    }
+}
+
+fn note_exceeded(stats: &Stats, has_room: bool, now_us: i64) {
+    let since = &stats.memory_exceeded_since_us;
+    if !has_room {
+        // Whoever is first sets it.
+        let _ = since.compare_exchange(0, now_us, Ordering::Relaxed, Ordering::Relaxed);
+    } else if since.load(Ordering::Relaxed) != 0 {
+        let began = since.swap(0, Ordering::Relaxed);
+        let took = if began == 0 { 0 } else { now_us - began };
+        stats.memory_exceeded_us.fetch_add(took.max(0).unsigned_abs(), Ordering::Relaxed);
+    }
+}
+
+/// Locks a key's shard, or all when clients are blocked on keys across shards: a deletion may serve one.
+fn lock_with_waiters<'s>(server: &'s Server, key: Key<'_>) -> Option<Locked<'s>> {
+    let mut set = ShardSet::NONE;
+    set.add(server.shards.shard_of(key.hash));
+    let is_busy = || server.busy.is_busy();
+    let locked = server.shards.lock_unless(set, is_busy)?;
+    if locked.iter().all(|shard| shard.cross_shard_waiters == 0) {
+        return Some(locked);
+    }
+    drop(locked);
+    server.shards.lock_unless(server.shards.all(), is_busy)
+}
+
+/// How long an eviction may hold up a command; None without limit. Source: Redis 7.2 `maxmemory-eviction-tenacity`.
+fn time_limit(tenacity: u32) -> Option<Duration> {
+    match tenacity {
+        0..=10 => Some(Duration::from_micros(50 * u64::from(tenacity))),
+        11..=99 => Some(Duration::from_secs_f64(500e-6 * 1.15_f64.powi(tenacity as i32 - 10))),
+        _ => None,
+    }
+}
+
+/// Nothing is left to evict, but memory may be on its way back: waits for that a moment.
+fn wait_for_reclaimer(server: &Server, limit: u64, is_over_time: &impl Fn() -> bool) -> bool {
+    while server.reclaimer.pending() > 0 && !is_over_time() {
+        if server.read_memory().allocated <= limit {
+            return true;
+        }
+        std::thread::sleep(Duration::from_micros(50));
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::testing::Checker;
+
+    #[test]
+    fn without_room_writes_are_refused() {
+        let oom = "-OOM command not allowed when used memory > 'maxmemory'.";
+        let mut c = Checker::new();
+        c.check("SET k v", "OK");
+        c.check("MULTI", "OK");
+        c.check("SET k w", "QUEUED");
+        c.other("CONFIG SET maxmemory 1", "OK");
+        c.check(
+            "EXEC",
+            "-EXECABORT Transaction discarded because of: OOM command not allowed when used memory > 'maxmemory'.",
+        );
+        c.check("EXEC", "-ERR EXEC without MULTI");
+        c.check("SET k w", oom);
+        c.check("GET k", "\"v\"");
+        c.check("MULTI", "OK");
+        c.check("GET k", oom);
+        c.check("DISCARD", "OK");
+        c.check("CONFIG SET maxmemory-policy volatile-lru", "OK");
+        c.check("SET k w", oom);
+        c.check("CONFIG SET maxmemory 0 maxmemory-policy noeviction", "OK");
+        c.check("SET k w", "OK");
+    }
+
+    #[test]
+    fn tenacity() {
+        assert_eq!(time_limit(0), Some(Duration::ZERO));
+        assert_eq!(time_limit(10), Some(Duration::from_micros(500)));
+        assert!(time_limit(99).is_some_and(|limit| limit > Duration::from_secs(100)));
+        assert_eq!(time_limit(100), None);
+    }
+
+    #[test]
+    fn time_without_room_adds_up() {
+        let stats = Stats::new(1, 1);
+        for (has_room, now_us) in [(true, 1), (false, 10), (false, 20), (true, 30), (true, 40), (false, 50), (true, 55)]
+        {
+            note_exceeded(&stats, has_room, now_us);
+        }
+        assert_eq!(stats.memory_exceeded_us.load(Ordering::Relaxed), 25);
+    }
+}
