@@ -25,7 +25,7 @@ impl Server {
         }
         self.log.warning(format_args!(
             "\n\n=== REDIS BUG REPORT START: Cut & paste starting from here ===\n{cause}\n\
-             Redstart {}, run id {}\n{}\n=== REDIS BUG REPORT END ===",
+             Redstart {}, run id {}\n\n------ STACK TRACE ------\n{}\n\n=== REDIS BUG REPORT END ===",
             banner::VERSION,
             self.run_id,
             std::backtrace::Backtrace::force_capture(),

@@ -26,6 +26,8 @@ pub struct OwnProcess {
     /// The configuration file, absolute.
     pub config_file: Option<PathBuf>,
     pub oom_score: Mutex<OomScore>,
+    /// Removed with the server.
+    pub pid_file: Mutex<Option<PidFile>>,
 }
 
 impl OwnProcess {

@@ -7,10 +7,12 @@ use crate::log::{Log, Role};
 use crate::process::{self, OpenFiles, OwnProcess, PidFile};
 use crate::server::Server;
 use crate::startup::{Options, Running};
+use crate::util::sync::Mutex;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs a server with this configuration until it is ended; the process's exit code.
@@ -21,12 +23,11 @@ pub fn run(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool
     let log = Log::open(&loaded.config);
     loaded.notes.iter().for_each(|(level, note)| log.line(*level, note));
     match start(loaded, program, file, is_bare, &log) {
-        Ok((running, _pid_file)) => {
-            if running.wait() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
+        Ok(running) => {
+            let server = running.server.clone();
+            let ended_well = running.wait();
+            remove_pid_file(&server);
+            if ended_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(Refusal::Config(error)) => {
             eprintln!("{error}");
@@ -65,7 +66,7 @@ fn start(
     file: Option<PathBuf>,
     is_bare: bool,
     log: &Log,
-) -> Result<(Running, Option<PidFile>), Refusal> {
+) -> Result<Running, Refusal> {
     refuse_what_is_missing(&loaded)?;
     let registry = registry(&loaded)?;
     let mut config = loaded.config;
@@ -74,9 +75,9 @@ fn start(
     }
     log_versions(log, is_bare, &program);
     make_room_for_clients(&mut config, log)?;
-    let pid_file = create_pid_file(&config, log);
+    let pid_file = Mutex::new(create_pid_file(&config, log));
     let executable = std::env::current_exe().unwrap_or_default();
-    let process = OwnProcess { program, executable, config_file: file, oom_score: Default::default() };
+    let process = OwnProcess { program, executable, config_file: file, oom_score: Default::default(), pid_file };
     // Only `ps` suffers if this fails.
     let _ = config.set_proc_title.then(|| process.show_title(&config));
     introduce(&config, log);
@@ -101,7 +102,7 @@ fn start(
         format!("Failed listening on port {port} (tcp), aborting.")
     })?;
     obey_signals(running.server.clone()).map_err(|error| format!("Can't listen to signals: {error}"))?;
-    Ok((running, pid_file))
+    Ok(running)
 }
 
 /// The data set is complete: clients are served.
@@ -200,36 +201,67 @@ fn introduce(config: &Config, log: &Log) {
     }
 }
 
-/// Starts the thread that does what SIGTERM and SIGINT ask for.
+/// The signals that are listened to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    abort: Signal,
+}
+
+/// Starts the thread that does what signals ask for.
 fn obey_signals(server: Arc<Server>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (terminate, interrupt, hangup) = {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let signals = {
         let _runtime = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
+        Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            abort: signal(SignalKind::from_raw(libc::SIGABRT))?,
+        }
     };
-    let obey = move || runtime.block_on(listen(server, terminate, interrupt, hangup));
+    let obey = move || runtime.block_on(listen(server, signals));
     std::thread::Builder::new().name("signals".to_owned()).spawn(obey)?;
     Ok(())
 }
 
-async fn listen(server: Arc<Server>, mut terminate: Signal, mut interrupt: Signal, mut hangup: Signal) {
+/// How long threads may take to end before they are left behind (one may be in a script that never ends).
+const GRACE: Duration = Duration::from_secs(3);
+
+async fn listen(server: Arc<Server>, mut signals: Signals) {
     let mut interrupts = 0;
     loop {
         let name = tokio::select! {
-            () = server.stop.requested() => return,
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+            () = server.stop.requested() => break,
+            _ = signals.terminate.recv() => "SIGTERM",
+            _ = signals.interrupt.recv() => "SIGINT",
+            _ = signals.abort.recv() => server.crash(libc::SIGABRT),
             // A closed terminal is no reason to end.
-            _ = hangup.recv() => continue,
+            _ = signals.hangup.recv() => continue,
         };
         interrupts += u32::from(name == "SIGINT");
         if interrupts > 1 {
             server.log.warning("You insist... exiting now.");
-            std::process::exit(1);
+            leave(&server, 1);
         }
         server.log.warning(format_args!("Received {name} scheduling shutdown..."));
-        end(&server, name);
+        let ending = server.clone();
+        // Saving may take long; a second SIGINT is heard meanwhile.
+        std::thread::spawn(move || end(&ending, name));
     }
+    tokio::time::sleep(GRACE).await;
+    leave(&server, i32::from(server.stop.has_failed()));
+}
+
+/// Ends the process without waiting for anybody.
+fn leave(server: &Server, code: i32) -> ! {
+    remove_pid_file(server);
+    std::process::exit(code)
+}
+
+fn remove_pid_file(server: &Server) {
+    drop(server.process.as_ref().and_then(|process| process.pid_file.lock().take()));
 }
 
 fn end(server: &Server, signal: &str) {
