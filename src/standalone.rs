@@ -60,13 +60,7 @@ impl From<String> for Refusal {
     }
 }
 
-fn start(
-    loaded: Loaded,
-    program: String,
-    file: Option<PathBuf>,
-    is_bare: bool,
-    log: &Log,
-) -> Result<Running, Refusal> {
+fn start(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool, log: &Log) -> Result<Running, Refusal> {
     refuse_what_is_missing(&loaded)?;
     let registry = registry(&loaded)?;
     let mut config = loaded.config;

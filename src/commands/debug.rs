@@ -5,11 +5,12 @@ use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::*;
 use crate::commands::{config, persistence};
-use crate::keyspace::db::Expiry;
-use crate::keyspace::value::Value;
+use crate::keyspace::db::{Expiry, lru_idle_seconds};
+use crate::keyspace::value::{self, Value};
 use crate::memory;
 use redstart_types::entry::Content;
 use redstart_types::number;
+use std::fmt::Write;
 use std::time::Duration;
 
 pub const COMMANDS: &[Command] =
@@ -37,6 +38,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { name: "HTSTATS-KEY", least: 1, most: 2, run: htstats_key },
     Subcommand { name: "LOG", least: 1, most: 1, run: log },
     Subcommand { name: "MALLCTL", least: 1, most: 1, run: mallctl },
+    Subcommand { name: "OBJECT", least: 1, most: 1, run: object },
     Subcommand { name: "PANIC", least: 0, most: 0, run: panic },
     Subcommand { name: "PAUSE-CRON", least: 1, most: 1, run: pause_cron },
     Subcommand { name: "POPULATE", least: 1, most: 3, run: populate },
@@ -169,6 +171,36 @@ fn populate(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Ok(())
 }
 
+/// `DEBUG OBJECT key`: status, how the value is stored.
+fn object(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let key = args.key()?;
+    let entry = ctx.db.peek(key).ok_or(CmdError::NoSuchKey)?;
+    let idle_s = lru_idle_seconds(entry.lru(), ctx.now_ms);
+    let mut text = format!(
+        "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{idle_s}",
+        entry,
+        value::encoding_name(entry),
+        persistence::serialized_len(entry, ctx.config),
+        entry.lru(),
+    );
+    if let Content::Object(Value::List(list)) = entry.content()
+        && let Some(quicklist) = list.as_quicklist()
+    {
+        let nodes = quicklist.chunks().count();
+        write!(
+            text,
+            " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{}",
+            list.len() as f64 / nodes.max(1) as f64,
+            ctx.config.list_max_listpack_size,
+            u8::from(ctx.config.list_compress_depth != 0),
+            list.memory_bytes(),
+        )
+        .expect("writing to a String does not fail");
+    }
+    ctx.reply.status(&text);
+    Ok(())
+}
+
 /// `DEBUG HTSTATS db [full]`: verbatim text on the tables of a database.
 fn htstats(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let index = usize::try_from(args.int()?).ok().filter(|index| *index < ctx.config.databases as usize);
@@ -286,6 +318,7 @@ fn help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
             ("HTSTATS-KEY <key> [full]", "The table of a value."),
             ("LOG <message>", "Write a line to the log."),
             ("MALLCTL <name>", "One of the allocator's numbers."),
+            ("OBJECT <key>", "How a value is stored."),
             ("PANIC", "End as after a broken invariant."),
             ("PAUSE-CRON <0|1>", "Stop the periodic work, or go on with it."),
             ("POPULATE <count> [<prefix>] [<size>]", "Make keys named key:<number>."),
@@ -347,6 +380,15 @@ mod tests {
         c.check("GET x:2", "\"value:2\\x00\\x00\\x00\"");
         c.check("DEBUG POPULATE 2", "OK");
         c.check("GET key:1", "\"value:1\"");
+        c.check("DEBUG OBJECT none", "-ERR no such key");
+        let shown = c.run("DEBUG OBJECT key:1");
+        assert!(shown.contains(" refcount:1 encoding:embstr serializedlength:8 lru:"), "{shown}");
+        c.run("RPUSH l a b");
+        assert!(!c.run("DEBUG OBJECT l").contains("ql_nodes"));
+        c.run("CONFIG SET list-max-listpack-size 1");
+        c.run("RPUSH l c");
+        assert!(c.run("DEBUG OBJECT l").contains(" ql_nodes:3 ql_avg_node:1.00 ql_listpack_max:1 ql_compressed:0"));
+        c.run("DEL l");
         assert!(c.run("DEBUG HTSTATS 0").contains("number of elements: 5"));
         c.check("DEBUG HTSTATS 99", "-ERR Out of range database");
         c.check(

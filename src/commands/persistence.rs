@@ -4,8 +4,9 @@ use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::*;
-use crate::config::{KeyspaceEvents, ShutdownFlags};
+use crate::config::{Config, KeyspaceEvents, ShutdownFlags};
 use crate::keyspace::db::Expiry;
+use crate::keyspace::value::Entry;
 use crate::snapshot::convert::{self, Builder, Limits, Loaded};
 use crate::snapshot::load::{self, Purpose, Target};
 use crate::snapshot::{digest, save};
@@ -134,6 +135,16 @@ fn dump(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     rdb::finish_dump(&mut payload, WRITTEN_VERSION as u16);
     ctx.reply.bulk(&payload);
     Ok(())
+}
+
+/// Bytes of a value in an RDB file, without its type.
+pub(crate) fn serialized_len(entry: &Entry, config: &Config) -> usize {
+    let options = rdb::WriteOptions { compression: config.rdbcompression, ..rdb::WriteOptions::default() };
+    let mut encoder = Encoder::new(options);
+    let content = entry.content();
+    let kind = encoder.kind(convert::natural_kind(&content));
+    convert::encode(&mut encoder, kind, &content);
+    encoder.take().len()
 }
 
 /// `DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]`: saves, empties all databases and loads the file again. All shards must
