@@ -428,4 +428,17 @@ mod tests {
         c.check_here("BITFIELD b SET i64 #1152921504606846976 1", BAD_OFFSET);
         c.check("EXISTS b", ":0");
     }
+
+    /// As Redis 7.2.6 writes its AOF.
+    #[test]
+    fn the_log_gets_changes_only() {
+        let mut c = Checker::new();
+        let log = c.record();
+        c.check("SETBIT b 7 1", ":0");
+        c.check("SETBIT b 7 1", ":1");
+        c.check("BITFIELD b SET u8 0 3", "[:1]");
+        c.check("BITFIELD b SET u8 0 3", "[:3]");
+        c.check("BITFIELD b GET u8 0", "[:3]");
+        assert_eq!(log.take(), ["SETBIT b 7 1", "BITFIELD b SET u8 0 3"]);
+    }
 }

@@ -78,8 +78,9 @@ fn geoadd(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         scored.push((score, args.bytes()?));
     }
     let added: Vec<_> = scored.iter().map(|(score, member)| (*score as f64, *member)).collect();
+    let dirty = ctx.db.effects.dirty;
     zset::add_scored(ctx, key, options, &added)?;
-    if ctx.db.effects.recording {
+    if ctx.db.effects.recording && ctx.db.effects.dirty > dirty {
         propagate_zadd(ctx, key, options, &scored);
     }
     Ok(())
@@ -87,7 +88,7 @@ fn geoadd(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 fn propagate_zadd(ctx: &mut Ctx, key: Key<'_>, options: AddOptions, scored: &[(u64, &[u8])]) {
     let scores: Vec<_> = scored.iter().map(|(score, _)| score.to_string()).collect();
-    let mut argv: Vec<&[u8]> = vec![b"ZADD", key.bytes];
+    let mut argv: Vec<&[u8]> = vec![b"zadd", key.bytes];
     for (is_given, word) in [(options.nx, &b"NX"[..]), (options.xx, b"XX"), (options.ch, b"CH")] {
         argv.extend(is_given.then_some(word));
     }
@@ -632,5 +633,24 @@ mod tests {
         c.check("GEORADIUSBYMEMBER s Palermo 100 km STORE d{s}", ":2");
         c.check("GEORADIUSBYMEMBER none a 1 m STORE d{s}", ":0");
         c.check("EXISTS d{s}", ":0");
+    }
+
+    /// As Redis 7.2.6 writes its AOF.
+    #[test]
+    fn the_log_gets_zadd() {
+        let mut c = Checker::new();
+        let log = c.record();
+        c.check("GEOADD g CH 13.361389 38.115556 P", ":1");
+        c.check("GEOADD g NX 13.361389 38.115556 P", ":0");
+        c.check("GEOADD g NX CH 1 2 Q 3 4 R", ":2");
+        c.check("GEOSEARCHSTORE {g}2 g FROMLONLAT 13 38 BYRADIUS 200 km", ":1");
+        assert_eq!(
+            log.take(),
+            [
+                "zadd g CH 3479099956230698 P",
+                "zadd g NX CH 3378080408407459 Q 3379626039612548 R",
+                "GEOSEARCHSTORE {g}2 g FROMLONLAT 13 38 BYRADIUS 200 km",
+            ]
+        );
     }
 }

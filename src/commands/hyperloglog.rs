@@ -312,4 +312,17 @@ mod tests {
     fn pfselftest() {
         Checker::new().check_here("PFSELFTEST", "OK");
     }
+
+    /// As Redis 7.2.6 writes its AOF.
+    #[test]
+    fn the_log_gets_changes_only() {
+        let mut c = Checker::new();
+        let log = c.record();
+        c.check("PFADD h a", ":1");
+        c.check("PFADD h a", ":0");
+        c.check("PFCOUNT h", ":1");
+        c.check("PFCOUNT h", ":1");
+        c.run("PFDEBUG GETREG h");
+        assert_eq!(log.take(), ["PFADD h a", "PFCOUNT h", "PFDEBUG GETREG h"]);
+    }
 }

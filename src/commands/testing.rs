@@ -5,11 +5,15 @@
 //! `[a, b]` an array, `{k: v}` a map, `~[a]` a set, `,1.5` a double, `#t`, `(123` a big number, `>[..]` a push.
 //! Commands are split as redis-cli splits a line, quotes and escapes included.
 
+use crate::feed;
+use crate::keyspace::effects::Record;
 use crate::server::Server;
 use crate::startup::{Options, Running};
 use crate::util::quote;
+use crate::util::sync::Mutex;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A fresh server with two clients, and the oracle's two if there is one.
@@ -17,6 +21,28 @@ pub(crate) struct Checker {
     pub(crate) running: Running,
     own: [Peer; 2],
     oracle: Option<[Peer; 2]>,
+}
+
+/// What entered a server's feed, as text.
+#[derive(Clone, Default)]
+pub(crate) struct FeedLog(Arc<Mutex<Vec<String>>>);
+
+impl FeedLog {
+    /// The records since the last call, each with spaces between its arguments.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+impl feed::Reader for FeedLog {
+    fn append(&mut self, records: &[Record]) {
+        let line = |record: &Record| {
+            let text = String::from_utf8_lossy(&record.command).into_owned();
+            let words = text.split("\r\n").filter(|part| !part.is_empty() && !part.starts_with(['*', '$']));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        self.0.lock().extend(records.iter().map(line));
+    }
 }
 
 /// One connection.
@@ -41,6 +67,13 @@ impl Checker {
             peers
         });
         Checker { running, own, oracle }
+    }
+
+    /// Records what enters our feed from now on.
+    pub(crate) fn record(&self) -> FeedLog {
+        let log = FeedLog::default();
+        self.running.server.feed.add_reader(Box::new(log.clone()));
+        log
     }
 
     /// The first client sends `command`; the reply must be `expected`, from us and from the oracle.

@@ -273,4 +273,24 @@ mod tests {
         c.receive("[\"x\", [[\"b\", \"2\"], [\"a\", \"1\"]]]");
         c.other("EXISTS x", ":0");
     }
+
+    /// As Redis 7.2.6 writes its AOF.
+    #[test]
+    fn the_log_gets_the_pop_that_was_done() {
+        let mut c = Checker::new();
+        c.check("ZADD {z}1 1 a 2 b 3 c 4 d 5 e", ":5");
+        let log = c.record();
+        c.run("ZMPOP 2 {z}0 {z}1 MIN COUNT 2");
+        c.run("ZMPOP 1 {z}1 MAX");
+        c.run("ZMPOP 1 {z}0 MAX");
+        c.run("BZPOPMIN {z}1 0");
+        c.run("BZMPOP 0 1 {z}1 MIN COUNT 9");
+        assert_eq!(log.take(), ["ZPOPMIN {z}1 2", "ZPOPMAX {z}1 1", "ZPOPMIN {z}1", "ZPOPMIN {z}1 1"]);
+        c.send("BZMPOP 0 2 {z}2 {z}3 MAX COUNT 10");
+        c.other("ZADD {z}3 1 x 2 y", ":2");
+        c.receive("[\"{z}3\", [[\"y\", \"2\"], [\"x\", \"1\"]]]");
+        let mut log = log.take();
+        log.retain(|line| line != "MULTI" && line != "EXEC");
+        assert_eq!(log, ["ZADD {z}3 1 x 2 y", "ZPOPMAX {z}3 2"]);
+    }
 }
