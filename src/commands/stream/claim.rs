@@ -163,10 +163,10 @@ fn parse_auto_claim(args: &mut Args) -> CmdResult<(u64, bool)> {
     let (mut count, mut just_id) = (100, false);
     while !args.is_empty() {
         if args.remaining() > 1 && args.flag("COUNT") {
-            count = match args.int()? {
-                given @ 1..=MAX_AUTO_CLAIM => given.cast_unsigned(),
-                _ => return Err(CmdError::Text("ERR COUNT must be > 0")),
-            };
+            count = int(args, BAD_COUNT)?.cast_unsigned();
+            if !(1..=MAX_AUTO_CLAIM).contains(&count) {
+                return Err(CmdError::Text(BAD_COUNT));
+            }
         } else if args.flag("JUSTID") {
             just_id = true;
         } else {
@@ -190,4 +190,5 @@ fn int(args: &mut Args, error: &'static str) -> CmdResult<i64> {
 }
 
 /// The greatest COUNT that XAUTOCLAIM takes: as many IDs as Redis could remember.
-const MAX_AUTO_CLAIM: i64 = i64::MAX / 16;
+const MAX_AUTO_CLAIM: u64 = i64::MAX as u64 / 16;
+const BAD_COUNT: &str = "ERR COUNT must be > 0";

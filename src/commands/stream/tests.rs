@@ -471,6 +471,7 @@ fn xautoclaim_goes_through_what_is_pending() {
     c.check("XPENDING s g", r#"[:4, "1-0", "5-0", [["alice", "1"], ["bob", "3"]]]"#);
     c.check("XAUTOCLAIM s g bob x 0", "-ERR Invalid min-idle-time argument for XAUTOCLAIM");
     c.check("XAUTOCLAIM s g bob 0 0 COUNT 0", "-ERR COUNT must be > 0");
+    c.check("XAUTOCLAIM s g bob 0 0 COUNT x", "-ERR COUNT must be > 0");
     c.check("XAUTOCLAIM s g bob 0 0 COUNT 9223372036854775807", "-ERR COUNT must be > 0");
     c.check("XAUTOCLAIM s g bob 0 0 FOO", "-ERR syntax error");
     c.check("XAUTOCLAIM none g bob 0 0", "-NOGROUP No such key 'none' or consumer group 'g'");
