@@ -83,8 +83,11 @@ class TestServer {
     }
   }
 
+  /** The end of its log; of a panic, the beginning. */
   log() {
-    return fs.readFileSync(path.join(this.dir, 'log'), 'utf8').split('\n').slice(-20).join('\n');
+    const lines = fs.readFileSync(path.join(this.dir, 'log'), 'utf8').split('\n');
+    const panic = lines.findIndex((line) => line.includes('panicked'));
+    return (panic < 0 ? lines.slice(-20) : lines.slice(panic, panic + 30)).join('\n');
   }
 
   /** Ends the process and waits until it is gone; throws when it outlives the limit. */

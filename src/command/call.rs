@@ -155,7 +155,7 @@ impl Engine {
         }
         session.client.last_command.store(command.id, Ordering::Relaxed);
         let needed = locks::needed(&server.shards, session, command, argv);
-        let mut locked = self.lock(&server, command, needed)?;
+        let mut locked = self.lock(&server, needed)?;
         self.begin_effects();
         let mut ctx = Ctx {
             db: Db {
@@ -187,13 +187,12 @@ impl Engine {
     }
 
     /// Locks the shards of a command; all of them when a client is blocked on keys across shards that this command
-    /// could make ready.
-    fn lock<'g>(&self, server: &'g Server, command: CommandRef, needed: Needed) -> CmdResult<Locked<'g>> {
+    /// could make ready: by a write, by a write in its transaction, or by finding a key expired.
+    fn lock<'g>(&self, server: &'g Server, needed: Needed) -> CmdResult<Locked<'g>> {
         let give_up = || server.busy.is_busy();
         let lock = |set| server.shards.lock_unless(set, give_up).ok_or_else(|| server.busy.error());
         let locked = lock(needed.shards)?;
-        let may_wake = command.command.has(WRITE) && !locked.is_all();
-        if may_wake && locked.iter().any(|shard| shard.cross_shard_waiters > 0) {
+        if !locked.is_all() && locked.iter().any(|shard| shard.cross_shard_waiters > 0) {
             drop(locked);
             return lock(server.shards.all());
         }

@@ -184,4 +184,32 @@ mod tests {
         c.check("GET w", "QUEUED");
         c.check("EXEC", "[\"5\"]");
     }
+
+    /// The target of a blocked BLMOVE is no key of the transaction that wakes it: it may live in any shard.
+    #[test]
+    fn a_transaction_wakes_who_waits_across_shards() {
+        let mut c = Checker::new();
+        for target in 0..16 {
+            c.send(&format!("BLMOVE from to{target} LEFT RIGHT 5"));
+            c.other("MULTI", "OK");
+            c.other("RPUSH from x", "QUEUED");
+            c.other("EXEC", "[:1]");
+            c.receive("\"x\"");
+        }
+    }
+
+    /// A read that finds a key expired wakes those who want to know of its deletion.
+    #[test]
+    fn a_read_that_expires_a_key_wakes_who_waits_across_shards() {
+        let mut c = Checker::new();
+        for n in 0..16 {
+            c.other(&format!("XGROUP CREATE s{n} g $ MKSTREAM"), "OK");
+            c.other(&format!("XGROUP CREATE t{n} g $ MKSTREAM"), "OK");
+            c.send(&format!("XREADGROUP GROUP g me BLOCK 5000 STREAMS s{n} t{n} > >"));
+            c.other(&format!("PEXPIRE s{n} 1"), ":1");
+            std::thread::sleep(std::time::Duration::from_millis(3));
+            c.run_other(&format!("GET s{n}"));
+            c.receive(&format!("-NOGROUP No such key 's{n}' or consumer group 'g' in XREADGROUP with GROUP option"));
+        }
+    }
 }
