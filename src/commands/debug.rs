@@ -387,7 +387,7 @@ mod tests {
         assert!(!c.run("DEBUG OBJECT l").contains("ql_nodes"));
         c.run("CONFIG SET list-max-listpack-size 1");
         c.run("RPUSH l c");
-        assert!(c.run("DEBUG OBJECT l").contains(" ql_nodes:3 ql_avg_node:1.00 ql_listpack_max:1 ql_compressed:0"));
+        assert!(c.run("DEBUG OBJECT l").contains(" ql_nodes:2 ql_avg_node:1.50 ql_listpack_max:1 ql_compressed:0"));
         c.run("DEL l");
         assert!(c.run("DEBUG HTSTATS 0").contains("number of elements: 5"));
         c.check("DEBUG HTSTATS 99", "-ERR Out of range database");

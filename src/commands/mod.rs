@@ -68,13 +68,14 @@ pub const FAMILIES: &[&[Command]] = &[
     zset::COMMANDS,
 ];
 
-/// The reply of a container's HELP: an array of status lines in Redis's layout.
+/// The reply of a container's HELP: an array of status lines in Redis's layout. A meaning may have several lines.
 pub(crate) fn help(ctx: &mut Ctx, container: &str, subcommands: &[(&str, &str)]) -> CmdResult {
-    ctx.reply.array(subcommands.len() * 2 + 3);
+    let lines: usize = subcommands.iter().map(|(_, meaning)| 1 + meaning.lines().count()).sum();
+    ctx.reply.array(lines + 3);
     ctx.reply.status(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
     for (synopsis, meaning) in subcommands {
         ctx.reply.status(synopsis);
-        ctx.reply.status(&format!("    {meaning}"));
+        meaning.lines().for_each(|line| ctx.reply.status(&format!("    {line}")));
     }
     ctx.reply.status("HELP");
     ctx.reply.status("    Print this help.");
