@@ -466,6 +466,7 @@ mod tests {
     #[test]
     fn names() {
         let mut c = Checker::new();
+        c.since("7.2");
         c.check("CLIENT GETNAME", "nil");
         c.check("CLIENT SETNAME worker:1", "OK");
         c.check("CLIENT GETNAME", "\"worker:1\"");
@@ -514,6 +515,7 @@ mod tests {
     #[test]
     fn no_reply() {
         let mut c = Checker::new();
+        c.since("7.2");
         c.check("CLIENT REPLY ON", "OK");
         c.check("CLIENT NO-TOUCH ON", "OK");
         c.check("CLIENT NO-EVICT ON", "OK");

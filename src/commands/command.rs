@@ -386,6 +386,7 @@ mod tests {
     #[test]
     fn keys_of_a_command() {
         let mut c = Checker::new();
+        c.since("7.2");
         c.check("COMMAND GETKEYS MSET a 1 b 2", "[\"a\", \"b\"]");
         c.check("COMMAND GETKEYSANDFLAGS SET a 1", "[[\"a\", [OW, update]]]");
         c.check("COMMAND GETKEYSANDFLAGS SET a 1 GET", "[[\"a\", [RW, access, update]]]");

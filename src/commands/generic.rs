@@ -557,6 +557,7 @@ mod tests {
     #[test]
     fn waiting_for_replicas_that_are_not_there() {
         let mut c = Checker::new();
+        c.since("7.2");
         c.check("WAIT 0 0", ":0");
         c.check("WAIT 1 10", ":0");
         c.check("WAIT x 0", "-ERR value is not an integer or out of range");

@@ -122,6 +122,7 @@ mod tests {
     #[test]
     fn encodings() {
         let mut c = Checker::new();
+        c.since("7.2");
         c.check("OBJECT ENCODING none", "nil");
         for (value, name) in [
             ("12", "int"),

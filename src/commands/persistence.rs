@@ -367,6 +367,7 @@ mod tests {
     #[test]
     fn dump_and_restore_bring_a_value_back() {
         let mut c = Checker::new();
+        c.since("7.2");
         FILL.iter().for_each(|command| drop(c.run(command)));
         c.check("DUMP s", r#""\x00\x05hello\x0b\x00\n\xadb\x05\x98\xab\xc9\x83""#);
         c.check("DUMP nothing", "nil");
@@ -388,6 +389,7 @@ mod tests {
     #[test]
     fn restore_takes_time_and_use() {
         let mut c = Checker::new();
+        c.since("7.2");
         c.run("SET s hello");
         let hello = c.run("DUMP s");
         c.check(&format!("RESTORE k 100000 {hello}"), "OK");
@@ -410,6 +412,7 @@ mod tests {
     #[test]
     fn a_payload_with_a_good_footer_can_still_be_nonsense() {
         let mut c = Checker::new();
+        c.since("7.2");
         for body in [b"\x00\x7fshort".as_slice(), b"\x10\x03abc", b"\x63", b"\x04\x00"] {
             let mut payload = body.to_vec();
             redstart_persistence::rdb::finish_dump(&mut payload, 11);

@@ -76,6 +76,17 @@ impl Checker {
         log
     }
 
+    /// Says that what follows holds from this version of Redis on (`7.2`): an older oracle is not asked.
+    pub(crate) fn since(&mut self, version: &str) {
+        let number = |text: &str| -> Vec<u32> { text.split('.').map_while(|part| part.parse().ok()).collect() };
+        let Some(oracle) = &mut self.oracle else { return };
+        let info = oracle[0].run("INFO server");
+        let running = info.split("redis_version:").nth(1).and_then(|rest| rest.split("\\r").next()).unwrap_or("");
+        if number(running) < number(version) {
+            self.oracle = None;
+        }
+    }
+
     /// The first client sends `command`; the reply must be `expected`, from us and from the oracle.
     #[track_caller]
     pub(crate) fn check(&mut self, command: &str, expected: &str) {

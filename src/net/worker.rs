@@ -33,6 +33,9 @@ pub struct Desk {
 /// Bytes read at once.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// Lua's C functions nest up to 200 deep with buffers of 8 KiB on the stack. Pages never used cost nothing.
+const STACK_BYTES: usize = 8 << 20;
+
 /// A running worker, as its server sees it.
 #[derive(Debug)]
 pub struct Handle {
@@ -50,9 +53,8 @@ impl Handle {
         let handle = runtime.handle().clone();
         let desk = Desk { engine: Engine::new(server.clone(), index), scratch: vec![0; SCRATCH_BYTES].into() };
         let worker = Arc::new(Worker { server, desk: Mutex::new(desk), connections });
-        let thread = std::thread::Builder::new().name(format!("worker_{index}")).spawn(move || {
-            runtime.block_on(run(worker, arrivals));
-        })?;
+        let builder = std::thread::Builder::new().name(format!("worker_{index}")).stack_size(STACK_BYTES);
+        let thread = builder.spawn(move || runtime.block_on(run(worker, arrivals)))?;
         Ok(Handle { inbox, runtime: handle, thread })
     }
 

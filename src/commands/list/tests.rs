@@ -107,6 +107,7 @@ fn removing_by_value() {
 #[test]
 fn finding() {
     let mut c = Checker::new();
+    c.since("7.2");
     c.check("RPUSH l a b c 1 2 3 c c", ":8");
     c.check("LPOS l a", ":0");
     c.check("LPOS l c", ":2");
@@ -180,6 +181,7 @@ fn popping_from_several_keys() {
 #[test]
 fn blocking_commands_answer_at_once_when_they_can() {
     let mut c = Checker::new();
+    c.since("7.2");
     c.check("RPUSH {t}b 1 2 3 4", ":4");
     c.check("BLPOP {t}a {t}b 0", "[\"{t}b\", \"1\"]");
     c.check("BRPOP {t}a {t}b 0", "[\"{t}b\", \"4\"]");

@@ -10,6 +10,7 @@ fn elements(reply: &str) -> HashSet<&str> {
 #[test]
 fn members() {
     let mut c = Checker::new();
+    c.since("7.2");
     c.check("SADD s b a b", ":2");
     c.check("SADD s a 1", ":1");
     c.check("SADD s a", ":0");
@@ -40,6 +41,7 @@ fn members() {
 #[test]
 fn moving() {
     let mut c = Checker::new();
+    c.since("7.2");
     c.check("SADD {t}a 1 2 x", ":3");
     c.check("SADD {t}b x", ":1");
     c.check("SMOVE {t}a {t}b none", ":0");
@@ -61,6 +63,7 @@ fn moving() {
 #[test]
 fn algebra() {
     let mut c = Checker::new();
+    c.since("7.2");
     c.check("SADD {t}a 1 2 3 4", ":4");
     c.check("SADD {t}b 3 4 5", ":3");
     c.check("SADD {t}c 4 x", ":2");
@@ -121,6 +124,7 @@ fn replies_of_resp3() {
 #[test]
 fn scanning() {
     let mut c = Checker::new();
+    c.since("7.2");
     c.check("SADD s a b ab", ":3");
     c.check("SSCAN s 0", "[\"0\", [\"a\", \"b\", \"ab\"]]");
     c.check("SSCAN s 0 MATCH a* COUNT 1", "[\"0\", [\"a\", \"ab\"]]");
@@ -148,6 +152,7 @@ fn scanning() {
 #[test]
 fn random_members() {
     let mut c = Checker::new();
+    c.since("7.2");
     c.check("SRANDMEMBER s", "nil");
     c.check("SRANDMEMBER s 2", "[]");
     c.check("SPOP s", "nil");

@@ -15,6 +15,7 @@ fn with_entries(count: u64) -> Checker {
 #[test]
 fn xadd_gives_out_ids_that_rise() {
     let mut c = Checker::new();
+    c.since("7.2");
     c.check("XADD s 5-1 a 1 b hello", "\"5-1\"");
     c.check("XADD s 5-1 a 1", "-ERR The ID specified in XADD is equal or smaller than the target stream top item");
     c.check("XADD s 4-* a 1", "-ERR The ID specified in XADD is equal or smaller than the target stream top item");
@@ -143,6 +144,7 @@ fn xtrim_exactly_and_by_nodes() {
 #[test]
 fn xsetid_never_goes_below_what_is_there() {
     let mut c = with_entries(3);
+    c.since("7.2");
     c.check("XSETID s 2-0", "-ERR The ID specified in XSETID is smaller than the target stream top item");
     c.check("XSETID s 9-0 ENTRIESADDED 2 MAXDELETEDID 0-0", SETID_ADDED);
     c.check("XSETID s 9-0 ENTRIESADDED -1", "-ERR entries_added must be positive");
@@ -180,6 +182,7 @@ fn xread_reads_several_streams() {
 #[test]
 fn xread_refuses_what_it_cannot_read() {
     let mut c = with_entries(1);
+    c.since("7.2");
     c.check(
         "XREAD STREAMS s t 0",
         "-ERR Unbalanced 'xread' list of streams: for each stream key an ID or '$' must be specified.",
@@ -290,6 +293,7 @@ fn a_name_that_is_an_option_does_not_hide_the_keys() {
 #[test]
 fn a_blocked_xreadgroup_is_told_when_its_group_is_gone() {
     let mut c = Checker::new();
+    c.since("7.2");
     for (end, reply) in [("XGROUP DESTROY s g", ":1"), ("DEL s", ":1")] {
         c.check("XGROUP CREATE s g $ MKSTREAM", "OK");
         c.send("XREADGROUP GROUP g c BLOCK 5000 STREAMS s >");
@@ -306,6 +310,7 @@ fn a_blocked_xreadgroup_is_told_when_its_group_is_gone() {
 #[test]
 fn a_flush_ends_the_wait_of_a_group_only() {
     let mut c = Checker::new();
+    c.since("7.2");
     c.check("XGROUP CREATE s g $ MKSTREAM", "OK");
     c.send("XREADGROUP GROUP g c BLOCK 5000 STREAMS s >");
     c.other("FLUSHALL", "OK");

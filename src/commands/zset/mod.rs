@@ -544,6 +544,7 @@ mod tests {
     #[test]
     fn zscore_and_zmscore() {
         let mut c = Checker::new();
+        c.since("7.2");
         c.check("ZADD z 1 a 1.5 b -inf c 7300000000000001 d 0.1 e", ":5");
         c.check("ZSCORE z a", "\"1\"");
         c.check("ZSCORE z d", "\"7300000000000001\"");
@@ -558,6 +559,7 @@ mod tests {
     #[test]
     fn zrank_and_zrevrank() {
         let mut c = Checker::new();
+        c.since("7.2");
         c.check("ZADD z 1 a 2 b 3 c", ":3");
         c.check("ZRANK z a", ":0");
         c.check("ZREVRANK z a", ":2");
@@ -610,6 +612,7 @@ mod tests {
     #[test]
     fn zscan() {
         let mut c = Checker::new();
+        c.since("7.2");
         c.check("ZADD z 1 a 0.1 b 2 ab", ":3");
         c.check("ZSCAN z 0", "[\"0\", [\"b\", \"0.1\", \"a\", \"1\", \"ab\", \"2\"]]");
         c.check("ZSCAN z 0 MATCH a* COUNT 1", "[\"0\", [\"a\", \"1\", \"ab\", \"2\"]]");

@@ -221,6 +221,7 @@ mod tests {
     #[test]
     fn bzpopmin_and_bzpopmax_at_once() {
         let mut c = Checker::new();
+        c.since("7.2");
         c.check("ZADD z 1 a 2 b 3 c", ":3");
         c.check("BZPOPMIN none z 0", "[\"z\", \"a\", \"1\"]");
         c.check("BZPOPMAX z none 1", "[\"z\", \"c\", \"3\"]");
