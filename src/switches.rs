@@ -1,6 +1,7 @@
 //! What DEBUG turns, for tests.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use redstart_types::list::ListLimits;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// The switches of one server.
 #[derive(Debug)]
@@ -9,6 +10,7 @@ pub struct Switches {
     cron_paused: AtomicBool,
     deny_scripts_ignored: AtomicBool,
     aof_flush_sleep_us: AtomicU64,
+    plain_bytes: AtomicUsize,
 }
 
 impl Default for Switches {
@@ -18,6 +20,7 @@ impl Default for Switches {
             cron_paused: AtomicBool::new(false),
             deny_scripts_ignored: AtomicBool::new(false),
             aof_flush_sleep_us: AtomicU64::new(0),
+            plain_bytes: AtomicUsize::new(ListLimits::default().plain_bytes),
         }
     }
 }
@@ -61,5 +64,16 @@ impl Switches {
     /// Sets them.
     pub fn set_aof_flush_sleep_us(&self, micros: u64) {
         self.aof_flush_sleep_us.store(micros, Ordering::Relaxed);
+    }
+
+    /// From which size on an element of a list has a chunk of its own (QUICKLIST-PACKED-THRESHOLD).
+    pub fn plain_bytes(&self) -> usize {
+        self.plain_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sets it; 0 for what it was at the start.
+    pub fn set_plain_bytes(&self, bytes: usize) {
+        let bytes = if bytes == 0 { ListLimits::default().plain_bytes } else { bytes };
+        self.plain_bytes.store(bytes, Ordering::Relaxed);
     }
 }

@@ -43,6 +43,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { name: "PAUSE-CRON", least: 1, most: 1, run: pause_cron },
     Subcommand { name: "POPULATE", least: 1, most: 3, run: populate },
     Subcommand { name: "PROTOCOL", least: 1, most: 1, run: protocol },
+    Subcommand { name: "QUICKLIST-PACKED-THRESHOLD", least: 1, most: 1, run: quicklist_packed_threshold },
     Subcommand { name: "RELOAD", least: 0, most: ANY, run: persistence::debug_reload },
     Subcommand { name: "SEGFAULT", least: 0, most: 0, run: segfault },
     Subcommand { name: "SET-ACTIVE-EXPIRE", least: 1, most: 1, run: set_active_expire },
@@ -89,6 +90,18 @@ fn pause_cron(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     ctx.reply.ok();
     Ok(())
 }
+
+fn quicklist_packed_threshold(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let bytes = crate::config::memory(args.bytes()?).filter(|bytes| *bytes <= MAX_PACKED_BYTES);
+    let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    ctx.server.switches.set_plain_bytes(bytes.ok_or(CmdError::Text(BAD_THRESHOLD))?);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// A listpack's size has 32 bits; its own bytes need a little of that.
+const MAX_PACKED_BYTES: u64 = (1 << 32) - (1 << 20);
+const BAD_THRESHOLD: &str = "ERR argument must be a memory value bigger than 1 and smaller than 4gb";
 
 fn set_disable_deny_scripts(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     ctx.server.switches.set_deny_scripts_ignored(switch(args)?);
@@ -324,8 +337,9 @@ fn help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
             ("POPULATE <count> [<prefix>] [<size>]", "Make keys named key:<number>."),
             (
                 "PROTOCOL <type>",
-                "A sample reply: string, integer, double, bignum, null, array, set, map,\nattrib, push, verbatim, true, false.",
+                "A sample reply: string, integer, double, bignum, null, array, set, map, attrib, push, verbatim, true, false.",
             ),
+            ("QUICKLIST-PACKED-THRESHOLD <size>", "Elements of lists from this size on have a chunk of their own."),
             ("RELOAD [MERGE] [NOFLUSH] [NOSAVE]", "Save the data set and load it again."),
             ("SEGFAULT", "End as after a crash."),
             ("SET-ACTIVE-EXPIRE <0|1>", "Leave keys whose time is over until they are met, or do not."),
@@ -360,6 +374,14 @@ mod tests {
         let mut c = checker();
         c.check("DEBUG SLEEP 0.01", "OK");
         c.check("DEBUG SLEEP", "-ERR unknown subcommand or wrong number of arguments for 'SLEEP'. Try DEBUG HELP.");
+        c.check("DEBUG QUICKLIST-PACKED-THRESHOLD 1b", "OK");
+        c.check("RPUSH l a b", ":2");
+        c.check("LSET l 0 xyz", "OK");
+        c.check("LRANGE l 0 -1", "[\"xyz\", \"b\"]");
+        c.check("DEBUG QUICKLIST-PACKED-THRESHOLD 0", "OK");
+        let wrong = "-ERR argument must be a memory value bigger than 1 and smaller than 4gb";
+        c.check("DEBUG QUICKLIST-PACKED-THRESHOLD 4gb", wrong);
+        c.check("DEBUG QUICKLIST-PACKED-THRESHOLD x", wrong);
         c.check("DEBUG NOPE a", "-ERR unknown subcommand or wrong number of arguments for 'NOPE'. Try DEBUG HELP.");
         c.check("DEBUG LOG hello", "OK");
         c.check("DEBUG ERROR 'MY oops'", "-MY oops");

@@ -16,7 +16,7 @@ pub use directive::{Config, DIRECTIVES, Directive};
 pub use file::{ConfigError, Loaded, Located, Place, Sources, load};
 pub use get_set::{Access, Change, SetError, get, set};
 pub use rewrite::{replace_file, rewrite};
-pub(crate) use setting::os_reason;
+pub(crate) use setting::{memory, os_reason};
 pub use values::*;
 
 #[cfg(test)]

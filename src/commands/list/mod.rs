@@ -6,9 +6,10 @@ use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::*;
-use crate::config::KeyspaceEvents;
+use crate::config::{Config, KeyspaceEvents};
 use crate::keyspace::{Key, limits};
-use redstart_types::list::{End, List};
+use crate::server::Server;
+use redstart_types::list::{End, List, ListLimits};
 use transfer::{blmove, blmpop, blpop, brpop, brpoplpush, lmove, lmpop, rpoplpush};
 
 const READ: &[KeySpec] = &[KeySpec::at(1).flags(KEY_RO | KEY_ACCESS)];
@@ -94,7 +95,7 @@ fn push(ctx: &mut Ctx, args: &mut Args, end: End) -> CmdResult {
     let key = args.key()?;
     let elements = args.rest();
     let list = ctx.db.write_or_insert(key, List::new)?;
-    list.extend(end, elements.iter().copied(), &limits::list(ctx.config));
+    list.extend(end, elements.iter().copied(), &list_limits(ctx.config, ctx.server));
     ctx.reply.len(list.len());
     ctx.changed_by(elements.len(), key, KeyspaceEvents::LIST, push_event(end));
     Ok(())
@@ -140,7 +141,7 @@ fn pop(ctx: &mut Ctx, args: &mut Args, end: End) -> CmdResult {
             if let Some(element) = list.peek(end) {
                 ctx.reply.element(element);
             }
-            list.remove_end(end, 1, &limits::list(ctx.config));
+            list.remove_end(end, 1, &list_limits(ctx.config, ctx.server));
             popped(ctx, key, end, 1);
         }
     }
@@ -159,7 +160,7 @@ fn pop_many(ctx: &mut Ctx, key: Key<'_>, end: End, count: usize) -> CmdResult<us
         End::Head => elements.take(count).for_each(|element| ctx.reply.element(element)),
         End::Tail => elements.rev().take(count).for_each(|element| ctx.reply.element(element)),
     }
-    list.remove_end(end, count, &limits::list(ctx.config));
+    list.remove_end(end, count, &list_limits(ctx.config, ctx.server));
     popped(ctx, key, end, count);
     Ok(count)
 }
@@ -228,7 +229,7 @@ fn ltrim(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     };
     let (start, count) = range(start, stop, list.len());
     let gone = list.len() - count;
-    list.trim(start, count, &limits::list(ctx.config));
+    list.trim(start, count, &list_limits(ctx.config, ctx.server));
     removed(ctx, key, gone, "ltrim");
     Ok(())
 }
@@ -239,8 +240,9 @@ fn lset(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
     let list = ctx.db.write_as::<List>(key)?.ok_or(CmdError::NoSuchKey)?;
     let (idx, element) = (args.int()?, args.bytes()?);
-    let idx = from_head(idx, list.len()).ok_or(CmdError::IndexOutOfRange)?;
-    if !list.set(idx, element, &limits::list(ctx.config)) {
+    // As in Redis, an index that is out of range may still change the encoding.
+    let idx = from_head(idx, list.len()).unwrap_or(i64::MAX as usize);
+    if !list.set(idx, element, &list_limits(ctx.config, ctx.server)) {
         return Err(CmdError::IndexOutOfRange);
     }
     ctx.changed(key, KeyspaceEvents::LIST, "lset");
@@ -262,7 +264,7 @@ fn linsert(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         ctx.reply.integer(0);
         return Ok(());
     };
-    if !list.insert_beside(pivot, side, element, &limits::list(ctx.config)) {
+    if !list.insert_beside(pivot, side, element, &list_limits(ctx.config, ctx.server)) {
         ctx.reply.integer(-1);
         return Ok(());
     }
@@ -285,7 +287,7 @@ fn lrem(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         ctx.reply.integer(0);
         return Ok(());
     };
-    let gone = list.remove_equal(element, max_count, end, &limits::list(ctx.config));
+    let gone = list.remove_equal(element, max_count, end, &list_limits(ctx.config, ctx.server));
     ctx.reply.len(gone);
     if gone > 0 {
         removed(ctx, key, gone, "lrem");
@@ -368,6 +370,11 @@ impl<'a> Search<'a> {
             places.filter_map(found).skip(passed_over).take(wanted).collect()
         }
     }
+}
+
+/// When a list changes its encoding, and DEBUG's threshold for huge elements.
+fn list_limits(config: &Config, server: &Server) -> ListLimits {
+    ListLimits { plain_bytes: server.switches.plain_bytes(), ..limits::list(config) }
 }
 
 /// An index that may count from the end (-1 is the last) as one from the head; `None` when it lies in front of it.

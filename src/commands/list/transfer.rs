@@ -1,13 +1,13 @@
 //! Elements that move to another list or to whoever waits for one: LMOVE, LMPOP and the blocking commands.
 
-use super::{pop_many, popped, push_event};
+use super::{list_limits, pop_many, popped, push_event};
 use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::session::{Block, TimeoutReply};
 use crate::config::KeyspaceEvents;
+use crate::keyspace::Key;
 use crate::keyspace::value::Kind;
-use crate::keyspace::{Key, limits};
 use redstart_types::list::{End, List};
 
 /// `LMOVE source destination LEFT|RIGHT LEFT|RIGHT`: the element moved, or null. Errors: syntax; WRONGTYPE.
@@ -95,7 +95,7 @@ fn pop_or_wait(ctx: &mut Ctx, args: &mut Args, end: End) -> CmdResult {
         if let Some(element) = list.peek(end) {
             ctx.reply.element(element);
         }
-        list.remove_end(end, 1, &limits::list(ctx.config));
+        list.remove_end(end, 1, &list_limits(ctx.config, ctx.server));
         popped(ctx, key, end, 1);
         ctx.propagate_as(&[pop_name(end), key.bytes]);
         return Ok(());
@@ -151,7 +151,7 @@ impl<'a> Transfer<'a> {
             return Ok(false);
         }
         ctx.db.write_as::<List>(self.destination)?;
-        let limits = limits::list(ctx.config);
+        let limits = list_limits(ctx.config, ctx.server);
         let source = ctx.db.write_as::<List>(self.source)?;
         let Some(element) = source.and_then(|source| source.take(self.from)) else {
             return Ok(false);
