@@ -172,7 +172,7 @@ impl Cron {
         if self.server.busy.is_busy() {
             return;
         }
-        if self.server.switches.active_expire() {
+        if self.server.switches.active_expire() && !self.server.loading.load(Ordering::Acquire) {
             let began = Instant::now();
             self.expire();
             self.server.note_latency("expire-cycle", began.elapsed(), &self.engine.config, self.engine.now_ms);
@@ -180,6 +180,10 @@ impl Cron {
         self.engine.make_room();
         self.close_idle_clients();
         self.save();
+        let now_s = self.engine.now_ms / 1000;
+        if !self.server.loading.load(Ordering::Acquire) {
+            self.server.aof.tick(&self.server, &self.engine.config, now_s);
+        }
     }
 
     /// Deletes keys whose time is over, shard by shard, for at most a quarter of the time between two ticks.
@@ -232,7 +236,7 @@ impl Cron {
         let server = &self.server;
         let now_s = self.engine.now_ms / 1000;
         let dirty = server.stats.dirty.load(Ordering::Relaxed);
-        if server.loading.load(Ordering::Acquire) {
+        if server.loading.load(Ordering::Acquire) || server.aof.is_rewriting() {
             return;
         }
         if let Some((changes, seconds)) = server.persistence.save_point(&self.engine.config, dirty, now_s) {

@@ -1,9 +1,12 @@
 //! The data set at the start: brought from disk while clients are told LOADING.
 
+use crate::aof;
+use crate::config::Config;
 use crate::server::Server;
 use crate::snapshot::load::{self, LoadError, Purpose, Target};
+use redstart_persistence::aof::Manifest;
 use redstart_persistence::rdb::RdbErrorKind;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -13,17 +16,19 @@ use std::time::Instant;
 pub fn begin(server: &Arc<Server>, ready: impl FnOnce(&Server) + Send + 'static) -> Result<(), String> {
     let config = server.config.load();
     let path = config.dir.join(&config.dbfilename);
-    let Ok(metadata) = std::fs::metadata(&path) else {
+    let is_there = if config.appendonly { aof::exists(&config) } else { path.exists() };
+    if !is_there {
+        open_log(server, &config, Manifest::default())?;
         ready(server);
         return Ok(());
-    };
+    }
     let loading = &server.persistence.loading;
     loading.start_s.store((server.clock.now_ms() / 1000).unsigned_abs(), Ordering::Relaxed);
-    loading.total_bytes.store(metadata.len(), Ordering::Relaxed);
     server.loading.store(true, Ordering::Release);
     let own = server.clone();
     let load = move || {
-        if rdb(&own, path) {
+        let is_loaded = if config.appendonly { log(&own, &config) } else { rdb(&own, &config, &path) };
+        if is_loaded {
             own.loading.store(false, Ordering::Release);
             ready(&own);
         } else {
@@ -34,15 +39,30 @@ pub fn begin(server: &Arc<Server>, ready: impl FnOnce(&Server) + Send + 'static)
     thread.map(drop).map_err(|error| format!("Fatal: can't start the loading thread: {error}"))
 }
 
-/// Loads the RDB file; false if that failed, which has been logged.
-fn rdb(server: &Server, path: PathBuf) -> bool {
-    let config = server.config.load();
+/// Loads the append-only file and opens it to go on; false if that failed, which has been logged.
+fn log(server: &Arc<Server>, config: &Config) -> bool {
     let start = Instant::now();
-    let loaded = load::file(server, &config, &path, &mut Target::Shards(&server.shards), Purpose::default());
+    let Ok(manifest) = aof::load::all(server, config) else { return false };
+    let took = start.elapsed().as_secs_f64();
+    server.log.notice(format_args!("DB loaded from append only file: {took:.3} seconds"));
+    open_log(server, config, manifest).map_err(|error| server.log.warning(error)).is_ok()
+}
+
+/// Opens the append-only file if it is switched on.
+fn open_log(server: &Arc<Server>, config: &Config, manifest: Manifest) -> Result<(), String> {
+    if config.appendonly { server.aof.open(server, config, manifest) } else { server.aof.know(config) }
+}
+
+/// Loads the RDB file; false if that failed, which has been logged.
+fn rdb(server: &Server, config: &Config, path: &Path) -> bool {
+    let start = Instant::now();
+    let len = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    server.persistence.loading.total_bytes.store(len, Ordering::Relaxed);
+    let loaded = load::file(server, config, path, &mut Target::Shards(&server.shards), Purpose::default());
     match loaded {
         Ok(_) => {
             server.log.notice(format_args!("DB loaded from disk: {:.3} seconds", start.elapsed().as_secs_f64()));
-            return true;
+            return server.aof.know(config).map_err(|error| server.log.warning(error)).is_ok();
         }
         Err(LoadError::Rdb(error)) if is_told_briefly(&error.kind) => server.log.warning(error.kind),
         Err(error) => server.log.warning(error),

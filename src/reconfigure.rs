@@ -21,7 +21,7 @@ const REBIND_PATIENCE: Duration = Duration::from_secs(10);
 impl Server {
     /// `CONFIG SET`: the whole of `pairs` is in force afterwards, or nothing has changed. No shard may be locked by the
     /// caller's own doing, since the main loop is waited for.
-    pub fn reconfigure(&self, pairs: &[(&[u8], &[u8])], access: Access) -> Result<(), SetError> {
+    pub fn reconfigure(self: &Arc<Self>, pairs: &[(&[u8], &[u8])], access: Access) -> Result<(), SetError> {
         let _one_at_a_time = self.reconfiguring.lock();
         let old = self.config.load();
         let Change { config, changed } = config::set(&old, pairs, access)?;
@@ -45,7 +45,7 @@ impl Server {
         Ok(())
     }
 
-    fn restore(&self, applied: &[(&'static Directive, &'static str)], new: &Arc<Config>, old: &Arc<Config>) {
+    fn restore(self: &Arc<Self>, applied: &[(&'static Directive, &'static str)], new: &Arc<Config>, old: &Arc<Config>) {
         for (directive, name) in applied {
             if let Err(reason) = self.apply(directive, new, old) {
                 self.log.warning(format_args!("Failed applying restored {name}: {reason}"));
@@ -55,7 +55,7 @@ impl Server {
 
     /// The side effect of one directive's change from `old` to `new`. What is only read from the configuration needs
     /// none. Errors are Redis's texts.
-    fn apply(&self, directive: &Directive, old: &Arc<Config>, new: &Arc<Config>) -> Result<(), String> {
+    fn apply(self: &Arc<Self>, directive: &Directive, old: &Arc<Config>, new: &Arc<Config>) -> Result<(), String> {
         match group(directive) {
             Group::None => Ok(()),
             Group::LogLevel => {
@@ -71,8 +71,11 @@ impl Server {
                 self.warn_of_small_maxmemory(new);
                 Ok(())
             }
-            Group::AppendOnly if new.appendonly => Err("Unable to turn on AOF. Check server logs.".to_owned()),
-            Group::AppendOnly => Ok(()),
+            Group::AppendOnly if new.appendonly => self.start_logging(),
+            Group::AppendOnly => {
+                self.end_logging();
+                Ok(())
+            }
         }
     }
 

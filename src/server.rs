@@ -1,5 +1,6 @@
 //! One server: a field per register and engine; no logic of its own.
 
+use crate::aof::Aof;
 use crate::clients::Clients;
 use crate::command::error::CmdError;
 use crate::command::monitor::Monitors;
@@ -43,6 +44,7 @@ pub struct Server {
     pub monitors: Monitors,
     pub feed: Feed,
     pub persistence: Persistence,
+    pub aof: Aof,
     pub stats: Stats,
     pub errors: ErrorStats,
     pub slowlog: Slowlog,

@@ -1,5 +1,6 @@
 //! The orderly end: SHUTDOWN, SIGTERM and SIGINT save what is to be saved, then the server stops.
 
+use crate::aof::Mode;
 use crate::config::ShutdownFlags;
 use crate::keyspace::lock::Locked;
 use crate::server::Server;
@@ -20,6 +21,7 @@ impl Server {
             self.log.warning("There is a child saving an .rdb. Killing it!");
             self.persistence.cancel();
         }
+        self.end_log(flags)?;
         if let Err(reason) = self.save_before_end(locked, flags) {
             self.log.warning(&reason);
             if !flags.force {
@@ -31,6 +33,25 @@ impl Server {
         }
         self.log.warning("Redis is now ready to exit, bye bye...");
         self.stop.request();
+        Ok(())
+    }
+
+    /// Brings the log to disk. A log that has no base yet would lose the data set.
+    fn end_log(&self, flags: ShutdownFlags) -> Result<(), String> {
+        match self.aof.mode() {
+            Mode::Off => return Ok(()),
+            Mode::Waiting if !flags.force => {
+                self.log.warning("Writing initial AOF, can't exit.");
+                self.log.warning("Errors trying to shut down the server. Check the logs for more information.");
+                return Err("Writing initial AOF, can't exit.".to_owned());
+            }
+            Mode::Waiting => self.log.warning("Writing initial AOF. Exit anyway."),
+            Mode::On => {}
+        }
+        self.log.notice("Calling fsync() on the AOF file.");
+        if let Err(error) = self.aof.queue.flush() {
+            self.log.warning(format_args!("Fail to fsync the AOF file: {error}."));
+        }
         Ok(())
     }
 

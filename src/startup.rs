@@ -113,6 +113,7 @@ impl Server {
             replid: random.hex(40),
             started_at_ms: options.clock.now_ms(),
             persistence: Persistence::new(options.clock.now_ms() / 1000),
+            aof: Default::default(),
             config: ConfigCell::new(config),
             log: options.log,
             clock: options.clock,

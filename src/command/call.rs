@@ -138,6 +138,11 @@ impl Engine {
         if self.server.persistence.refuses_writes(&self.config) && (spec.has(WRITE) || spec.name == "ping") {
             return Err(CmdError::Text(MISCONF_RDB));
         }
+        if (spec.has(WRITE) || spec.name == "ping")
+            && let Some(reason) = self.server.aof.refuses_writes()
+        {
+            return Err(CmdError::owned(format!("MISCONF Errors writing to the AOF file: {reason}")));
+        }
         if self.config.maxmemory > 0 && !self.make_room() && needs_room(session, command) {
             return Err(CmdError::OutOfMemory);
         }
@@ -145,6 +150,61 @@ impl Engine {
             return Err(CmdError::Text("ERR Command not allowed inside a transaction"));
         }
         Ok(())
+    }
+
+    /// Applies a command of a log or a master: its keys are what the log says, whatever the time is now. `held` are all
+    /// shards, if the caller has locked them. An error is a command that there is not, or not with so many arguments.
+    pub fn apply<'g>(
+        &mut self,
+        held: Option<&mut Locked<'g>>,
+        session: &mut Session,
+        reply: &mut Reply,
+        argv: &[&[u8]],
+    ) -> CmdResult {
+        let server = self.server.clone();
+        let command = server.registry.resolve(argv)?;
+        if !command.command.takes(argv.len()) {
+            return Err(CmdError::Arity(command.command.name));
+        }
+        let needed = locks::needed(&server.shards, session, command, argv);
+        let Some(held) = held else {
+            let mut locked = server.shards.lock(needed.shards);
+            self.apply_locked(&mut locked, session, reply, command, argv, needed);
+            return Ok(());
+        };
+        self.apply_locked(held, session, reply, command, argv, needed);
+        Ok(())
+    }
+
+    fn apply_locked(
+        &mut self,
+        locked: &mut Locked<'_>,
+        session: &mut Session,
+        reply: &mut Reply,
+        command: CommandRef,
+        argv: &[&[u8]],
+        needed: Needed,
+    ) {
+        let server = self.server.clone();
+        self.begin_effects();
+        // It is in the log already.
+        self.effects.recording = false;
+        let mut access = access(&server, &self.config, &session.client, self.now_ms);
+        access.deletes_expired = false;
+        let mut ctx = Ctx {
+            // No key's time is over: what has expired is deleted by the log itself.
+            db: Db { locked, index: session.db, effects: &mut self.effects, now_ms: i64::MIN, access },
+            reply,
+            session,
+            server: &server,
+            config: &self.config,
+            now_ms: self.now_ms,
+            command,
+            origin: Origin::Log,
+        };
+        let mut args = Args::new(argv, command.command, server.shards.seed(), needed.first_key);
+        run_handler(&mut ctx, &mut args, None);
+        serve::deliver(&mut ctx);
     }
 
     /// Locks what the command needs, runs it, and delivers what it did.

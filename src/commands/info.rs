@@ -1,5 +1,6 @@
 //! INFO: what the server is and does, as lines of text.
 
+use crate::aof::Mode;
 use crate::banner;
 use crate::clients::Client;
 use crate::command::args::Args;
@@ -340,19 +341,62 @@ fn persistence(ctx: &Ctx, lines: &mut Lines) {
     lines.put("current_fork_perc", "0.00");
     lines.zeros(&["current_save_keys_processed", "current_save_keys_total"]);
     lines.put("rdb_changes_since_last_save", server.stats.dirty.load(Ordering::Relaxed));
-    lines.put("rdb_bgsave_in_progress", 0);
-    lines.put("rdb_last_save_time", server.started_at_ms / 1000);
-    lines.put("rdb_last_bgsave_status", "ok");
-    lines.put("rdb_last_bgsave_time_sec", -1);
-    lines.put("rdb_current_bgsave_time_sec", -1);
-    lines.zeros(&["rdb_saves", "rdb_last_cow_size", "rdb_last_load_keys_expired", "rdb_last_load_keys_loaded"]);
-    lines.zeros(&["aof_enabled", "aof_rewrite_in_progress", "aof_rewrite_scheduled"]);
-    lines.put("aof_last_rewrite_time_sec", -1);
-    lines.put("aof_current_rewrite_time_sec", -1);
-    lines.put("aof_last_bgrewrite_status", "ok");
-    lines.zeros(&["aof_rewrites", "aof_rewrites_consecutive_failures"]);
-    lines.put("aof_last_write_status", "ok");
+    let saves = server.persistence.saves();
+    let now_s = ctx.now_ms / 1000;
+    let load = &server.persistence.loading;
+    lines.put("rdb_bgsave_in_progress", u8::from(saves.since_s.is_some()));
+    lines.put("rdb_last_save_time", saves.last_save_s);
+    lines.put("rdb_last_bgsave_status", if saves.last_ok { "ok" } else { "err" });
+    lines.put("rdb_last_bgsave_time_sec", saves.last_took_s.unwrap_or(-1));
+    lines.put("rdb_current_bgsave_time_sec", saves.since_s.map_or(-1, |since_s| now_s - since_s));
+    lines.put("rdb_saves", saves.count);
+    lines.zeros(&["rdb_last_cow_size"]);
+    lines.put("rdb_last_load_keys_expired", load.keys_expired.load(Ordering::Relaxed));
+    lines.put("rdb_last_load_keys_loaded", load.keys_loaded.load(Ordering::Relaxed));
+    let aof = server.aof.figures();
+    let rewrites = aof.rewrites;
+    lines.put("aof_enabled", u8::from(aof.mode != Mode::Off));
+    lines.put("aof_rewrite_in_progress", u8::from(rewrites.since_s.is_some()));
+    lines.put("aof_rewrite_scheduled", u8::from(rewrites.scheduled));
+    lines.put("aof_last_rewrite_time_sec", rewrites.last_took_s.unwrap_or(-1));
+    lines.put("aof_current_rewrite_time_sec", rewrites.since_s.map_or(-1, |since_s| now_s - since_s));
+    lines.put("aof_last_bgrewrite_status", if rewrites.last_ok { "ok" } else { "err" });
+    lines.put("aof_rewrites", rewrites.count);
+    lines.put("aof_rewrites_consecutive_failures", rewrites.failures);
+    lines.put("aof_last_write_status", if server.aof.refuses_writes().is_none() { "ok" } else { "err" });
     lines.zeros(&["aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size"]);
+    if aof.mode != Mode::Off {
+        lines.put("aof_current_size", aof.current_bytes);
+        lines.put("aof_base_size", aof.base_bytes);
+        lines.put("aof_pending_rewrite", u8::from(rewrites.scheduled));
+        lines.put("aof_buffer_length", aof.buffer_bytes);
+        lines.put("aof_pending_bio_fsync", u8::from(aof.is_syncing));
+        lines.put("aof_delayed_fsync", server.aof.delayed_syncs.load(Ordering::Relaxed));
+    }
+    if server.loading.load(Ordering::Relaxed) {
+        loading(ctx, lines);
+    }
+}
+
+/// How far loading has come.
+fn loading(ctx: &Ctx, lines: &mut Lines) {
+    let load = &ctx.server.persistence.loading;
+    let (start_s, total, loaded) = (
+        load.start_s.load(Ordering::Relaxed),
+        load.total_bytes.load(Ordering::Relaxed),
+        load.loaded_bytes.load(Ordering::Relaxed),
+    );
+    let elapsed_s = (ctx.now_ms / 1000).unsigned_abs().saturating_sub(start_s);
+    let eta_s = match loaded {
+        0 => 1,
+        _ => elapsed_s * total.saturating_sub(loaded) / loaded,
+    };
+    lines.put("loading_start_time", start_s);
+    lines.put("loading_total_bytes", total);
+    lines.put("loading_rdb_used_mem", load.saved_used_memory.load(Ordering::Relaxed));
+    lines.put("loading_loaded_bytes", loaded);
+    lines.put("loading_loaded_perc", format!("{:.2}", loaded as f64 / total.max(1) as f64 * 100.0));
+    lines.put("loading_eta_seconds", eta_s);
 }
 
 fn stats(ctx: &Ctx, lines: &mut Lines) {

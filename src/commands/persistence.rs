@@ -1,5 +1,6 @@
 //! Saving and restoring: SAVE, BGSAVE, LASTSAVE, SHUTDOWN, and the serialized values of DUMP and RESTORE.
 
+use crate::aof::{self, Mode, rewrite};
 use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
@@ -13,6 +14,7 @@ use crate::snapshot::{digest, save};
 use redstart_persistence::rdb::{self, DumpError, DumpReader, Encoder, Str, WRITTEN_VERSION};
 
 pub const COMMANDS: &[Command] = &[
+    Command::new("bgrewriteaof", 1, bgrewriteaof).flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT),
     Command::new("bgsave", -1, bgsave).flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT),
     Command::new("dump", 2, dump)
         .flags(READONLY)
@@ -59,20 +61,45 @@ fn save_now(ctx: &mut Ctx) -> CmdResult {
 
 /// `BGSAVE [SCHEDULE]`: a status that says whether it has been started or scheduled. Source: Redis 7.2 BGSAVE.
 fn bgsave(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    args.flag("SCHEDULE");
+    let is_scheduled = args.flag("SCHEDULE");
     args.finish()?;
     if ctx.server.persistence.is_saving() {
         return Err(CmdError::Text("ERR Background save already in progress"));
     }
-    if ctx.origin == Origin::Exec {
+    if ctx.origin == Origin::Exec || is_scheduled && ctx.server.aof.is_rewriting() {
         ctx.server.persistence.schedule();
         ctx.reply.status("Background saving scheduled");
         return Ok(());
+    }
+    if ctx.server.aof.is_rewriting() {
+        return Err(CmdError::Text(
+            "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to \
+             schedule a BGSAVE whenever possible.",
+        ));
     }
     if !save::start(ctx.server) {
         return Err(CmdError::Text("ERR"));
     }
     ctx.reply.status("Background saving started");
+    Ok(())
+}
+
+/// `BGREWRITEAOF`: a status that says whether it has been started or scheduled. Source: Redis 7.2 BGREWRITEAOF.
+fn bgrewriteaof(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    let server = ctx.server;
+    if server.aof.is_rewriting() {
+        return Err(CmdError::Text("ERR Background append only file rewriting already in progress"));
+    }
+    if server.persistence.is_saving() || ctx.origin == Origin::Exec {
+        server.aof.schedule_rewrite();
+        ctx.reply.status("Background append only file rewriting scheduled");
+        return Ok(());
+    }
+    if !rewrite::start(server) {
+        let text = "ERR Can't execute an AOF background rewriting. Please check the server logs for more information.";
+        return Err(CmdError::Text(text));
+    }
+    ctx.reply.status("Background append only file rewriting started");
     Ok(())
 }
 
@@ -175,6 +202,26 @@ pub fn debug_reload(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         return Err(CmdError::Text("ERR Error trying to load the RDB dump, check server logs"));
     }
     ctx.server.log.warning("DB reloaded by DEBUG RELOAD");
+    ctx.reply.status("OK");
+    Ok(())
+}
+
+/// `DEBUG LOADAOF`: brings the log to disk, empties all databases and replays it. All shards must be locked.
+/// Source: Redis 7.2 DEBUG LOADAOF.
+pub fn debug_loadaof(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    args.finish()?;
+    let server = ctx.server;
+    if server.aof.mode() == Mode::On
+        && let Err(reason) = server.aof.queue.flush()
+    {
+        return Err(CmdError::owned(format!("ERR {reason}")));
+    }
+    empty_all(ctx);
+    let manifest = server.aof.manifest();
+    if aof::load::files(server, ctx.config, &manifest, Some(ctx.db.locked)).is_err() {
+        return Err(CmdError::Text("ERR Error trying to load the AOF files, check server logs"));
+    }
+    ctx.server.log.warning("Append Only File loaded by DEBUG LOADAOF");
     ctx.reply.status("OK");
     Ok(())
 }
@@ -313,11 +360,12 @@ fn parse_payload(ctx: &Ctx, payload: &[u8]) -> CmdResult<Loaded> {
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::Checker;
-    use crate::config::{Config, SavePoint};
+    use crate::config::{AppendFsync, Config, SavePoint};
     use crate::server::Server;
     use crate::snapshot::digest;
     use crate::startup::Options;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::Ordering;
 
     /// A directory of one test's own, removed with it.
     struct Scratch(PathBuf);
@@ -437,10 +485,10 @@ mod tests {
         }
         let whole = whole_digest(&c.running.server);
         assert_ne!(digest, whole);
-        assert_eq!(c.running.server.stats.dirty.load(std::sync::atomic::Ordering::Relaxed), 0);
+        assert_eq!(c.running.server.stats.dirty.load(Ordering::Relaxed), 0);
         drop(c);
         let again = Server::start(scratch.options()).unwrap();
-        while again.server.loading.load(std::sync::atomic::Ordering::Acquire) {
+        while again.server.loading.load(Ordering::Acquire) {
             std::thread::yield_now();
         }
         assert_eq!(whole_digest(&again.server), whole);
@@ -475,5 +523,118 @@ mod tests {
         c.check("SHUTDOWN SOMETIMES", "-ERR syntax error");
         c.check("SHUTDOWN ABORT", "-ERR No shutdown in progress.");
         assert!(c.run("LASTSAVE").starts_with(":1"));
+    }
+
+    fn logging(scratch: &Scratch, fsync: AppendFsync) -> Options {
+        let mut options = scratch.options();
+        options.config.appendonly = true;
+        options.config.appendfsync = fsync;
+        options
+    }
+
+    /// A server started on what is on disk now, as after a kill.
+    fn digest_after_kill(scratch: &Scratch, name: &str) -> String {
+        let copy = Scratch::new(name);
+        copy_dir(&scratch.0, &copy.0);
+        let again = Server::start(logging(&copy, AppendFsync::No)).unwrap();
+        while again.server.loading.load(Ordering::Acquire) {
+            assert!(!again.server.stop.has_failed());
+            std::thread::yield_now();
+        }
+        whole_digest(&again.server)
+    }
+
+    fn copy_dir(from: &Path, to: &Path) {
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.path().is_dir() {
+                std::fs::create_dir_all(&target).unwrap();
+                copy_dir(&entry.path(), &target);
+            } else {
+                std::fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+
+    fn wait_for_rewrite(c: &Checker) {
+        while c.running.server.aof.is_rewriting() || c.running.server.aof.figures().rewrites.scheduled {
+            std::thread::yield_now();
+        }
+        assert!(c.running.server.aof.figures().rewrites.last_ok);
+    }
+
+    #[test]
+    fn under_always_every_reply_is_on_disk() {
+        let scratch = Scratch::new("always");
+        let mut c = Checker::with(logging(&scratch, AppendFsync::Always));
+        for (n, command) in FILL.iter().enumerate() {
+            c.run(command);
+            assert_eq!(
+                whole_digest(&c.running.server),
+                digest_after_kill(&scratch, &format!("always-{n}")),
+                "{command}"
+            );
+        }
+        c.run("MULTI");
+        c.run("INCR i");
+        c.run("SELECT 5");
+        c.run("SET in other");
+        c.run("EXEC");
+        assert_eq!(whole_digest(&c.running.server), digest_after_kill(&scratch, "always-multi"));
+    }
+
+    #[test]
+    fn a_rewritten_log_is_the_same_data_set() {
+        let scratch = Scratch::new("rewrite");
+        let mut c = Checker::with(logging(&scratch, AppendFsync::Always));
+        FILL.iter().for_each(|command| drop(c.run(command)));
+        c.run("SELECT 9");
+        for preamble in [true, false] {
+            let rewritten: Result<(), std::convert::Infallible> = c
+                .running
+                .server
+                .config
+                .update(|config| Ok(Config { aof_use_rdb_preamble: preamble, ..config.clone() }));
+            rewritten.unwrap();
+            c.check("BGREWRITEAOF", "Background append only file rewriting started");
+            wait_for_rewrite(&c);
+            c.run("RPUSH log more");
+            let name = format!("rewrite-{preamble}");
+            assert_eq!(whole_digest(&c.running.server), digest_after_kill(&scratch, &name));
+        }
+        let names = std::fs::read_dir(scratch.0.join("appendonlydir")).unwrap();
+        let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, ["appendonly.aof.3.base.aof", "appendonly.aof.3.incr.aof", "appendonly.aof.manifest"]);
+    }
+
+    #[test]
+    fn the_log_is_switched_on_and_off() {
+        let scratch = Scratch::new("switch");
+        let mut options = logging(&scratch, AppendFsync::Always);
+        options.config.appendonly = false;
+        let mut c = Checker::with(options);
+        c.run("SET before 1");
+        c.check("CONFIG SET appendonly yes", "OK");
+        wait_for_rewrite(&c);
+        c.run("SET while 1");
+        let logged = whole_digest(&c.running.server);
+        c.check("CONFIG SET appendonly no", "OK");
+        c.run("SET after 1");
+        assert_eq!(logged, digest_after_kill(&scratch, "switch-off"));
+        c.check("CONFIG SET appendonly yes", "OK");
+        wait_for_rewrite(&c);
+        assert_eq!(whole_digest(&c.running.server), digest_after_kill(&scratch, "switch-on"));
+    }
+
+    #[test]
+    fn loadaof_brings_the_same_back() {
+        let scratch = Scratch::new("loadaof");
+        let mut c = Checker::with(logging(&scratch, AppendFsync::EverySec));
+        FILL.iter().for_each(|command| drop(c.run(command)));
+        let before = whole_digest(&c.running.server);
+        c.running.server.aof.queue.flush().unwrap();
+        assert_eq!(before, digest_after_kill(&scratch, "loadaof-copy"));
     }
 }

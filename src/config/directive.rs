@@ -428,6 +428,8 @@ directives! {
     aof_rewrite_incremental_fsync: bool = true, "aof-rewrite-incremental-fsync", ANY, MODIFIABLE;
     /// Keep files of the past; for tests.
     aof_disable_auto_gc: bool = false, "aof-disable-auto-gc", ANY, MODIFIABLE | HIDDEN;
+    /// Put a checksum line in front of each batch of commands in the log. Not of Redis.
+    aof_checksum: bool = true, "aof-checksum", ANY, MODIFIABLE | HIDDEN;
 
     // Shutdown.
     /// Seconds to wait for replicas.

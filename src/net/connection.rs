@@ -33,6 +33,9 @@ pub struct Connection {
     /// Replies; the first `sent` bytes are out.
     reply: Reply,
     sent: usize,
+    /// The replies up to `held_len` wait until so many bytes of the log are on disk.
+    held_until: u64,
+    held_len: usize,
     /// Since when the soft output limit is exceeded, Unix ms.
     soft_since_ms: Option<i64>,
 }
@@ -102,6 +105,8 @@ impl Connection {
             pending: Vec::new(),
             reply: Reply::default(),
             sent: 0,
+            held_until: 0,
+            held_len: 0,
             soft_since_ms: None,
         }
     }
@@ -117,6 +122,9 @@ impl Connection {
             self.read_letters(letters, worker)?;
         }
         self.check_output(worker)?;
+        if self.is_held(&worker.server) {
+            return Poll::Pending;
+        }
         let is_flushed = self.flush(cx, worker)?.is_ready();
         if self.session.closing {
             return if is_flushed { Poll::Ready(Err(End::Closed)) } else { Poll::Pending };
@@ -187,6 +195,20 @@ impl Connection {
         process(engine, &mut self.session, &mut self.parser, &mut self.reply, bytes)
     }
 
+    /// Whether replies must wait because what they tell of is not on disk yet (`appendfsync always`); the client is
+    /// woken when it is. What others have written counts too: a reply may tell of that.
+    fn is_held(&mut self, server: &Server) -> bool {
+        let len = self.reply.buf.len();
+        if self.sent == len {
+            return false;
+        }
+        let Some(position) = server.aof.queue.reply_position() else { return false };
+        if len > self.held_len {
+            (self.held_until, self.held_len) = (position, len);
+        }
+        !server.aof.queue.is_durable(self.held_until, &self.session.client)
+    }
+
     /// Writes what can be written. Ready when everything is out.
     fn flush(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Result<Poll<()>, End> {
         while self.sent < self.reply.buf.len() {
@@ -224,6 +246,7 @@ impl Connection {
 
     fn forget_sent(&mut self) {
         self.sent = 0;
+        self.held_len = 0;
         if self.reply.buf.capacity() > KEEP_BYTES {
             self.reply.buf = Vec::new();
         } else {

@@ -1,2 +1,2 @@
 //! The locks of this crate. Taken from here only, so that a checker can swap them in one place.
-pub use parking_lot::{Mutex, MutexGuard, RwLock};
+pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};

@@ -62,20 +62,23 @@ impl LogBuffer {
     /// Adds a command. `db` is the database it belongs to; `None` for commands that belong to none, such as MULTI.
     /// `now_s` is Unix time in seconds.
     pub fn command<'a>(&mut self, db: Option<u64>, now_s: i64, args: impl ExactSizeIterator<Item = &'a [u8]>) {
+        self.select(db, now_s);
+        put_command(&mut self.bytes, args);
+    }
+
+    /// Adds a command that is already in the protocol.
+    pub fn encoded(&mut self, db: Option<u64>, now_s: i64, command: &[u8]) {
+        self.select(db, now_s);
+        self.bytes.extend_from_slice(command);
+    }
+
+    fn select(&mut self, db: Option<u64>, now_s: i64) {
         self.open(now_s);
         if let Some(db) = db.filter(|db| self.db != Some(*db)) {
             let number = db.to_string();
             put_command(&mut self.bytes, [b"SELECT", number.as_bytes()].into_iter());
             self.db = Some(db);
         }
-        put_command(&mut self.bytes, args);
-    }
-
-    /// Adds records that are already in the protocol, such as a script's MULTI .. EXEC. They must leave the selected
-    /// database as it was.
-    pub fn raw(&mut self, now_s: i64, records: &[u8]) {
-        self.open(now_s);
-        self.bytes.extend_from_slice(records);
     }
 
     /// The next record selects its database again: it goes to another file, or somebody else wrote in between.

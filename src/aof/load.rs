@@ -1,0 +1,256 @@
+//! Replays the log at the start.
+
+use crate::aof::path;
+use crate::command::call::Engine;
+use crate::command::session::Session;
+use crate::config::Config;
+use crate::keyspace::lock::Locked;
+use crate::resp::reply::Reply;
+use crate::server::Server;
+use crate::snapshot::load::{self, Purpose, Target};
+use redstart_persistence::aof::{AofError, AofErrorKind, Command, Item, Manifest, Reader, begins_with_rdb};
+use redstart_persistence::file::{Dir, DiskDir, ReadFile};
+use std::io::{Read, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// The log cannot be loaded; why has been logged.
+#[derive(Debug)]
+pub struct Refused;
+
+/// How a file ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Good,
+    /// A torn tail was cut off.
+    Cut,
+}
+
+/// Loads all files of the log; gives the manifest to go on with.
+pub fn all(server: &Arc<Server>, config: &Config) -> Result<Manifest, Refused> {
+    let mut manifest = read_manifest(server, config)?;
+    adopt_old_file(server, config, &mut manifest)?;
+    files(server, config, &manifest, None)?;
+    Ok(manifest)
+}
+
+/// Loads the files that `manifest` names, into shards that are free, or into all shards `held` by the caller.
+pub fn files<'g>(
+    server: &Arc<Server>,
+    config: &Config,
+    manifest: &Manifest,
+    held: Option<&mut Locked<'g>>,
+) -> Result<(), Refused> {
+    let dir = DiskDir::new(path(config));
+    let mut total = 0;
+    for info in manifest.files_to_load() {
+        match dir.len(&info.name) {
+            Ok(Some(len)) => total += len,
+            Ok(None) => return refuse(server, format!("The append log file {} doesn't exist", info.name)),
+            Err(error) => {
+                return refuse(server, format!("Unable to obtain the AOF file {} length. stat: {error}", info.name));
+            }
+        }
+    }
+    server.persistence.loading.total_bytes.store(total, Ordering::Relaxed);
+    let mut replay = Replay::new(server, config, held);
+    let names: Vec<String> = manifest.files_to_load().map(|info| info.name.clone()).collect();
+    for (n, name) in names.iter().enumerate() {
+        let kind = if n == 0 && manifest.base.is_some() { "base" } else { "incr" };
+        let start = Instant::now();
+        if replay.file(&dir, name)? == End::Cut && n + 1 < names.len() {
+            return refuse(server, "Fatal error: the truncated file is not the last file".to_owned());
+        }
+        let took = start.elapsed().as_secs_f64();
+        server.log.notice(format_args!("DB loaded from {kind} file {name}: {took:.3} seconds"));
+    }
+    Ok(())
+}
+
+fn refuse<T>(server: &Server, reason: String) -> Result<T, Refused> {
+    server.log.warning(reason);
+    Err(Refused)
+}
+
+fn read_manifest(server: &Server, config: &Config) -> Result<Manifest, Refused> {
+    match Manifest::load(&DiskDir::new(path(config)), &config.appendfilename) {
+        Ok(Ok(manifest)) => Ok(manifest),
+        Ok(Err(error)) => refuse(server, error.to_string()),
+        Err(error) => refuse(server, format!("Fatal error: can't open the AOF manifest file for reading: {error}")),
+    }
+}
+
+/// A log of Redis before 7.0 is one file beside the RDB file: it becomes the base. Source: Redis 7.2
+/// `aofUpgradePrepare`.
+fn adopt_old_file(server: &Server, config: &Config, manifest: &mut Manifest) -> Result<(), Refused> {
+    let filename = &config.appendfilename;
+    let old = config.dir.join(filename);
+    if !old.exists() {
+        return Ok(());
+    }
+    let target = path(config).join(filename);
+    let was_interrupted = manifest.incr.is_empty()
+        && manifest.base.as_ref().is_some_and(|base| base.name == *filename)
+        && !target.exists();
+    if !manifest.is_empty() && !was_interrupted {
+        return Ok(());
+    }
+    let adopt = || {
+        let dir = super::make_dir(config)?;
+        let mut adopted = Manifest::default();
+        adopted.add_base(filename, false);
+        if let Some(base) = &mut adopted.base {
+            base.name.clone_from(filename);
+        }
+        adopted.save(&dir, filename)?;
+        std::fs::rename(&old, &target)?;
+        dir.sync()?;
+        Ok(adopted)
+    };
+    let adopted: std::io::Result<Manifest> = adopt();
+    *manifest = adopted.or_else(|error| {
+        let dirname = &config.appenddirname;
+        refuse(server, format!("Error trying to move the old AOF file {filename} into dir {dirname}: {error}"))
+    })?;
+    server.log.notice(format_args!(
+        "Successfully migrated an old-style AOF file ({filename}) into the AOF directory ({}).",
+        config.appenddirname
+    ));
+    Ok(())
+}
+
+/// Runs the commands of a log.
+struct Replay<'a, 'g> {
+    held: Option<&'a mut Locked<'g>>,
+    server: &'a Arc<Server>,
+    config: &'a Config,
+    engine: Engine,
+    session: Session,
+    reply: Reply,
+    /// Bytes of the files before this one.
+    loaded: u64,
+}
+
+/// Commands between two notes of the progress.
+const COMMANDS_PER_PROGRESS: u64 = 1024;
+
+impl<'a, 'g> Replay<'a, 'g> {
+    fn new(server: &'a Arc<Server>, config: &'a Config, held: Option<&'a mut Locked<'g>>) -> Self {
+        let engine = Engine::new(server.clone(), config.io_threads);
+        let session = Session::new(engine.own_client.clone(), true);
+        Replay { held, server, config, engine, session, reply: Reply::default(), loaded: 0 }
+    }
+
+    fn file(&mut self, dir: &DiskDir, name: &str) -> Result<End, Refused> {
+        let opened = dir.open(name);
+        let mut file = opened.or_else(|error| {
+            refuse(self.server, format!("Fatal error: can't open the append log file {name} for reading: {error}"))
+        })?;
+        let tail_at = self.rdb_part(&mut *file, name)?;
+        let mut reader = Reader::new(file, tail_at);
+        let end = self.commands(&mut reader, dir, name);
+        self.loaded += reader.offset();
+        end
+    }
+
+    /// Loads the RDB part, if the file begins with one; gives the offset of the commands behind it.
+    fn rdb_part(&mut self, file: &mut dyn ReadFile, name: &str) -> Result<u64, Refused> {
+        let mut first = Vec::new();
+        let looked = file.take(5).read_to_end(&mut first).and_then(|_| file.seek(SeekFrom::Start(0)));
+        looked.or_else(|error| refuse(self.server, format!("Can't read the append only file {name}: {error}")))?;
+        if !begins_with_rdb(&first) {
+            return Ok(0);
+        }
+        self.server.log.notice("Reading RDB base file on AOF loading...");
+        let purpose = Purpose { log_follows: true, merge: false };
+        let mut target = match &mut self.held {
+            Some(held) => Target::Locked(held),
+            None => Target::Shards(&self.server.shards),
+        };
+        let loaded = load::read(self.server, self.config, &mut *file, &mut target, purpose);
+        let tally = loaded.or_else(|error| {
+            self.server.log.warning(error);
+            refuse(self.server, format!("Error reading the RDB base file {name}, AOF loading aborted"))
+        })?;
+        let sought = file.seek(SeekFrom::Start(tally.bytes));
+        sought.or_else(|error| refuse(self.server, format!("Can't read the append only file {name}: {error}")))
+    }
+
+    fn commands<R: Read>(&mut self, reader: &mut Reader<R>, dir: &DiskDir, name: &str) -> Result<End, Refused> {
+        self.session.select(0);
+        for count in 0_u64.. {
+            if count.is_multiple_of(COMMANDS_PER_PROGRESS) {
+                self.engine.begin_batch();
+                let loaded = self.loaded + reader.offset();
+                self.server.persistence.loading.loaded_bytes.store(loaded, Ordering::Relaxed);
+            }
+            match reader.item() {
+                Ok(Some(Item::Command(command))) => self.command(&command, name)?,
+                Ok(Some(Item::Transaction(commands))) => {
+                    commands.iter().try_for_each(|command| self.command(command, name))?;
+                }
+                Ok(Some(Item::Timestamp(_))) => {}
+                Ok(None) => break,
+                Err(error) => return self.ended(&error, dir, name),
+            }
+        }
+        Ok(End::Good)
+    }
+
+    fn command(&mut self, command: &Command, name: &str) -> Result<(), Refused> {
+        let argv: Vec<&[u8]> = command.args().collect();
+        self.reply.buf.clear();
+        let Err(unknown) = self.engine.apply(self.held.as_deref_mut(), &mut self.session, &mut self.reply, &argv)
+        else {
+            if let Some(error) = self.reply.buf.strip_prefix(b"-") {
+                self.server.log.warning(format_args!(
+                    "== CRITICAL == This AOF is sending an error to its AOF client: '{}' after processing the command '{}'",
+                    String::from_utf8_lossy(error).trim_end(),
+                    String::from_utf8_lossy(argv[0])
+                ));
+            }
+            return Ok(());
+        };
+        self.server.log.warning(unknown);
+        let command = String::from_utf8_lossy(argv[0]);
+        refuse(self.server, format!("Unknown command '{command}' reading the append only file {name}"))
+    }
+
+    /// What a log that does not end well means: a torn tail may be cut, anything else is refused.
+    fn ended(&self, error: &AofError, dir: &DiskDir, name: &str) -> Result<End, Refused> {
+        let log = &self.server.log;
+        match error.kind {
+            AofErrorKind::Truncated { valid_up_to, in_multi } if self.config.aof_load_truncated => {
+                if in_multi {
+                    log.warning(format_args!("Revert incomplete MULTI/EXEC transaction in AOF file {name}"));
+                }
+                log.warning(format_args!("!!! Warning: short read while loading the AOF file {name}!!!"));
+                log.warning(format_args!("!!! Truncating the AOF {name} at offset {valid_up_to} !!!"));
+                if let Err(error) = dir.truncate(name, valid_up_to) {
+                    return refuse(self.server, format!("Error truncating the AOF file {name}: {error}"));
+                }
+                log.warning(format_args!("AOF {name} loaded anyway because aof-load-truncated is enabled"));
+                Ok(End::Cut)
+            }
+            AofErrorKind::Truncated { .. } => refuse(
+                self.server,
+                format!(
+                    "Unexpected end of file reading the append only file {name}. You can: 1) Make a backup of your AOF \
+                     file, then use ./redis-check-aof --fix <filename.manifest>. 2) Alternatively you can set the \
+                     'aof-load-truncated' configuration option to yes and restart the server."
+                ),
+            ),
+            AofErrorKind::Format => refuse(
+                self.server,
+                format!(
+                    "Bad file format reading the append only file {name}: make a backup of your AOF file, then use \
+                     ./redis-check-aof --fix <filename.manifest>"
+                ),
+            ),
+            AofErrorKind::Damaged { .. } | AofErrorKind::Io(_) => {
+                refuse(self.server, format!("Unrecoverable error reading the append only file {name}: {error}"))
+            }
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Replaces the log's old files by a snapshot: BGREWRITEAOF, automatic rewrites, switching the log on and off.
+//!
+//! First a new file is opened and named in the manifest. Then, at one instant under all locks, records begin to go
+//! there, and the snapshot is taken. When it is on disk as the new base, a new manifest makes the old files history.
+//! Whatever happens in between, the manifest on disk names files that make up the whole data set.
+
+use crate::aof::queue::{Job, QueueReader};
+use crate::aof::{Aof, Mode, appender, make_dir, path};
+use crate::config::Config;
+use crate::server::Server;
+use crate::snapshot::{commands, save};
+use redstart_persistence::aof::{Manifest, temp_incr_name};
+use redstart_persistence::file::{Dir, DiskDir, FileWriter};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What a failed step was about, and why.
+#[derive(Debug)]
+struct Failure {
+    what: String,
+    error: io::Error,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.what, self.error)
+    }
+}
+
+/// Names what an operation was about, should it fail.
+fn about<T>(what: impl Into<String>, result: io::Result<T>) -> Result<T, Failure> {
+    result.map_err(|error| Failure { what: what.into(), error })
+}
+
+/// Starts a rewrite on a thread of its own; false if one is under way already or there is no thread.
+pub fn start(server: &Arc<Server>) -> bool {
+    let now_s = server.clock.now_ms() / 1000;
+    {
+        let mut control = server.aof.control.lock();
+        if control.rewrites.since_s.is_some() {
+            return false;
+        }
+        control.rewrites.since_s = Some(now_s);
+        control.rewrites.scheduled = false;
+        control.rewrites.count += 1;
+    }
+    server.log.notice(format_args!("Background append only file rewriting started by pid {}", std::process::id()));
+    let own = server.clone();
+    let thread = std::thread::Builder::new().name("aof_rewrite".to_owned()).spawn(move || in_background(&own));
+    if let Err(error) = &thread {
+        server.log.warning(format_args!("Can't rewrite append only file in background: fork: {error}"));
+        end(server, false);
+    }
+    thread.is_ok()
+}
+
+fn in_background(server: &Arc<Server>) {
+    let result = run(server);
+    match &result {
+        Ok(()) => server.log.notice("Background AOF rewrite finished successfully"),
+        Err(error) => {
+            server.log.warning(error);
+            server.log.warning("Background AOF rewrite terminated with error");
+        }
+    }
+    end(server, result.is_ok());
+}
+
+fn end(server: &Server, worked: bool) {
+    let now_s = server.clock.now_ms() / 1000;
+    let mut control = server.aof.control.lock();
+    let is_waiting = control.mode == Mode::Waiting;
+    let rewrites = &mut control.rewrites;
+    rewrites.last_took_s = rewrites.since_s.take().map(|since_s| now_s - since_s);
+    if worked {
+        rewrites.last_ok = true;
+        rewrites.failures = 0;
+    } else {
+        rewrites.failed(now_s);
+        // The log cannot be on before a rewrite has worked.
+        rewrites.scheduled |= is_waiting;
+    }
+}
+
+fn run(server: &Arc<Server>) -> Result<(), Failure> {
+    let config = server.config.load();
+    let dir = about(format!("Can't open or create append-only dir {}", config.appenddirname), make_dir(&config))?;
+    let mode = server.aof.mode();
+    about("Can't start the log's thread", appender::start(server))?;
+    let incr = open_incr(server, &config, &dir, mode)?;
+    let temp = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
+    let written = write_base(server, &config, &dir, mode, incr, &temp);
+    let installed = written.and_then(|()| install(server, &config, &dir, mode, &temp));
+    if installed.is_err() {
+        // It may never have been made.
+        let _ = dir.remove(&temp);
+        if mode == Mode::Waiting {
+            stop_logging(server);
+            let _ = dir.remove(&temp_incr_name(&config.appendfilename));
+        }
+    }
+    installed
+}
+
+/// Opens the file that takes the records from the snapshot's instant on, and names it in the manifest.
+fn open_incr(
+    server: &Server,
+    config: &Config,
+    dir: &DiskDir,
+    mode: Mode,
+) -> Result<Option<Box<dyn redstart_persistence::file::File>>, Failure> {
+    let filename = &config.appendfilename;
+    let name = match mode {
+        Mode::Off => return Ok(None),
+        Mode::Waiting => temp_incr_name(filename),
+        Mode::On => {
+            let mut control = server.aof.control.lock();
+            let mut manifest = control.manifest.clone();
+            let name = manifest.add_incr(filename);
+            drop(about(format!("Can't open the append-only file {name}"), dir.create(&name))?);
+            about("Can't write the AOF manifest", manifest.save(dir, filename))?;
+            control.manifest = manifest;
+            name
+        }
+    };
+    server.log.notice(format_args!("Creating AOF incr file {name} on background rewrite"));
+    about(format!("Can't open the append-only file {name}"), dir.create(&name)).map(Some)
+}
+
+/// Takes the snapshot: from its instant on, records go to `incr`.
+fn write_base(
+    server: &Arc<Server>,
+    config: &Config,
+    dir: &DiskDir,
+    mode: Mode,
+    incr: Option<Box<dyn redstart_persistence::file::File>>,
+    temp: &str,
+) -> Result<(), Failure> {
+    let what = || format!("Write error writing append only file on disk ({temp})");
+    let file = about(what(), dir.create(temp))?;
+    let locked = server.shards.lock(server.shards.all());
+    if let Some(incr) = incr {
+        let mut control = server.aof.control.lock();
+        about("The log", still(mode, control.mode))?;
+        control.older_bytes += server.aof.incr_bytes.load(Ordering::Relaxed);
+        server.aof.queue.add(Job::Switch(incr, 0));
+        if mode == Mode::Waiting && control.reader.is_none() {
+            let reader = QueueReader { queue: server.aof.queue.clone(), clock: server.clock.clone() };
+            control.reader = Some(server.feed.add_reader(Box::new(reader)));
+        }
+    }
+    let out = FileWriter(file);
+    let written = if config.aof_use_rdb_preamble {
+        save::write(server, config, &locked, out, true)
+    } else {
+        commands::write(server, config, &locked, out)
+    };
+    drop(locked);
+    let mut file = about(what(), written)?;
+    about(what(), file.0.sync())?;
+    server.log.notice(format_args!("Successfully created the temporary AOF base file {temp}"));
+    Ok(())
+}
+
+/// Puts the new base in its place and makes the old files history.
+fn install(server: &Server, config: &Config, dir: &DiskDir, mode: Mode, temp: &str) -> Result<(), Failure> {
+    server.log.notice("Background AOF rewrite terminated with success");
+    let filename = &config.appendfilename;
+    let mut control = server.aof.control.lock();
+    about("The log", still(mode, control.mode))?;
+    let mut manifest = control.manifest.clone();
+    let base = manifest.add_base(filename, config.aof_use_rdb_preamble);
+    about(format!("Error trying to rename the temporary AOF base file {temp} into {base}"), dir.rename(temp, &base))?;
+    server.log.notice(format_args!("Successfully renamed the temporary AOF base file {temp} into {base}"));
+    let kept = match mode {
+        Mode::Off => 0,
+        Mode::Waiting => {
+            let (temp, name) = (temp_incr_name(filename), manifest.add_incr(filename));
+            about(
+                format!("Error trying to rename the temporary AOF incr file {temp} into {name}"),
+                dir.rename(&temp, &name),
+            )?;
+            server.log.notice(format_args!("Successfully renamed the temporary AOF incr file {temp} into {name}"));
+            1
+        }
+        Mode::On => 1,
+    };
+    manifest.retire_incr(kept);
+    about("Can't write the AOF manifest", manifest.save(dir, filename))?;
+    control.manifest = manifest;
+    control.older_bytes = dir.len(&base).ok().flatten().unwrap_or(0);
+    control.bytes_at_rewrite = control.older_bytes + server.aof.incr_bytes.load(Ordering::Relaxed);
+    if control.mode == Mode::Waiting {
+        control.mode = Mode::On;
+    }
+    if !config.aof_disable_auto_gc {
+        remove_history(server, dir, filename, &mut control.manifest);
+    }
+    Ok(())
+}
+
+/// A rewrite ends when the log is switched on or off meanwhile.
+fn still(before: Mode, now: Mode) -> io::Result<()> {
+    if before == now { Ok(()) } else { Err(io::Error::other("it was switched on or off while being rewritten")) }
+}
+
+/// Removes the files that are history. What cannot be removed stays named, and is tried again after the next rewrite.
+pub(super) fn remove_history(server: &Server, dir: &DiskDir, filename: &str, manifest: &mut Manifest) {
+    if manifest.history.is_empty() {
+        return;
+    }
+    manifest.history.retain(|info| {
+        server.log.notice(format_args!("Removing the history file {} in the background", info.name));
+        match dir.remove(&info.name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                server.log.warning(format_args!("Can't remove the history file {}: {error}", info.name));
+                true
+            }
+            _ => false,
+        }
+    });
+    if let Err(error) = manifest.save(dir, filename) {
+        server.log.warning(format_args!("Can't write the AOF manifest: {error}"));
+    }
+}
+
+impl Server {
+    /// Switches the log on while running: a rewrite makes its first base. Source: Redis 7.2 CONFIG SET appendonly yes.
+    pub fn start_logging(self: &Arc<Self>) -> Result<(), String> {
+        {
+            let mut control = self.aof.control.lock();
+            if control.mode != Mode::Off {
+                return Ok(());
+            }
+            control.mode = Mode::Waiting;
+            if self.persistence.is_saving() {
+                control.rewrites.scheduled = true;
+                self.log.notice(
+                    "AOF was enabled but there is already another background operation. An AOF background was \
+                     scheduled to start when possible.",
+                );
+                return Ok(());
+            }
+        }
+        self.aof.set_trouble(None);
+        if start(self) {
+            return Ok(());
+        }
+        self.aof.control.lock().mode = Mode::Off;
+        Err("Unable to turn on AOF. Check server logs.".to_owned())
+    }
+
+    /// Switches the log off while running: what was logged is on disk.
+    pub fn end_logging(&self) {
+        stop_logging(self);
+        let mut control = self.aof.control.lock();
+        control.mode = Mode::Off;
+        control.rewrites.scheduled = false;
+        drop(control);
+        self.aof.set_trouble(None);
+    }
+}
+
+fn stop_logging(server: &Server) {
+    let reader = server.aof.control.lock().reader.take();
+    if let Some(reader) = reader {
+        server.feed.remove_reader(reader);
+    }
+    if let Err(error) = server.aof.queue.flush() {
+        server.log.warning(format_args!("Fail to fsync the AOF file: {error}"));
+    }
+    server.aof.queue.add(Job::Close);
+    server.aof.incr_bytes.store(0, Ordering::Relaxed);
+}
+
+impl Aof {
+    /// The log is complete up to here: opens it to go on. Called once, after loading.
+    pub fn open(&self, server: &Arc<Server>, config: &Config, mut manifest: Manifest) -> Result<(), String> {
+        let failed = |what: &str, error: io::Error| format!("{what}: {error}");
+        appender::start(server).map_err(|error| failed("Can't start the log's thread", error))?;
+        let dir = make_dir(config).map_err(|error| {
+            failed(&format!("Can't open or create append-only dir {}", path(config).display()), error)
+        })?;
+        let filename = &config.appendfilename;
+        if manifest.is_empty() {
+            let name = manifest.add_base(filename, config.aof_use_rdb_preamble);
+            self.write_first_base(server, config, &dir, &name).map_err(|error| error.to_string())?;
+            server.log.notice(format_args!("Creating AOF base file {name} on server start"));
+        }
+        let (verb, name) = match manifest.incr.last() {
+            Some(last) => ("Opening", last.name.clone()),
+            None => ("Creating", manifest.add_incr(filename)),
+        };
+        let mut file =
+            dir.append(&name).map_err(|error| failed(&format!("Can't open the append-only file {name}"), error))?;
+        // What a process before this one has written may still be in the system's memory only.
+        file.sync().map_err(|error| failed(&format!("Fail to fsync the AOF file {name}"), error))?;
+        manifest.save(&dir, filename).map_err(|error| failed("Can't write the AOF manifest", error))?;
+        let len = |name: &str| dir.len(name).ok().flatten().unwrap_or(0);
+        let incr_bytes = len(&name);
+        let older: u64 = manifest.files_to_load().map(|info| len(&info.name)).sum::<u64>() - incr_bytes;
+        server.log.notice(format_args!("{verb} AOF incr file {name} on server start"));
+        self.incr_bytes.store(incr_bytes, Ordering::Relaxed);
+        let locked = server.shards.lock(server.shards.all());
+        let mut control = self.control.lock();
+        self.queue.add(Job::Switch(file, incr_bytes));
+        let reader = QueueReader { queue: self.queue.clone(), clock: server.clock.clone() };
+        control.reader = Some(server.feed.add_reader(Box::new(reader)));
+        control.mode = Mode::On;
+        control.older_bytes = older;
+        control.bytes_at_rewrite = manifest.base.as_ref().map_or(0, |base| len(&base.name));
+        control.manifest = manifest;
+        drop(locked);
+        Ok(())
+    }
+
+    fn write_first_base(&self, server: &Server, config: &Config, dir: &DiskDir, name: &str) -> Result<(), Failure> {
+        let what = || format!("Write error writing append only file on disk ({name})");
+        let out = FileWriter(about(what(), dir.create(name))?);
+        let locked = server.shards.lock(server.shards.all());
+        let written = if config.aof_use_rdb_preamble {
+            save::write(server, config, &locked, out, true)
+        } else {
+            commands::write(server, config, &locked, out)
+        };
+        about(what(), about(what(), written)?.0.sync())
+    }
+
+    /// Starts a rewrite if one is scheduled or the log has grown enough; called by the cron.
+    pub fn tick(&self, server: &Arc<Server>, config: &Config, now_s: i64) {
+        if server.persistence.is_saving() {
+            return;
+        }
+        let Some(growth) = self.wants_rewrite(config, now_s) else { return };
+        if let Some(growth) = growth {
+            server.log.notice(format_args!("Starting automatic rewriting of AOF on {growth}% growth"));
+        }
+        start(server);
+    }
+}
