@@ -10,7 +10,7 @@ use crate::command::room::Evictor;
 use crate::command::serve;
 use crate::command::session::{self, Multi, Queued, ReplyMode, Session};
 use crate::command::spec::{
-    ADMIN, ALLOW_BUSY, DENYOOM, LOADING, NO_AUTH, NO_MULTI, READONLY, SKIP_MONITOR, WRITE, acl,
+    ADMIN, ALLOW_BUSY, DENYOOM, LOADING, NO_AUTH, NO_MULTI, READONLY, SKIP_MONITOR, Scope, WRITE, acl,
 };
 use crate::command::table::{CommandRef, key_positions};
 use crate::config::Config;
@@ -210,7 +210,9 @@ impl Engine {
     /// Locks what the command needs, runs it, and delivers what it did.
     fn run(&mut self, session: &mut Session, reply: &mut Reply, command: CommandRef, argv: &[&[u8]]) -> CmdResult {
         let server = self.server.clone();
-        if server.monitors.is_watched() && !command.command.has(SKIP_MONITOR) {
+        let is_monitored = server.monitors.is_watched() && !command.command.has(SKIP_MONITOR);
+        let is_exec = command.command.scope == Scope::Queue;
+        if is_monitored && !is_exec {
             server.monitors.show(&server, session, &redact::shown(command.command, argv));
         }
         session.client.last_command.store(command.id, Ordering::Relaxed);
@@ -235,6 +237,10 @@ impl Engine {
         };
         let mut args = Args::new(argv, command.command, server.shards.seed(), needed.first_key);
         run_handler(&mut ctx, &mut args, Some(&mut self.clock));
+        if is_monitored && is_exec {
+            // EXEC is shown after the commands it runs.
+            server.monitors.show(&server, ctx.session, argv);
+        }
         serve::block(&mut ctx, command, argv, needed.shards);
         serve::deliver(&mut ctx);
         drop(locked);
@@ -345,7 +351,10 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
         if ctx.config.latency_tracking {
             counters.latency.record(nanos);
         }
-        ctx.server.note_slow(ctx.config, &ctx.session.client, ctx.command, args.argv(), micros(took), ctx.now_ms);
+        // A command that waits is slow or not once it is answered.
+        if ctx.session.block.is_none() {
+            ctx.server.note_slow(ctx.config, &ctx.session.client, ctx.command, args.argv(), micros(took), ctx.now_ms);
+        }
     }
     stats.commands_processed.add(is_new);
 }
@@ -387,6 +396,10 @@ fn record(ctx: &mut Ctx<'_, '_>, argv: &[&[u8]], index: usize, dirty_before: u64
 /// Runs a command inside another one (EXEC, a script): the locks are held already. Its reply goes to `reply`.
 pub fn run_nested(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], reply: &mut Reply, origin: Origin) {
     let seed = ctx.server.shards.seed();
+    if ctx.server.monitors.is_watched() && !command.command.has(SKIP_MONITOR) {
+        let source = if origin == Origin::Script { "lua" } else { &ctx.session.client.addr };
+        ctx.server.monitors.show_line(ctx.server, ctx.session.db, source, &redact::shown(command.command, argv));
+    }
     let mut db = ctx.db.reborrow();
     db.index = ctx.session.db;
     let mut nested = Ctx {
@@ -400,7 +413,9 @@ pub fn run_nested(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], re
         origin,
     };
     let mut args = Args::new(argv, command.command, seed, (0, 0));
-    run_handler(&mut nested, &mut args, None);
+    // Commands of a script are timed together, as the script.
+    let mut clock = (origin == Origin::Exec).then(Instant::now);
+    run_handler(&mut nested, &mut args, clock.as_mut());
 }
 
 /// How this server looks at keys now.

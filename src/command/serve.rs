@@ -19,6 +19,7 @@ use crate::resp::reply::Reply;
 use crate::server::Server;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 /// Serves who waits for what the command made ready, publishes its events and writes its records to the feed.
 /// Called with the locks still held, and once for a whole transaction or script.
@@ -144,7 +145,7 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
         origin: Origin::Waiter,
     };
     let mut args = Args::new(&argv, waiter.command.command, ctx.server.shards.seed(), (0, 0));
-    call::run_handler(&mut nested, &mut args, None);
+    call::run_handler(&mut nested, &mut args, Some(&mut Instant::now()));
     if session.block.is_some() {
         return;
     }

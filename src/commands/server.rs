@@ -4,6 +4,7 @@ use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::*;
+use crate::snapshot::save;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("dbsize", 1, dbsize)
@@ -60,6 +61,16 @@ fn flushall(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let in_background = flush_mode(ctx, args)?;
     let databases: Vec<usize> = (0..ctx.config.databases as usize).collect();
     flush(ctx, args, &databases, in_background);
+    if ctx.server.persistence.is_saving() {
+        ctx.server.persistence.cancel();
+    }
+    if !ctx.config.save.is_empty() {
+        // What was saved before must not come back.
+        ctx.db.effects.dirty = 0;
+        if let Err(error) = save::in_foreground(ctx.server, ctx.config, ctx.db.locked) {
+            ctx.server.log.warning(error);
+        }
+    }
     Ok(())
 }
 

@@ -272,7 +272,12 @@ impl Connection {
         {
             self.reply.resp3 = self.session.resp3;
             if with_error {
-                self.reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+                let error = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+                let stats = worker.server.stats.worker(self.session.worker);
+                stats.error_replies.add(1);
+                stats.commands[usize::from(waiter.command.id)].failed.add(1);
+                worker.server.errors.count(error);
+                self.reply.error(error);
             } else {
                 waiter.on_timeout.write(&mut self.reply);
             }

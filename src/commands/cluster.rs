@@ -1,0 +1,91 @@
+//! CLUSTER and its kin: what a server answers that is no cluster node.
+
+use crate::command::args::Args;
+use crate::command::ctx::Ctx;
+use crate::command::error::{CmdError, CmdResult};
+use crate::command::spec::*;
+
+pub const COMMANDS: &[Command] = &[
+    Command::new("asking", 1, refuse).flags(FAST).acl(acl::CONNECTION).since("3.0.0"),
+    Command::new("cluster", -2, container).since("3.0.0").subcommands(&[
+        Command::new("cluster|addslots", -3, refuse).flags(ADMIN | NO_ASYNC_LOADING | STALE).since("3.0.0"),
+        Command::new("cluster|addslotsrange", -4, refuse).flags(ADMIN | NO_ASYNC_LOADING | STALE).since("7.0.0"),
+        Command::new("cluster|bumpepoch", 2, refuse)
+            .flags(ADMIN | NO_ASYNC_LOADING | STALE)
+            .since("3.0.0")
+            .tips(&["nondeterministic_output"]),
+        Command::new("cluster|count-failure-reports", 3, refuse)
+            .flags(ADMIN | STALE)
+            .since("3.0.0")
+            .tips(&["nondeterministic_output"]),
+        Command::new("cluster|countkeysinslot", 3, refuse).flags(STALE).since("3.0.0"),
+        Command::new("cluster|delslots", -3, refuse).flags(ADMIN | NO_ASYNC_LOADING | STALE).since("3.0.0"),
+        Command::new("cluster|delslotsrange", -4, refuse).flags(ADMIN | NO_ASYNC_LOADING | STALE).since("7.0.0"),
+        Command::new("cluster|failover", -2, refuse).flags(ADMIN | NO_ASYNC_LOADING | STALE).since("3.0.0"),
+        Command::new("cluster|flushslots", 2, refuse).flags(ADMIN | NO_ASYNC_LOADING | STALE).since("3.0.0"),
+        Command::new("cluster|forget", 3, refuse).flags(ADMIN | NO_ASYNC_LOADING | STALE).since("3.0.0"),
+        Command::new("cluster|getkeysinslot", 4, refuse).flags(STALE).since("3.0.0").tips(&["nondeterministic_output"]),
+        Command::new("cluster|help", 2, refuse).flags(LOADING | STALE).since("5.0.0"),
+        Command::new("cluster|info", 2, refuse).flags(STALE).since("3.0.0").tips(&["nondeterministic_output"]),
+        Command::new("cluster|keyslot", 3, refuse).flags(STALE).since("3.0.0"),
+        Command::new("cluster|links", 2, refuse).flags(STALE).since("7.0.0").tips(&["nondeterministic_output"]),
+        Command::new("cluster|meet", -4, refuse).flags(ADMIN | NO_ASYNC_LOADING | STALE).since("3.0.0"),
+        Command::new("cluster|myid", 2, refuse).flags(STALE).since("3.0.0"),
+        Command::new("cluster|myshardid", 2, refuse).flags(STALE).since("7.2.0").tips(&["nondeterministic_output"]),
+        Command::new("cluster|nodes", 2, refuse).flags(STALE).since("3.0.0").tips(&["nondeterministic_output"]),
+        Command::new("cluster|replicas", 3, refuse)
+            .flags(ADMIN | STALE)
+            .since("5.0.0")
+            .tips(&["nondeterministic_output"]),
+        Command::new("cluster|replicate", 3, refuse).flags(ADMIN | NO_ASYNC_LOADING | STALE).since("3.0.0"),
+        Command::new("cluster|reset", -2, refuse).flags(ADMIN | NOSCRIPT | STALE).since("3.0.0"),
+        Command::new("cluster|saveconfig", 2, refuse).flags(ADMIN | NO_ASYNC_LOADING | STALE).since("3.0.0"),
+        Command::new("cluster|set-config-epoch", 3, refuse).flags(ADMIN | NO_ASYNC_LOADING | STALE).since("3.0.0"),
+        Command::new("cluster|setslot", -4, refuse).flags(ADMIN | NO_ASYNC_LOADING | STALE).since("3.0.0"),
+        Command::new("cluster|shards", 2, refuse)
+            .flags(LOADING | STALE)
+            .since("7.0.0")
+            .tips(&["nondeterministic_output"]),
+        Command::new("cluster|slaves", 3, refuse)
+            .flags(ADMIN | STALE)
+            .since("3.0.0")
+            .tips(&["nondeterministic_output"]),
+        Command::new("cluster|slots", 2, refuse)
+            .flags(LOADING | STALE)
+            .since("3.0.0")
+            .tips(&["nondeterministic_output"]),
+    ]),
+    Command::new("readonly", 1, refuse).flags(FAST | LOADING | STALE).acl(acl::CONNECTION).since("3.0.0"),
+    Command::new("readwrite", 1, refuse).flags(FAST | LOADING | STALE).acl(acl::CONNECTION).since("3.0.0"),
+];
+
+/// `CLUSTER` without a subcommand. The engine answers unknown ones.
+fn container(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    Err(args.arity_error())
+}
+
+/// Any command that only a cluster node can follow. Source: Redis 7.2 with `cluster-enabled no`.
+fn refuse(_ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    Err(CmdError::Text("ERR This instance has cluster support disabled"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::command::table::Registry;
+    use crate::commands::testing::Checker;
+
+    #[test]
+    fn this_is_no_cluster_node() {
+        let mut c = Checker::new();
+        c.check("CLUSTER", "-ERR wrong number of arguments for 'cluster' command");
+        c.check("CLUSTER nope", "-ERR unknown subcommand 'nope'. Try CLUSTER HELP.");
+        let registry = Registry::default();
+        let container = registry.find(b"cluster").unwrap().command;
+        let subcommands = container.subcommands.iter().map(|command| (command.name.replace('|', " "), command.arity));
+        for (name, arity) in subcommands.chain(["asking", "readonly", "readwrite"].map(|name| (name.to_owned(), 1))) {
+            let words = name.split(' ').count();
+            let line = name + &" 1".repeat(arity.unsigned_abs() as usize - words);
+            c.check(&line, "-ERR This instance has cluster support disabled");
+        }
+    }
+}
