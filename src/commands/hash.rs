@@ -485,4 +485,16 @@ mod tests {
             assert_eq!(different.len(), count.min(2000));
         }
     }
+
+    #[test]
+    fn the_log_gets_what_redis_writes() {
+        let mut c = Checker::new();
+        let log = c.record();
+        for command in
+            ["HSET h a 1", "HINCRBYFLOAT h a 0.5", "HINCRBY h b 3", "HSETNX h a 5", "HDEL h nope", "HDEL h a b"]
+        {
+            c.run(command);
+        }
+        assert_eq!(log.take(), ["HSET h a 1", "HSET h a 1.5", "HINCRBY h b 3", "HDEL h a b"]);
+    }
 }

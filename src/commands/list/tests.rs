@@ -258,3 +258,44 @@ fn keys_of_other_shards_are_moved_to() {
         c.other(&format!("LRANGE to{n} 0 -1"), &format!("[\"{n}\"]"));
     }
 }
+
+#[test]
+fn the_log_gets_what_redis_writes() {
+    let mut c = Checker::new();
+    let log = c.record();
+    for command in [
+        "RPUSH {t}l a b c d e f",
+        "LMPOP 2 {t}x {t}l LEFT COUNT 2",
+        "BLMPOP 0 1 {t}l RIGHT COUNT 10",
+        "RPUSH {t}l 1 2 3",
+        "BLPOP {t}x {t}l 0",
+        "BRPOP {t}l 0",
+        "BLMOVE {t}l {t}m LEFT RIGHT 0",
+        "RPUSH {t}l 9",
+        "BRPOPLPUSH {t}l {t}m 0",
+        "LTRIM {t}m 0 100",
+        "LTRIM {t}m 0 0",
+        "LREM {t}m 0 zz",
+        "LPOP {t}m 5",
+    ] {
+        c.run(command);
+    }
+    let expected = [
+        "RPUSH {t}l a b c d e f",
+        "LPOP {t}l 2",
+        "RPOP {t}l 4",
+        "RPUSH {t}l 1 2 3",
+        "LPOP {t}l",
+        "RPOP {t}l",
+        "LMOVE {t}l {t}m LEFT RIGHT",
+        "RPUSH {t}l 9",
+        "RPOPLPUSH {t}l {t}m",
+        "LTRIM {t}m 0 0",
+        "LPOP {t}m 5",
+    ];
+    assert_eq!(log.take(), expected);
+    c.send("BLMOVE {t}a {t}b LEFT RIGHT 5");
+    c.other("RPUSH {t}a z", ":1");
+    c.receive("\"z\"");
+    assert_eq!(log.take(), ["MULTI", "RPUSH {t}a z", "LMOVE {t}a {t}b LEFT RIGHT", "EXEC"]);
+}

@@ -191,3 +191,43 @@ fn what_is_popped_is_gone() {
         assert!(elements(&rest).is_disjoint(&elements(&popped)));
     }
 }
+
+#[test]
+fn the_log_gets_what_redis_writes() {
+    let mut c = Checker::new();
+    let log = c.record();
+    for command in [
+        "SADD s 1 2 3",
+        "SADD s 1",
+        "SPOP s 10",
+        "SADD s a",
+        "SPOP s",
+        "SADD s a b",
+        "SREM s a b c",
+        "SADD {t}p 1 2",
+        "SMOVE {t}p {t}q 1",
+        "SINTERSTORE {t}d {t}p {t}q",
+        "SUNIONSTORE {t}d {t}p {t}q",
+        "SDIFFSTORE {t}d {t}p {t}p",
+    ] {
+        c.run(command);
+    }
+    let expected = [
+        "SADD s 1 2 3",
+        "DEL s",
+        "SADD s a",
+        "SREM s a",
+        "SADD s a b",
+        "SREM s a b c",
+        "SADD {t}p 1 2",
+        "SMOVE {t}p {t}q 1",
+        "SUNIONSTORE {t}d {t}p {t}q",
+        "SDIFFSTORE {t}d {t}p {t}p",
+    ];
+    assert_eq!(log.take(), expected);
+    c.run("SADD s 1 2 3 4 5");
+    log.take();
+    let popped = c.running_only("SPOP s 2");
+    let popped: Vec<_> = popped.trim_matches(['[', ']', '"']).split("\", \"").collect();
+    assert_eq!(log.take(), [format!("SREM s {}", popped.join(" "))]);
+}
