@@ -24,6 +24,8 @@ use std::time::Instant;
 /// Serves who waits for what the command made ready, publishes its events and writes its records to the feed.
 /// Called with the locks still held, and once for a whole transaction or script.
 pub fn deliver(ctx: &mut Ctx<'_, '_>) {
+    // What serving a client does is not one transaction with what made its key ready.
+    ctx.server.feed.append(&mut ctx.db.effects.records);
     let mut next = 0;
     // Serving a client can make further keys ready (BLMOVE): they are appended behind.
     while next < ctx.db.effects.ready.len() {
@@ -38,7 +40,6 @@ pub fn deliver(ctx: &mut Ctx<'_, '_>) {
         ctx.server.tracking.invalidate(&ctx.db.effects.tracked, by, &ctx.server.clients);
         ctx.db.effects.tracked.clear();
     }
-    ctx.server.feed.append(&mut ctx.db.effects.records);
     for value in ctx.db.effects.garbage.drain(..) {
         ctx.server.reclaimer.free(value, 1);
     }
@@ -146,6 +147,7 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
     };
     let mut args = Args::new(&argv, waiter.command.command, ctx.server.shards.seed(), (0, 0));
     call::run_handler(&mut nested, &mut args, Some(&mut Instant::now()));
+    ctx.server.feed.append(&mut ctx.db.effects.records);
     if session.block.is_some() {
         return;
     }
