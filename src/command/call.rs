@@ -66,8 +66,7 @@ impl Engine {
         }
         let may_change = |command: CommandRef| {
             let spec = command.command;
-            let may_replicate = ["eval", "evalsha", "fcall", "pfcount", "publish", "spublish"];
-            spec.has(WRITE) || may_replicate.contains(&spec.name)
+            spec.has(WRITE) || spec.may_replicate()
         };
         let is_held = !self.server.pause.is_writes_only()
             || self.server.registry.resolve(argv).is_ok_and(|command| {
@@ -330,7 +329,9 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
         ctx.reply.buf.truncate(start);
         ctx.reply.error(&error.text());
     }
-    if ctx.reply.buf.get(start) == Some(&b'-') {
+    // An error that a script answers is counted by the script's host: it may be that of a command it ran.
+    let is_own_error = result.is_err() || !ctx.command.command.runs_script();
+    if is_own_error && ctx.reply.buf.get(start) == Some(&b'-') {
         counters.failed.add(1);
         stats.error_replies.add(1);
         let line = &ctx.reply.buf[start + 1..];

@@ -321,6 +321,16 @@ impl Command {
         self.flags & flag != 0
     }
 
+    /// Whether it may have effects elsewhere without the flag WRITE. Source: Redis 7.2, CMD_MAY_REPLICATE.
+    pub fn may_replicate(&self) -> bool {
+        matches!(self.name, "eval" | "evalsha" | "fcall" | "pfcount" | "publish" | "spublish")
+    }
+
+    /// Whether it runs a script or a function.
+    pub const fn runs_script(&self) -> bool {
+        self.acl & acl::SCRIPTING != 0 && self.has(SKIP_MONITOR)
+    }
+
     /// Whether `argc` arguments are a number it takes.
     #[inline]
     pub const fn takes(&self, argc: usize) -> bool {

@@ -6,6 +6,7 @@ use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::*;
 use crate::commands::help;
 use crate::commands::script_host::{Rules, Running, ScriptHost, kill_running};
+use crate::commands::scripting::{self, Words};
 use crate::scripts::LoadHost;
 use crate::util::glob;
 use redstart_persistence::rdb::{self, DumpError, Encoder, WRITTEN_VERSION};
@@ -113,11 +114,11 @@ fn call(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
     })?
 }
 
-fn keys_and_args<'a>(args: &mut Args<'a>) -> CmdResult<(&'a [&'a [u8]], &'a [&'a [u8]])> {
+fn keys_and_args<'a>(args: &mut Args<'a>) -> CmdResult<(Words<'a>, Words<'a>)> {
     if number::parse_int(args.peek().unwrap_or_default()).is_none() {
         return Err(CmdError::Text("ERR Bad number of keys provided"));
     }
-    super::scripting::keys_and_args(args)
+    scripting::keys_and_args(args)
 }
 
 /// `FUNCTION` without a known subcommand never gets here.

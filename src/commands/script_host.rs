@@ -7,6 +7,7 @@ use crate::command::spec::{DENYOOM, NOSCRIPT, SKIP_MONITOR, WRITE};
 use crate::resp::reply::Reply;
 use crate::scripts::log_script_message;
 use crate::server::RunningFunction;
+use crate::stats::WorkerStats;
 use redstart_script::{Host, REPL_AOF, REPL_REPLICA, Resp, ScriptFlags, Tick, UnknownCommand};
 
 /// What runs.
@@ -47,6 +48,8 @@ pub(crate) struct ScriptHost<'h, 'a, 'g> {
     rules: Rules,
     running: Running<'h>,
     has_written: bool,
+    /// It has answered an error of its own.
+    has_failed: bool,
     /// `redis.set_repl`: whether effects are recorded.
     records: bool,
 }
@@ -87,7 +90,24 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
     pub(crate) fn new(ctx: &'h mut Ctx<'a, 'g>, rules: Rules, running: Running<'h>) -> Self {
         let is_function = matches!(running, Running::Function { .. });
         ctx.server.busy.begin(ctx.server.clock.now_ms(), is_function);
-        ScriptHost { ctx, reply: Reply::new(false), rules, running, has_written: false, records: true }
+        ScriptHost {
+            ctx,
+            reply: Reply::new(false),
+            rules,
+            running,
+            has_written: false,
+            has_failed: false,
+            records: true,
+        }
+    }
+
+    fn stats(&self) -> &'h WorkerStats {
+        self.ctx.server.stats.worker(self.ctx.session.worker)
+    }
+
+    fn count_error(&self, text: &str) {
+        self.ctx.server.errors.count(text);
+        self.stats().error_replies.add(1);
     }
 
     fn run(&mut self, argv: &[&[u8]]) -> CmdResult {
@@ -101,10 +121,10 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
         if spec.has(NOSCRIPT) {
             return Err(CmdError::Text("ERR This Redis command is not allowed from script"));
         }
+        if self.rules.read_only && (spec.has(WRITE) || spec.may_replicate()) {
+            return Err(CmdError::Text("ERR Write commands are not allowed from read-only scripts."));
+        }
         if spec.has(WRITE) {
-            if self.rules.read_only {
-                return Err(CmdError::Text("ERR Write commands are not allowed from read-only scripts."));
-            }
             if self.rules.out_of_memory && !self.has_written && spec.has(DENYOOM) {
                 return Err(CmdError::OutOfMemory);
             }
@@ -129,6 +149,10 @@ impl Host for ScriptHost<'_, '_, '_> {
         // The two buffers change places, so that nothing is copied.
         std::mem::swap(&mut self.reply.buf, reply);
         if let Err(error) = self.run(argv) {
+            self.count_error(&error.text());
+            if let Ok(command) = self.ctx.server.registry.resolve(argv) {
+                self.stats().commands[usize::from(command.id)].rejected.add(1);
+            }
             self.reply.error(&error.text());
         }
         std::mem::swap(&mut self.reply.buf, reply);
@@ -163,7 +187,10 @@ impl Host for ScriptHost<'_, '_, '_> {
     }
 
     fn script_error(&mut self, error: &[u8]) {
-        self.ctx.server.errors.count(&String::from_utf8_lossy(error));
+        self.count_error(&String::from_utf8_lossy(error));
+        if !std::mem::replace(&mut self.has_failed, true) {
+            self.stats().commands[usize::from(self.ctx.command.id)].failed.add(1);
+        }
     }
 }
 
