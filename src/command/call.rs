@@ -329,13 +329,14 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
         ctx.reply.buf.truncate(start);
         ctx.reply.error(&error.text());
     }
-    // An error that a script answers is counted by the script's host: it may be that of a command it ran.
-    let is_own_error = result.is_err() || !ctx.command.command.runs_script();
-    if is_own_error && ctx.reply.buf.get(start) == Some(&b'-') {
+    if ctx.reply.buf.get(start) == Some(&b'-') {
         counters.failed.add(1);
-        stats.error_replies.add(1);
-        let line = &ctx.reply.buf[start + 1..];
-        ctx.server.errors.count(&String::from_utf8_lossy(&line[..line.len().min(64)]));
+        // The error that a script answers is counted by its host: it may be that of a command the script ran.
+        if result.is_err() || !ctx.command.command.runs_script() {
+            stats.error_replies.add(1);
+            let line = &ctx.reply.buf[start + 1..];
+            ctx.server.errors.count(&String::from_utf8_lossy(&line[..line.len().min(64)]));
+        }
     }
     track(ctx, args.argv());
     record(ctx, args.argv(), index, dirty);

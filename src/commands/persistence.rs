@@ -194,6 +194,7 @@ pub fn debug_reload(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     }
     if empties {
         empty_all(ctx);
+        ctx.server.functions.with(redstart_script::Functions::flush)??;
     }
     let path = ctx.config.dir.join(&ctx.config.dbfilename);
     let loaded = load::file(ctx.server, ctx.config, &path, &mut Target::Locked(ctx.db.locked), purpose);

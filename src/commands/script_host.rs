@@ -3,7 +3,7 @@
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
-use crate::command::spec::{DENYOOM, NOSCRIPT, SKIP_MONITOR, WRITE};
+use crate::command::spec::{DENYOOM, NOSCRIPT, SKIP_MONITOR, WRITE, acl};
 use crate::resp::reply::Reply;
 use crate::scripts::log_script_message;
 use crate::server::RunningFunction;
@@ -48,8 +48,6 @@ pub(crate) struct ScriptHost<'h, 'a, 'g> {
     rules: Rules,
     running: Running<'h>,
     has_written: bool,
-    /// It has answered an error of its own.
-    has_failed: bool,
     /// `redis.set_repl`: whether effects are recorded.
     records: bool,
 }
@@ -90,15 +88,7 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
     pub(crate) fn new(ctx: &'h mut Ctx<'a, 'g>, rules: Rules, running: Running<'h>) -> Self {
         let is_function = matches!(running, Running::Function { .. });
         ctx.server.busy.begin(ctx.server.clock.now_ms(), is_function);
-        ScriptHost {
-            ctx,
-            reply: Reply::new(false),
-            rules,
-            running,
-            has_written: false,
-            has_failed: false,
-            records: true,
-        }
+        ScriptHost { ctx, reply: Reply::new(false), rules, running, has_written: false, records: true }
     }
 
     fn stats(&self) -> &'h WorkerStats {
@@ -118,7 +108,9 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
         if !spec.takes(argv.len()) {
             return Err(CmdError::Text("ERR Wrong number of args calling Redis command from script"));
         }
-        if spec.has(NOSCRIPT) {
+        // A script in a script would wait for itself.
+        let is_denied = spec.has(NOSCRIPT) && !server.switches.deny_scripts_ignored();
+        if is_denied || spec.acl & acl::SCRIPTING != 0 {
             return Err(CmdError::Text("ERR This Redis command is not allowed from script"));
         }
         if self.rules.read_only && (spec.has(WRITE) || spec.may_replicate()) {
@@ -188,9 +180,6 @@ impl Host for ScriptHost<'_, '_, '_> {
 
     fn script_error(&mut self, error: &[u8]) {
         self.count_error(&String::from_utf8_lossy(error));
-        if !std::mem::replace(&mut self.has_failed, true) {
-            self.stats().commands[usize::from(self.ctx.command.id)].failed.add(1);
-        }
     }
 }
 
