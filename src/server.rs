@@ -296,6 +296,11 @@ impl Server {
         config.maxmemory > 0 && self.used_memory.bytes() > config.maxmemory
     }
 
+    /// Whether fewer replicas follow than `min-replicas-to-write` asks for. There is no replication yet, so none does.
+    pub fn lacks_replicas(&self, config: &Config) -> bool {
+        config.min_replicas_to_write > 0 && config.min_replicas_max_lag > 0
+    }
+
     /// Enters a command that ran for `micros` into the slow log and the latency monitor if it was slow enough.
     pub fn note_slow(
         &self,

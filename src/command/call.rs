@@ -142,6 +142,9 @@ impl Engine {
         {
             return Err(CmdError::owned(format!("MISCONF Errors writing to the AOF file: {reason}")));
         }
+        if spec.has(WRITE) && self.server.lacks_replicas(&self.config) {
+            return Err(CmdError::NoReplicas);
+        }
         if self.config.maxmemory > 0 && !self.make_room() && needs_room(session, command) {
             return Err(CmdError::OutOfMemory);
         }
@@ -267,6 +270,7 @@ impl Engine {
     fn begin_effects(&mut self) {
         let effects = &mut self.effects;
         effects.dirty = 0;
+        effects.time_us = None;
         effects.recording = self.server.feed.is_active();
         effects.notify = self.config.notify_keyspace_events;
         effects.tracking = self.server.tracking.is_on();
@@ -311,7 +315,7 @@ impl Engine {
 }
 
 /// What writers are told after a save has failed. Source: Redis 7.2 `stop-writes-on-bgsave-error`.
-const MISCONF_RDB: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
+pub const MISCONF_RDB: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
     disk. Commands that may modify the data set are disabled, because this instance is configured to report errors \
     during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for \
     details about the RDB error.";

@@ -29,6 +29,7 @@ pub enum CmdError {
     BusyFunction,
     NoScript,
     OutOfMemory,
+    NoReplicas,
     ExecAbort,
     NoAuth,
     /// Wrong number of arguments for this command (`config|get` for a subcommand).
@@ -73,6 +74,7 @@ impl CmdError {
             }
             CmdError::NoScript => "NOSCRIPT No matching script. Please use EVAL.",
             CmdError::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
+            CmdError::NoReplicas => "NOREPLICAS Not enough good replicas to write.",
             CmdError::ExecAbort => "EXECABORT Transaction discarded because of previous errors.",
             CmdError::NoAuth => "NOAUTH Authentication required.",
             CmdError::MustBePositive => "ERR value is out of range, must be positive",

@@ -188,7 +188,8 @@ fn populate(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 /// `DEBUG OBJECT key`: status, how the value is stored.
 fn object(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
-    let entry = ctx.db.peek(key).ok_or(CmdError::NoSuchKey)?;
+    // Also one whose time is over, as long as it is there.
+    let entry = ctx.db.shard_db(key).keys.get(key.hash, key.bytes).ok_or(CmdError::NoSuchKey)?;
     let idle_s = lru_idle_seconds(entry.lru(), ctx.now_ms);
     let mut text = format!(
         "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{idle_s}",

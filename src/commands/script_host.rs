@@ -3,7 +3,7 @@
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
-use crate::command::spec::{DENYOOM, NOSCRIPT, SKIP_MONITOR, WRITE, acl};
+use crate::command::spec::{Command, DENYOOM, NOSCRIPT, SKIP_MONITOR, WRITE, acl};
 use crate::resp::reply::Reply;
 use crate::scripts::log_script_message;
 use crate::server::RunningFunction;
@@ -73,6 +73,12 @@ impl Rules {
         if read_only && !no_writes {
             return Err(CmdError::Text("ERR Can not execute a script with write flag using *_ro command."));
         }
+        if !no_writes && ctx.server.persistence.refuses_writes(ctx.config) {
+            return Err(CmdError::Text(MISCONF_SCRIPT));
+        }
+        if !no_writes && ctx.server.lacks_replicas(ctx.config) {
+            return Err(CmdError::NoReplicas);
+        }
         let allows_oom = no_writes || flags.contains(ScriptFlags::ALLOW_OOM);
         if over && !allows_oom {
             return Err(CmdError::Text(
@@ -117,8 +123,9 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
             return Err(CmdError::Text("ERR Write commands are not allowed from read-only scripts."));
         }
         if spec.has(WRITE) {
-            if self.rules.out_of_memory && !self.has_written && spec.has(DENYOOM) {
-                return Err(CmdError::OutOfMemory);
+            // What has begun to write may end it.
+            if !self.has_written {
+                self.may_begin_to_write(spec)?;
             }
             if !std::mem::replace(&mut self.has_written, true) {
                 server.busy.note_write();
@@ -135,6 +142,25 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
         Ok(())
     }
 }
+
+impl ScriptHost<'_, '_, '_> {
+    fn may_begin_to_write(&self, spec: &Command) -> CmdResult {
+        if self.ctx.server.persistence.refuses_writes(self.ctx.config) {
+            return Err(CmdError::Text(call::MISCONF_RDB));
+        }
+        if self.ctx.server.lacks_replicas(self.ctx.config) {
+            return Err(CmdError::NoReplicas);
+        }
+        if self.rules.out_of_memory && spec.has(DENYOOM) {
+            return Err(CmdError::OutOfMemory);
+        }
+        Ok(())
+    }
+}
+
+/// What a script that declares that it may write is told after a save has failed. Source: Redis 7.2.
+const MISCONF_SCRIPT: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
+    disk. Writable scripts are blocked. Use 'no-writes' flag for read only scripts.";
 
 impl Host for ScriptHost<'_, '_, '_> {
     fn call(&mut self, argv: &[&[u8]], reply: &mut Vec<u8>) {

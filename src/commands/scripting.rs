@@ -280,6 +280,53 @@ mod tests {
     }
 
     #[test]
+    fn time_stands_still_in_a_script() {
+        let mut c = Checker::new();
+        let script = "local a = redis.call(\\'TIME\\') for i = 1, 100000 do end \
+            local b = redis.call(\\'TIME\\') return a[1] == b[1] and a[2] == b[2]";
+        c.check(&format!("EVAL '{script}' 0"), ":1");
+    }
+
+    #[test]
+    fn flags_say_what_a_script_may_do() {
+        let mut c = Checker::new();
+        c.run("SET x 1");
+        c.check("CONFIG SET min-replicas-to-write 1", "OK");
+        let refused = "-NOREPLICAS Not enough good replicas to write.";
+        c.check("SET x 2", refused);
+        c.check("EVAL \"#!lua\\nreturn redis.call('GET', 'x')\" 1 x", refused);
+        c.check("EVAL \"#!lua flags=no-writes\\nreturn redis.call('GET', 'x')\" 1 x", "\"1\"");
+        c.check("EVAL \"return redis.call('GET', 'x')\" 1 x", "\"1\"");
+        c.check("EVAL \"return redis.pcall('SET', 'x', 2)\" 1 x", refused);
+        c.check("CONFIG SET min-replicas-to-write 0", "OK");
+        c.check(
+            "EVAL \"#!lua flags=no-writes\\nreturn redis.pcall('SET', 'x', 2)\" 1 x",
+            "-ERR Write commands are not allowed from read-only scripts.",
+        );
+        c.check(
+            "EVAL_RO \"return redis.pcall('PUBLISH', 'x', 2)\" 0",
+            "-ERR Write commands are not allowed from read-only scripts.",
+        );
+        c.check("EVAL_RO \"#!lua\\nreturn 1\" 0", "-ERR Can not execute a script with write flag using *_ro command.");
+        c.check("EVAL \"#!lua flags=what\\nreturn 1\" 0", "-ERR Unexpected flag in script shebang: what");
+    }
+
+    #[test]
+    fn errors_are_counted_once() {
+        let mut c = Checker::new();
+        c.run("CONFIG RESETSTAT");
+        c.run("EVAL \"return redis.call('SELECT', 99)\" 0");
+        c.run("EVAL \"return redis.pcall('SELECT', 99).err\" 0");
+        c.run("EVAL \"return redis.pcall('NOSUCH')\" 0");
+        c.run("EVAL \"error('MINE')\" 0");
+        c.run("EVAL \"return {err='MINE it is'}\" 0");
+        let stats = c.running_only("INFO errorstats");
+        assert!(stats.contains("errorstat_ERR:count=4") && stats.contains("errorstat_MINE:count=1"), "{stats}");
+        let stats = c.running_only("INFO commandstats");
+        assert!(stats.contains("cmdstat_eval:calls=5") && stats.contains("rejected_calls=0,failed_calls=4"), "{stats}");
+    }
+
+    #[test]
     fn runaway_scripts_can_be_killed() {
         let mut c = Checker::new();
         c.run("CONFIG SET busy-reply-threshold 100");

@@ -120,7 +120,7 @@ fn swapdb(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 /// `TIME`: array of two bulk strings, Unix time in seconds and the microseconds of the second. Source: Redis 7.2 TIME.
 fn time(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
-    let now_us = ctx.server.clock.now_us();
+    let now_us = *ctx.db.effects.time_us.get_or_insert_with(|| ctx.server.clock.now_us());
     ctx.reply.array(2);
     ctx.reply.bulk_integer(now_us.div_euclid(1_000_000));
     ctx.reply.bulk_integer(now_us.rem_euclid(1_000_000));

@@ -31,6 +31,8 @@ pub struct Effects {
     pub garbage: Vec<Box<Value>>,
     /// What the running command says in the log instead of itself.
     pub instead: Option<SmallVec<[Record; 1]>>,
+    /// The time that TIME has told (Unix microseconds): it stands still within a script or a transaction.
+    pub time_us: Option<i64>,
     /// Keys looked up and found, for INFO.
     pub hits: u64,
     /// Keys looked up and not found, for INFO.
@@ -105,6 +107,7 @@ impl Default for Effects {
             lazy_overwrite: false,
             garbage: Vec::new(),
             instead: None,
+            time_us: None,
             hits: 0,
             misses: 0,
             expired: 0,
