@@ -424,7 +424,10 @@ fn stats(ctx: &Ctx, lines: &mut Lines) {
     lines.zeros(&["latest_fork_usec", "total_forks", "migrate_cached_sockets", "slave_expires_tracked_keys"]);
     lines.zeros(&["active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses"]);
     lines.zeros(&["total_active_defrag_time", "current_active_defrag_time"]);
-    lines.zeros(&["tracking_total_keys", "tracking_total_items", "tracking_total_prefixes"]);
+    let [_, keys, prefixes, items] = server.tracking.counts();
+    lines.put("tracking_total_keys", keys);
+    lines.put("tracking_total_items", items);
+    lines.put("tracking_total_prefixes", prefixes);
     lines.put("unexpected_error_replies", 0);
     lines.put("total_error_replies", stats.sum(|worker| &worker.error_replies));
     lines.put("dump_payload_sanitizations", 0);
