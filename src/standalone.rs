@@ -116,6 +116,13 @@ fn refuse_what_is_missing(loaded: &Loaded) -> Result<(), Refusal> {
     if let Some(module) = loaded.modules.first() {
         return Err(ConfigError::at(&module.place, "Modules cannot be loaded into this server").into());
     }
+    // Without them, whoever they were meant to keep out would come in.
+    if let Some(user) = loaded.users.first() {
+        return Err(ConfigError::at(&user.place, "ACL users are not part of this server yet").into());
+    }
+    if !config.aclfile.is_empty() {
+        return Err("aclfile: ACL users are not part of this server yet".to_owned().into());
+    }
     if config.cluster_enabled {
         return Err("cluster-enabled: this server cannot be a cluster node yet".to_owned().into());
     }
