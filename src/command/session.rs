@@ -61,7 +61,7 @@ pub struct Queued {
 /// The keys that WATCH looks at.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// (database, key, whether its time was over already when it was watched).
+    /// (database, key, whether it was there when it was watched).
     pub keys: Vec<(usize, Box<[u8]>, bool)>,
     /// Raised by whoever changes one of them.
     pub changed: Arc<AtomicBool>,

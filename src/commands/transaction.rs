@@ -95,8 +95,8 @@ fn watched_changed(ctx: &Ctx) -> bool {
         let entry = ctx.db.locked.shard(key.hash).dbs[db].keys.get(key.hash, key.bytes);
         entry.and_then(Entry::expire_at_ms).is_some_and(|at| at <= ctx.now_ms)
     };
-    watch.changed.load(Ordering::Acquire)
-        || watch.keys.iter().any(|(db, key, was_over)| !was_over && is_over_now(*db, key))
+    let is_gone = |(db, key, lived): &(usize, Box<[u8]>, bool)| *lived && is_over_now(*db, key);
+    watch.changed.load(Ordering::Acquire) || watch.keys.iter().any(is_gone)
 }
 
 fn forget_watched(ctx: &mut Ctx) {
@@ -123,9 +123,9 @@ fn watch(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         if watch.keys.iter().any(|(db, name, _)| *db == index && **name == *key.bytes) {
             continue;
         }
-        let entry = ctx.db.shard_db(key).keys.get(key.hash, key.bytes);
-        let is_over = entry.is_some_and(|entry| ctx.db.is_over(entry));
-        watch.keys.push((index, key.bytes.into(), is_over));
+        // A key whose time is over goes now: its later deletion is no change of what is watched.
+        let lives = ctx.db.write(key).is_some();
+        watch.keys.push((index, key.bytes.into(), lives));
         let shard = ctx.db.locked.shard_mut(key.hash);
         shard.watched += 1;
         shard.dbs[index].watchers.entry(key.bytes.into()).or_default().push((client.id, watch.changed.clone()));
@@ -166,6 +166,26 @@ mod tests {
         c.check("MULTI", "OK");
         c.check("SET a", "-ERR wrong number of arguments for 'set' command");
         c.check("EXEC", "-EXECABORT Transaction discarded because of previous errors.");
+    }
+
+    #[test]
+    fn what_is_over_when_it_is_watched_may_go() {
+        let mut c = Checker::new();
+        c.check("DEBUG SET-ACTIVE-EXPIRE 0", "OK");
+        c.check("SET w 1 PX 1", "OK");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        c.check("WATCH w", "OK");
+        c.check("DEL w", ":0");
+        c.check("MULTI", "OK");
+        c.check("PING", "QUEUED");
+        c.check("EXEC", "[PONG]");
+        c.check("SET w 1 PX 30", "OK");
+        c.check("WATCH w", "OK");
+        std::thread::sleep(std::time::Duration::from_millis(40));
+        c.check("MULTI", "OK");
+        c.check("PING", "QUEUED");
+        c.check("EXEC", "nil");
+        c.check("DEBUG SET-ACTIVE-EXPIRE 1", "OK");
     }
 
     #[test]
