@@ -117,7 +117,8 @@ fn refuse_what_is_missing(loaded: &Loaded) -> Result<(), Refusal> {
         return Err(ConfigError::at(&module.place, "Modules cannot be loaded into this server").into());
     }
     // Without them, whoever they were meant to keep out would come in.
-    if let Some(user) = loaded.users.first() {
+    let is_everybody = |user: &[Vec<u8>]| user.iter().map(Vec::as_slice).eq(DEFAULT_USER.split(|byte| *byte == b' '));
+    if let Some(user) = loaded.users.iter().find(|user| !is_everybody(&user.value)) {
         return Err(ConfigError::at(&user.place, "ACL users are not part of this server yet").into());
     }
     if !config.aclfile.is_empty() {
@@ -131,6 +132,9 @@ fn refuse_what_is_missing(loaded: &Loaded) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+/// The default user as it is without any rule, which CONFIG REWRITE writes.
+const DEFAULT_USER: &[u8] = b"default on nopass sanitize-payload ~* &* +@all";
 
 /// The commands as `rename-command` leaves them.
 fn registry(loaded: &Loaded) -> Result<Registry, ConfigError> {

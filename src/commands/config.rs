@@ -6,7 +6,6 @@ use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::*;
 use crate::config::{self, Access, Config, ProtectedAction, SetError};
 use crate::server::Server;
-use sha2::{Digest, Sha256};
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering;
 
@@ -111,16 +110,12 @@ pub(crate) fn rewrite_file(server: &Server, all: bool) -> CmdResult {
     }
 }
 
-/// The `user` lines of the file: the default user, with its password as a digest.
+/// The `user` lines of the file: the default user, unless `requirepass` says it all.
 fn user_lines(config: &Config) -> Vec<Vec<u8>> {
-    if !config.aclfile.is_empty() {
+    if !config.aclfile.is_empty() || config.requirepass.is_some() {
         return Vec::new();
     }
-    let password = match &config.requirepass {
-        None => "nopass".to_owned(),
-        Some(password) => format!("#{:x}", Sha256::digest(password)),
-    };
-    vec![format!("user default on {password} sanitize-payload ~* &* +@all").into_bytes()]
+    vec![b"user default on nopass sanitize-payload ~* &* +@all".to_vec()]
 }
 
 /// `CONFIG HELP`: array of status lines. Source: Redis 7.2 CONFIG HELP.
