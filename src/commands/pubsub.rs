@@ -3,6 +3,7 @@
 use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
+use crate::command::session::ReplyMode;
 use crate::command::spec::*;
 use crate::commands::help;
 use crate::pubsub::Topic;
@@ -120,10 +121,16 @@ fn confirm(ctx: &mut Ctx, topic: Topic, verb: &str, channel: Option<&[u8]>) {
         slot.store(count, Ordering::Relaxed);
     }
     let count = if topic == Topic::Shard { counts[2] } else { counts[0] + counts[1] };
+    let start = ctx.reply.buf.len();
     ctx.reply.push(3);
     ctx.reply.bulk(verb.as_bytes());
     ctx.reply.bulk_or_null(channel);
     ctx.reply.len(count);
+    if ctx.session.reply_mode != ReplyMode::On {
+        // CLIENT REPLY silences replies, not pushes: this one goes the way of messages.
+        let confirmation = ctx.reply.buf.split_off(start);
+        ctx.session.client.mailbox.send(&confirmation);
+    }
     if counts == [0; 3] {
         ctx.session.subscriptions = None;
     }
@@ -263,6 +270,19 @@ mod tests {
         c.check("GET x", "nil");
         c.other("PUBLISH a hi", ":1");
         c.receive(">[\"message\", \"a\", \"hi\"]");
+    }
+
+    #[test]
+    fn silenced_clients_still_get_pushes() {
+        let mut c = Checker::new();
+        c.run("HELLO 3");
+        c.send("CLIENT REPLY OFF");
+        c.send("SUBSCRIBE a");
+        c.receive(">[\"subscribe\", \"a\", :1]");
+        c.other("PUBLISH a x", ":1");
+        c.receive(">[\"message\", \"a\", \"x\"]");
+        c.send("GET a");
+        c.check("CLIENT REPLY ON", "OK");
     }
 
     #[test]

@@ -170,8 +170,10 @@ mod tests {
 
     #[test]
     fn what_is_over_when_it_is_watched_may_go() {
-        let mut c = Checker::new();
-        c.check("DEBUG SET-ACTIVE-EXPIRE 0", "OK");
+        let mut options = crate::startup::Options::default();
+        options.config.enable_debug_command = crate::config::ProtectedAction::Yes;
+        let mut c = Checker::with(options);
+        c.run("DEBUG SET-ACTIVE-EXPIRE 0");
         c.check("SET w 1 PX 1", "OK");
         std::thread::sleep(std::time::Duration::from_millis(5));
         c.check("WATCH w", "OK");
@@ -185,7 +187,7 @@ mod tests {
         c.check("MULTI", "OK");
         c.check("PING", "QUEUED");
         c.check("EXEC", "nil");
-        c.check("DEBUG SET-ACTIVE-EXPIRE 1", "OK");
+        c.run("DEBUG SET-ACTIVE-EXPIRE 1");
     }
 
     #[test]
