@@ -145,7 +145,7 @@ impl Worker {
     fn finish(&mut self) -> Result<(), String> {
         let Some(appender) = &mut self.appender else { return Ok(()) };
         let result = appender.finish().map(drop);
-        let told = result.as_ref().map_err(ToString::to_string);
+        let told = result.as_ref().map_err(ToString::to_string).copied();
         self.report(result);
         told
     }
