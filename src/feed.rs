@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Something that follows the feed. Called under the feed's lock: it must only store what it gets.
 pub trait Reader: Send {
-    /// One command's effects, in order; several records are one transaction (`MULTI` and `EXEC` are among them).
+    /// One command's effects, in order; several records are one transaction when `MULTI` and `EXEC` are among them.
     fn append(&mut self, records: &[Record]);
 }
 
@@ -50,12 +50,12 @@ impl Feed {
         self.active.store(!inner.readers.is_empty(), Ordering::Release);
     }
 
-    /// Appends one command's effects. Shard locks must be held.
-    pub fn append(&self, records: &mut Vec<Record>) {
+    /// Appends one command's effects, several as a transaction unless they stand `apart`. Shard locks must be held.
+    pub fn append(&self, records: &mut Vec<Record>, apart: bool) {
         if records.is_empty() {
             return;
         }
-        if records.len() > 1 {
+        if records.len() > 1 && !apart {
             let db = records[0].db;
             records.insert(0, Record::new(db, &[b"MULTI"]));
             records.push(Record::new(db, &[b"EXEC"]));

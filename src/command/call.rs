@@ -270,6 +270,7 @@ impl Engine {
     fn begin_effects(&mut self) {
         let effects = &mut self.effects;
         effects.dirty = 0;
+        effects.apart = false;
         effects.time_us = None;
         effects.recording = self.server.feed.is_active();
         effects.notify = self.config.notify_keyspace_events;

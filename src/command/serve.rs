@@ -25,7 +25,7 @@ use std::time::Instant;
 /// Called with the locks still held, and once for a whole transaction or script.
 pub fn deliver(ctx: &mut Ctx<'_, '_>) {
     // What serving a client does is not one transaction with what made its key ready.
-    ctx.server.feed.append(&mut ctx.db.effects.records);
+    ctx.server.feed.append(&mut ctx.db.effects.records, ctx.db.effects.apart);
     let mut next = 0;
     // Serving a client can make further keys ready (BLMOVE): they are appended behind.
     while next < ctx.db.effects.ready.len() {
@@ -147,7 +147,7 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
     };
     let mut args = Args::new(&argv, waiter.command.command, ctx.server.shards.seed(), (0, 0));
     call::run_handler(&mut nested, &mut args, Some(&mut Instant::now()));
-    ctx.server.feed.append(&mut ctx.db.effects.records);
+    ctx.server.feed.append(&mut ctx.db.effects.records, ctx.db.effects.apart);
     if session.block.is_some() {
         return;
     }

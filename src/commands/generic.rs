@@ -2,7 +2,7 @@
 
 use crate::command::args::Args;
 use crate::command::call;
-use crate::command::ctx::Ctx;
+use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::scan::{self, ScanOptions};
 use crate::command::session::{Block, TimeoutReply};
@@ -255,6 +255,7 @@ fn randomkey(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     // On a replica keys whose time is over stay, and may be all there is.
     const TRIES: usize = 100;
     let mut rng = ctx.server.random.small();
+    ctx.db.effects.apart = ctx.origin == Origin::Client;
     for _ in 0..TRIES {
         let Some(name) = random_key(ctx, &mut rng) else { break };
         let key = Key::new(ctx.server.shards.seed(), &name);
@@ -313,24 +314,25 @@ fn scan(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
             return Err(CmdError::Syntax);
         }
     }
-    let is_wanted = |entry: &Entry| {
-        options.wants(entry.key())
-            && kind_name.is_none_or(|name| name.eq_ignore_ascii_case(value::kind_of(entry).name().as_bytes()))
-    };
     let mut found: Vec<Vec<u8>> = Vec::new();
     let next = options.run(cursor, |cursor| {
         let mut seen = 0;
         let next = scan_step(ctx, cursor, |entry| {
             seen += 1;
-            if is_wanted(entry) {
+            if options.wants(entry.key()) {
                 found.push(entry.key().to_vec());
             }
         });
         (next, seen)
     });
     let seed = ctx.server.shards.seed();
-    // Whoever finds a key whose time is over deletes it.
-    found.retain(|name| ctx.db.is_alive(Key::new(seed, name)));
+    ctx.db.effects.apart = ctx.origin == Origin::Client;
+    found.retain(|name| {
+        let key = Key::new(seed, name);
+        // Whoever finds a key whose time is over deletes it, whatever its type.
+        let kind = if ctx.db.is_alive(key) { ctx.db.peek(key).map(value::kind_of) } else { None };
+        kind.is_some_and(|kind| kind_name.is_none_or(|name| name.eq_ignore_ascii_case(kind.name().as_bytes())))
+    });
     ctx.reply.array(2);
     ctx.reply.bulk(itoa::Buffer::new().format(next).as_bytes());
     ctx.reply.array(found.len());

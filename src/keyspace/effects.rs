@@ -11,6 +11,8 @@ pub struct Effects {
     pub dirty: u64,
     /// The records for the feed, in order.
     pub records: Vec<Record>,
+    /// The records are no transaction: keys that SCAN and RANDOMKEY happened to find expired.
+    pub apart: bool,
     /// Keys that became ready for blocked clients, in order: (database, key).
     pub ready: Vec<(usize, Box<[u8]>)>,
     /// Keyspace events that somebody wants, in order.
@@ -97,6 +99,7 @@ impl Default for Effects {
         Effects {
             dirty: 0,
             records: Vec::new(),
+            apart: false,
             ready: Vec::new(),
             events: Vec::new(),
             tracked: Vec::new(),

@@ -19,15 +19,23 @@ pub fn is_pattern(pattern: &[u8]) -> bool {
     pattern.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['))
 }
 
+/// A pattern with more `*` than this matches nothing that it takes so many for. Source: Redis 7.2, CVE-2022-36021.
+const STARS_MAX: usize = 1000;
+
 fn search(pattern: &[u8], text: &[u8], same: impl Fn(u8, u8) -> bool, fold: impl Fn(u8) -> u8) -> bool {
     let (mut at, mut pos) = (0, 0);
     // Where to go on when the rest fails: the pattern after the last `*`, and the text it has swallowed so far.
     let mut retry: Option<(usize, usize)> = None;
+    let mut stars = 0;
     while pos < text.len() {
         if pattern.get(at) == Some(&b'*') {
             at += 1;
             if at == pattern.len() {
                 return true;
+            }
+            stars += usize::from(pattern[at] != b'*');
+            if stars > STARS_MAX {
+                return false;
             }
             retry = Some((at, pos));
             continue;
