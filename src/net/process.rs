@@ -33,11 +33,9 @@ pub fn process(
         let mut position = done;
         let mut inline = None;
         let mut invalid = None;
-        while batch.len() < BATCH {
-            // Before authentication one command at a time: the next one's limits depend on it.
-            if !session.authenticated && !batch.is_empty() {
-                break;
-            }
+        // Before authentication one command at a time: the next one's limits depend on it.
+        let most = if session.authenticated { BATCH } else { 1 };
+        while batch.len() < most {
             match parser.parse(&data[position..], limits(engine, session)) {
                 Parsed::Incomplete => break,
                 Parsed::Invalid(text) => {
@@ -89,7 +87,7 @@ pub fn process(
             reply.error(&format!("ERR Protocol error: {text}"));
             session.closing = true;
             return data.len();
-        } else if batch.len() < BATCH && (session.authenticated || batch.is_empty()) {
+        } else if batch.len() < most {
             return done;
         }
     }
