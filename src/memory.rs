@@ -93,7 +93,7 @@ impl UsedMemory {
 
 /// Bytes that this thread has allocated less those it has freed, whoever allocated them.
 #[inline]
-fn balance_of_thread() -> i64 {
+pub fn balance_of_thread() -> i64 {
     thread_local! {
         static COUNTS: Option<(thread::ThreadLocal<u64>, thread::ThreadLocal<u64>)> =
             thread::allocatedp::read().ok().zip(thread::deallocatedp::read().ok());

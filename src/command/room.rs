@@ -5,6 +5,7 @@ use crate::config::{KeyspaceEvents, MaxmemoryPolicy};
 use crate::keyspace::Key;
 use crate::keyspace::evict::{Candidate, Choice, Pool};
 use crate::keyspace::lock::{Locked, ShardSet};
+use crate::memory;
 use crate::server::Server;
 use crate::stats::Stats;
 use rand::RngCore;
@@ -26,7 +27,8 @@ pub struct Evictor {
 /// How an eviction went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    Evicted,
+    /// A key went; so many bytes came back at once.
+    Evicted(u64),
     /// No key may go.
     Nothing,
     /// A script holds the shards.
@@ -65,16 +67,21 @@ impl Engine {
         has_room
     }
 
-    /// Evicts until at most `limit` bytes are used. False when nothing is left to evict.
+    /// Evicts until as many bytes have come back as are used above `limit`. False when nothing is left to evict. What
+    /// evicting itself allocates (invalidation messages, records of the feed) is not looked at: that would never end.
     fn evict(&mut self, limit: u64) -> bool {
         let server = self.server.clone();
         let start = Instant::now();
         let time_limit = time_limit(self.config.maxmemory_eviction_tenacity);
         let is_over_time = || time_limit.is_some_and(|limit| start.elapsed() > limit);
-        let mut evicted = 0;
-        while server.used_memory.update() > limit {
+        let too_much = server.used_memory.update().saturating_sub(limit);
+        let (mut evicted, mut freed) = (0, 0);
+        while freed < too_much {
             match self.evict_one(&server) {
-                Outcome::Evicted => evicted += 1,
+                Outcome::Evicted(bytes) => {
+                    evicted += 1;
+                    freed += bytes;
+                }
                 Outcome::Busy => return true,
                 Outcome::Nothing => return wait_for_reclaimer(&server, limit, &is_over_time),
             }
@@ -95,22 +102,23 @@ impl Engine {
     fn evict_one(&mut self, server: &Server) -> Outcome {
         loop {
             match self.find_candidates(server) {
-                Outcome::Evicted => {}
-                other => return other,
+                Some(true) => {}
+                Some(false) => return Outcome::Nothing,
+                None => return Outcome::Busy,
             }
             while let Some(candidate) = self.evictor.pool.pop() {
                 match self.evict_candidate(server, &candidate) {
-                    Some(true) => return Outcome::Evicted,
                     // A ghost: deleted or changed since it was seen.
-                    Some(false) => {}
-                    None => return Outcome::Busy,
+                    Outcome::Nothing => {}
+                    other => return other,
                 }
             }
         }
     }
 
-    /// Looks at keys of one shard, the first from a random one on that has any that may go.
-    fn find_candidates(&mut self, server: &Server) -> Outcome {
+    /// Looks at keys of one shard, the first from a random one on that has any that may go; whether there is one. None
+    /// when a script holds a shard.
+    fn find_candidates(&mut self, server: &Server) -> Option<bool> {
         let policy = self.config.maxmemory_policy;
         let is_random = matches!(policy, MaxmemoryPolicy::AllkeysRandom | MaxmemoryPolicy::VolatileRandom);
         let evictor = &mut self.evictor;
@@ -129,7 +137,7 @@ impl Engine {
         for idx in (0..shards).map(|step| (first + step) % shards) {
             let mut set = ShardSet::NONE;
             set.add(idx);
-            let Some(locked) = server.shards.lock_unless(set, || server.busy.is_busy()) else { return Outcome::Busy };
+            let locked = server.shards.lock_unless(set, || server.busy.is_busy())?;
             let Some(shard) = locked.numbered(idx) else { continue };
             let mut found = false;
             for _ in 0..databases {
@@ -140,19 +148,19 @@ impl Engine {
                 }
             }
             if found {
-                return Outcome::Evicted;
+                return Some(true);
             }
         }
-        Outcome::Nothing
+        Some(false)
     }
 
-    /// Deletes a key if it is still there and may go; None when a script holds its shard.
-    fn evict_candidate(&mut self, server: &Server, candidate: &Candidate) -> Option<bool> {
+    /// Deletes a key if it is still there and may go.
+    fn evict_candidate(&mut self, server: &Server, candidate: &Candidate) -> Outcome {
         let key = Key { bytes: &candidate.key, hash: hash_key(server.shards.seed(), &candidate.key) };
-        let mut locked = lock_with_waiters(server, key)?;
+        let Some(mut locked) = lock_with_waiters(server, key) else { return Outcome::Busy };
         let is_volatile = self.config.maxmemory_policy.is_volatile();
         let in_background = self.config.lazyfree_lazy_eviction;
-        let mut is_evicted = false;
+        let mut outcome = Outcome::Nothing;
         let start = Instant::now();
         self.with_db(&mut locked, candidate.db, |ctx| {
             let entry = ctx.db.shard_db(key).keys.get(key.hash, key.bytes);
@@ -160,15 +168,17 @@ impl Engine {
                 return;
             }
             ctx.db.effects.lazy_delete = in_background;
+            let before = memory::balance_of_thread();
             ctx.db.discard_any(key, in_background);
+            let freed = before - memory::balance_of_thread();
             ctx.db.deleted_by_server(key, KeyspaceEvents::EVICTED, "evicted");
-            is_evicted = true;
+            outcome = Outcome::Evicted(freed.max(0).unsigned_abs());
         });
-        if is_evicted {
+        if outcome != Outcome::Nothing {
             server.stats.worker(self.worker).evicted_keys.add(1);
             server.note_latency("eviction-del", start.elapsed(), &self.config, self.now_ms);
         }
-        Some(is_evicted)
+        outcome
     }
 
     /// Notes since when there has been no room, for INFO's `eviction_exceeded_time`.
