@@ -4,7 +4,9 @@ mod common;
 
 use common::{Client, Reply, config, request, start, start_with, until, until_blocked};
 use redstart::config::{Config, OutputLimit};
-use redstart::startup::Running;
+use redstart::server::Server;
+use redstart::startup::{Options, Running};
+use redstart::util::clock::Clock;
 use std::sync::atomic::Ordering;
 
 /// A server whose clients must authenticate.
@@ -294,6 +296,60 @@ fn a_subscriber_that_does_not_read_is_closed() {
 }
 
 #[test]
+fn a_subscriber_over_the_soft_limit_is_closed_when_its_time_is_over() {
+    let mut config = config();
+    config.client_output_buffer_limit[2] = OutputLimit { hard_bytes: 0, soft_bytes: 1 << 20, soft_seconds: 60 };
+    let clock = Clock::stopped_at(1_000_000);
+    let running = Server::start(Options { config, clock: clock.clone(), ..Options::default() }).unwrap();
+    let mut deaf = Client::connect(&running);
+    assert_eq!(deaf.run("SUBSCRIBE news"), "[subscribe news :1]");
+    let mut publisher = Client::connect(&running);
+    let message = "x".repeat(1 << 18);
+    let mut sent = 0;
+    // Silence follows as soon as more than the limit waits.
+    while !publisher.run("CLIENT LIST").split(' ').any(|field| is_output_over(field, 1 << 21)) {
+        assert_eq!(publisher.call(&["PUBLISH", "news", &message]).integer(), 1);
+        sent += 1;
+        assert!(sent < 400, "100 MB went somewhere");
+    }
+    clock.advance_ms(60_000);
+    assert_eq!(publisher.run("PUBSUB NUMSUB news"), "[news :1]");
+    clock.advance_ms(10_000);
+    until("it is closed", || publisher.run("PUBSUB NUMSUB news") == "[news :0]");
+    assert_eq!(running.server.stats.output_buffer_disconnections.load(Ordering::Relaxed), 1);
+    assert!(deaf.is_closed());
+}
+
+/// Whether a field of CLIENT LIST is `obl=` and more than `bytes`.
+fn is_output_over(field: &str, bytes: usize) -> bool {
+    field.strip_prefix("obl=").is_some_and(|len| len.parse::<usize>().expect("a number") > bytes)
+}
+
+#[test]
+fn replies_are_not_kept_for_a_stranger_who_does_not_read() {
+    let running = start_with_password();
+    let mut deaf = Client::connect(&running);
+    let pipeline = b"GET a\r\n".repeat(1 << 15);
+    let mut sent = 0;
+    while deaf.try_send(&pipeline).is_ok() {
+        sent += 1;
+        assert!(sent < 200, "200 MB are kept for it");
+    }
+    until("it is closed", || running.server.stats.output_buffer_disconnections.load(Ordering::Relaxed) == 1);
+    assert!(deaf.is_closed());
+
+    // One that reads may ask as much as it likes.
+    let mut client = Client::connect(&running);
+    let pipeline = b"GET a\r\n".repeat(1000);
+    for _ in 0..5 {
+        client.send(&pipeline);
+        for _ in 0..1000 {
+            assert_eq!(client.reply().to_string(), "-NOAUTH Authentication required.");
+        }
+    }
+}
+
+#[test]
 fn too_many_clients_are_told_so() {
     let running = start_with(Config { maxclients: 2, ..config() });
     let mut first = Client::connect(&running);
@@ -311,11 +367,9 @@ fn too_many_clients_are_told_so() {
 
 #[test]
 fn idle_clients_are_closed_after_timeout() {
-    use redstart::startup::Options;
-    use redstart::util::clock::Clock;
     let clock = Clock::stopped_at(1_000_000);
     let options = Options { config: Config { timeout: 60, ..config() }, clock: clock.clone(), ..Options::default() };
-    let running = redstart::server::Server::start(options).unwrap();
+    let running = Server::start(options).unwrap();
     let mut idle = Client::connect(&running);
     let mut subscriber = Client::connect(&running);
     let mut blocked = Client::connect(&running);

@@ -121,11 +121,12 @@ impl Connection {
         if let Some(letters) = self.session.client.mailbox.take() {
             self.read_letters(letters, worker)?;
         }
-        self.check_output(worker)?;
+        let closes_at_ms = self.check_output(worker)?;
         if self.is_held(&worker.server) {
             return Poll::Pending;
         }
         let is_flushed = self.flush(cx, worker)?.is_ready();
+        self.check_unauthenticated_output(worker)?;
         if self.session.closing {
             return if is_flushed { Poll::Ready(Err(End::Closed)) } else { Poll::Pending };
         }
@@ -134,6 +135,11 @@ impl Connection {
         } else if self.session.waiter.is_some() {
             self.check_deadline(cx, worker, timer);
             if self.session.waiter.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+        } else if let Some(at_ms) = closes_at_ms.filter(|_| !is_flushed) {
+            // Nothing else may happen until then.
+            if wait_until(cx, &worker.server.clock, at_ms, timer).is_ready() {
                 return Poll::Ready(Ok(()));
             }
         } else {
@@ -329,12 +335,13 @@ impl Connection {
         cx.waker().wake_by_ref();
     }
 
-    /// Closes a client that does not read what it is sent. Source: Redis 7.2 `client-output-buffer-limit`.
-    fn check_output(&mut self, worker: &Worker) -> Result<(), End> {
+    /// Closes a client that does not read what it is sent. When it will be closed if it goes on like that, Unix ms.
+    /// Source: Redis 7.2 `client-output-buffer-limit`.
+    fn check_output(&mut self, worker: &Worker) -> Result<Option<i64>, End> {
         let waiting = self.reply.buf.len() - self.sent;
         if waiting < KEEP_BYTES {
             self.soft_since_ms = None;
-            return Ok(());
+            return Ok(None);
         }
         let server = &worker.server;
         let class = if self.session.subscriptions.is_some() { ClientClass::Pubsub } else { ClientClass::Normal };
@@ -343,20 +350,35 @@ impl Connection {
         let now_ms = server.clock.now_ms();
         let is_over_hard = limit.hard_bytes > 0 && waiting > limit.hard_bytes;
         let is_over_soft = limit.soft_bytes > 0 && waiting > limit.soft_bytes;
-        let soft_since_ms = *self.soft_since_ms.get_or_insert(now_ms);
+        let closes_at_ms = is_over_soft.then(|| {
+            let since_ms = *self.soft_since_ms.get_or_insert(now_ms);
+            let soft_ms = i64::try_from(limit.soft_seconds).unwrap_or(i64::MAX).saturating_mul(1000);
+            since_ms.saturating_add(soft_ms).saturating_add(1)
+        });
         if !is_over_soft {
             self.soft_since_ms = None;
         }
-        let is_over_soft_for_long = is_over_soft && now_ms - soft_since_ms > limit.soft_seconds as i64 * 1000;
-        if is_over_hard || is_over_soft_for_long {
-            server.stats.output_buffer_disconnections.fetch_add(1, Ordering::Relaxed);
-            server.log.warning(format_args!(
-                "Client id={} addr={} scheduled to be closed ASAP for overcoming of output buffer limits.",
-                self.session.client.id, self.session.client.addr
-            ));
-            return Err(End::Closed);
+        if is_over_hard || closes_at_ms.is_some_and(|at_ms| now_ms >= at_ms) {
+            return Err(self.end_for_output(server));
+        }
+        Ok(closes_at_ms)
+    }
+
+    /// Closes a client that nobody knows when it does not read (CVE-2025-21605: its replies were kept without limit).
+    fn check_unauthenticated_output(&self, worker: &Worker) -> Result<(), End> {
+        if !self.session.authenticated && self.reply.buf.len() - self.sent > KEEP_BYTES {
+            return Err(self.end_for_output(&worker.server));
         }
         Ok(())
+    }
+
+    fn end_for_output(&self, server: &Server) -> End {
+        server.stats.output_buffer_disconnections.fetch_add(1, Ordering::Relaxed);
+        server.log.warning(format_args!(
+            "Client id={} addr={} scheduled to be closed ASAP for overcoming of output buffer limits.",
+            self.session.client.id, self.session.client.addr
+        ));
+        End::Closed
     }
 
     fn check_query_buffer(&mut self, engine: &Engine) -> Result<(), End> {
