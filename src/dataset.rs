@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// Begins to load what is on disk, on a thread of its own; `ready` is called when the data set is complete. With
+/// Begins to load what is on disk, on a thread of its own, while `server.loading` is set; `ready` is called when the data set is complete. With
 /// nothing to load that is at once. When loading fails, the server ends.
 pub fn begin(server: &Arc<Server>, ready: impl FnOnce(&Server) + Send + 'static) -> Result<(), String> {
     let config = server.config.load();
@@ -19,12 +19,12 @@ pub fn begin(server: &Arc<Server>, ready: impl FnOnce(&Server) + Send + 'static)
     let is_there = if config.appendonly { aof::exists(&config) } else { path.exists() };
     if !is_there {
         open_log(server, &config, Manifest::default())?;
+        server.loading.store(false, Ordering::Release);
         ready(server);
         return Ok(());
     }
     let loading = &server.persistence.loading;
     loading.start_s.store((server.clock.now_ms() / 1000).unsigned_abs(), Ordering::Relaxed);
-    server.loading.store(true, Ordering::Release);
     let own = server.clone();
     let load = move || {
         let is_loaded = if config.appendonly { log(&own, &config) } else { rdb(&own, &config, &path) };

@@ -71,6 +71,8 @@ impl Server {
                 self.warn_of_small_maxmemory(new);
                 Ok(())
             }
+            Group::AutoGc if new.aof_disable_auto_gc => Ok(()),
+            Group::AutoGc => self.remove_log_history(new).map_err(|error| error.to_string()),
             Group::AppendOnly if new.appendonly => self.start_logging(),
             Group::AppendOnly => {
                 self.end_logging();
@@ -137,6 +139,7 @@ enum Group {
     Title,
     Maxmemory,
     AppendOnly,
+    AutoGc,
 }
 
 fn group(directive: &Directive) -> Group {
@@ -148,6 +151,7 @@ fn group(directive: &Directive) -> Group {
         "proc-title-template" => Group::Title,
         "maxmemory" => Group::Maxmemory,
         "appendonly" => Group::AppendOnly,
+        "aof-disable-auto-gc" => Group::AutoGc,
         name if name.starts_with("tls-") => Group::Tls,
         _ => Group::None,
     }

@@ -72,6 +72,8 @@ impl Server {
         let listeners = Listeners::bind(&options.config, options.any_port)?;
         let address = listeners.tcp.first().and_then(|listener| listener.local_addr().ok());
         let server = Arc::new(Server::new(options));
+        // Nobody may see the data set before it is complete.
+        server.loading.store(loads, Ordering::Release);
         server.port.store(usize::from(listeners.port), Ordering::Relaxed);
         let connections = Arc::new(Connections::default());
         let count = server.config.load().io_threads;

@@ -11,7 +11,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long records may stay in memory when nobody waits for the disk.
-const TICK: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(1);
+/// How long the thread sleeps when there is nothing to write; it may still have something to sync.
+const TICK: Duration = Duration::from_millis(100);
 /// Time between two log lines about the same trouble.
 const COMPLAINT_PERIOD: Duration = Duration::from_secs(30);
 
@@ -51,10 +53,13 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         let mut spare = Vec::new();
+        let mut was_busy = false;
         self.obey_config();
         loop {
             let is_ending = self.server.stop.is_requested();
-            let jobs = self.queue.take(TICK, std::mem::take(&mut spare));
+            let patience = if was_busy { GATHER } else { TICK };
+            let jobs = self.queue.take(patience, was_busy, std::mem::take(&mut spare));
+            was_busy = !jobs.is_empty();
             let known = Arc::as_ptr(&self.config);
             self.server.config.refresh(&mut self.config);
             if !std::ptr::eq(known, Arc::as_ptr(&self.config)) {

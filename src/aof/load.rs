@@ -47,7 +47,11 @@ pub fn files<'g>(
     for info in manifest.files_to_load() {
         match dir.len(&info.name) {
             Ok(Some(len)) => total += len,
-            Ok(None) => return refuse(server, format!("The append log file {} doesn't exist", info.name)),
+            Ok(None) => {
+                let text =
+                    format!("Unable to obtain the AOF file {} length. stat: No such file or directory", info.name);
+                return refuse(server, text);
+            }
             Err(error) => {
                 return refuse(server, format!("Unable to obtain the AOF file {} length. stat: {error}", info.name));
             }
@@ -73,7 +77,8 @@ fn refuse<T>(server: &Server, reason: String) -> Result<T, Refused> {
     Err(Refused)
 }
 
-fn read_manifest(server: &Server, config: &Config) -> Result<Manifest, Refused> {
+/// The manifest on disk; an empty one if there is none.
+pub fn read_manifest(server: &Server, config: &Config) -> Result<Manifest, Refused> {
     match Manifest::load(&DiskDir::new(path(config)), &config.appendfilename) {
         Ok(Ok(manifest)) => Ok(manifest),
         Ok(Err(error)) => refuse(server, error.to_string()),

@@ -148,9 +148,9 @@ impl Aof {
         self.control.lock().mode
     }
 
-    /// The files that make up the log.
-    pub fn manifest(&self) -> Manifest {
-        self.control.lock().manifest.clone()
+    /// The files that make up the log, as they have been read again.
+    pub fn set_manifest(&self, manifest: Manifest) {
+        self.control.lock().manifest = manifest;
     }
 
     /// Reads the manifest of a log that is switched off, so that switching it on goes on counting.
@@ -213,13 +213,14 @@ impl Aof {
 }
 
 impl Rewrites {
-    fn failed(&mut self, now_s: i64) {
+    /// A rewrite has failed; for how many minutes no automatic one is to begin, if any.
+    fn failed(&mut self, now_s: i64) -> Option<i64> {
         self.last_ok = false;
         self.failures += 1;
-        if self.failures >= PATIENCE {
-            let minutes = (1_i64 << (self.failures - PATIENCE).min(6)).min(LONGEST_WAIT_MINUTES);
-            self.not_before_s = now_s + minutes * 60;
-        }
+        let beyond = self.failures.checked_sub(PATIENCE)?;
+        let minutes = (1_i64 << beyond.min(6)).min(LONGEST_WAIT_MINUTES);
+        self.not_before_s = now_s + minutes * 60;
+        Some(minutes)
     }
 }
 

@@ -43,6 +43,8 @@ struct Inner {
     /// Bytes ever given to `jobs`.
     taken: u64,
     always: bool,
+    /// The appender sleeps until somebody adds something.
+    is_idle: bool,
 }
 
 /// What the appender is to do, in order.
@@ -76,6 +78,7 @@ impl Default for Queue {
             spare: Vec::new(),
             taken: 0,
             always: false,
+            is_idle: false,
         };
         Queue {
             inner: Mutex::new(inner),
@@ -138,14 +141,18 @@ impl Queue {
         told.recv_timeout(FLUSH_PATIENCE).unwrap_or_else(|_| Err("the log's thread does not answer".to_owned()))
     }
 
-    /// What there is to do; waits at most `patience` for something. `spare` is memory to be used again.
-    pub fn take(&self, patience: Duration, spare: Vec<u8>) -> VecDeque<Job> {
+    /// What there is to do; waits at most `patience` for something. With `gather`, waits that long even if there is
+    /// something, unless it is urgent. `spare` is memory to be used again.
+    pub fn take(&self, patience: Duration, gather: bool, spare: Vec<u8>) -> VecDeque<Job> {
         let mut inner = self.inner.lock();
         if spare.capacity() <= FULL_BYTES / 16 {
             inner.spare = spare;
         }
-        if inner.jobs.is_empty() && (inner.buffer.is_empty() || !inner.always) {
+        let is_urgent = !inner.jobs.is_empty() || inner.always && !inner.buffer.is_empty();
+        if !is_urgent && (gather || inner.buffer.is_empty()) {
+            inner.is_idle = !gather;
             self.work.wait_for(&mut inner, patience);
+            inner.is_idle = false;
         }
         inner.close_batch();
         let jobs = std::mem::take(&mut inner.jobs);
@@ -215,7 +222,7 @@ impl Reader for QueueReader {
             inner.buffer.encoded(db, now_s, &record.command);
         }
         self.queue.pushed.store(inner.taken + inner.buffer.len() as u64, Ordering::Release);
-        if inner.always || inner.buffer.len() > WAKE_BYTES {
+        if std::mem::take(&mut inner.is_idle) || inner.always || inner.buffer.len() > WAKE_BYTES {
             self.queue.work.notify_one();
         }
         while inner.buffer.len() > FULL_BYTES {

@@ -77,7 +77,11 @@ fn end(server: &Server, worked: bool) {
         rewrites.last_ok = true;
         rewrites.failures = 0;
     } else {
-        rewrites.failed(now_s);
+        if let Some(minutes) = rewrites.failed(now_s) {
+            server.log.warning(format_args!(
+                "Background AOF rewrite has repeatedly failed and triggered the limit, will retry in {minutes} minutes"
+            ));
+        }
         // The log cannot be on before a rewrite has worked.
         rewrites.scheduled |= is_waiting;
     }
@@ -206,7 +210,7 @@ fn still(before: Mode, now: Mode) -> io::Result<()> {
 }
 
 /// Removes the files that are history. What cannot be removed stays named, and is tried again after the next rewrite.
-pub(super) fn remove_history(server: &Server, dir: &DiskDir, filename: &str, manifest: &mut Manifest) {
+fn remove_history(server: &Server, dir: &DiskDir, filename: &str, manifest: &mut Manifest) {
     if manifest.history.is_empty() {
         return;
     }
@@ -249,6 +253,14 @@ impl Server {
         }
         self.aof.control.lock().mode = Mode::Off;
         Err("Unable to turn on AOF. Check server logs.".to_owned())
+    }
+
+    /// Removes what rewrites have left, after `aof-disable-auto-gc` was switched off.
+    pub fn remove_log_history(&self, config: &Config) -> io::Result<()> {
+        let dir = make_dir(config)?;
+        let mut control = self.aof.control.lock();
+        remove_history(self, &dir, &config.appendfilename, &mut control.manifest);
+        Ok(())
     }
 
     /// Switches the log off while running: what was logged is on disk.

@@ -128,11 +128,11 @@ impl Engine {
                 spec.name.replace('|', " ")
             )));
         }
-        if self.server.busy.is_busy() && !spec.has(ALLOW_BUSY) {
-            return Err(self.server.busy.error());
-        }
         if self.server.loading.load(Ordering::Relaxed) && !spec.has(LOADING) {
             return Err(CmdError::Text("LOADING Redis is loading the dataset in memory"));
+        }
+        if self.server.busy.is_busy() && !spec.has(ALLOW_BUSY) {
+            return Err(self.server.busy.error());
         }
         if self.server.persistence.refuses_writes(&self.config) && (spec.has(WRITE) || spec.name == "ping") {
             return Err(CmdError::Text(MISCONF_RDB));

@@ -12,6 +12,7 @@ use crate::snapshot::convert::{self, Builder, Limits, Loaded};
 use crate::snapshot::load::{self, Purpose, Target};
 use crate::snapshot::{digest, save};
 use redstart_persistence::rdb::{self, DumpError, DumpReader, Encoder, Str, WRITTEN_VERSION};
+use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("bgrewriteaof", 1, bgrewriteaof).flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT),
@@ -197,7 +198,9 @@ pub fn debug_reload(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         ctx.server.functions.with(redstart_script::Functions::flush)??;
     }
     let path = ctx.config.dir.join(&ctx.config.dbfilename);
+    ctx.server.loading.store(true, Ordering::Release);
     let loaded = load::file(ctx.server, ctx.config, &path, &mut Target::Locked(ctx.db.locked), purpose);
+    ctx.server.loading.store(false, Ordering::Release);
     if let Err(error) = loaded {
         ctx.server.log.warning(error);
         return Err(CmdError::Text("ERR Error trying to load the RDB dump, check server logs"));
@@ -218,8 +221,15 @@ pub fn debug_loadaof(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         return Err(CmdError::owned(format!("ERR {reason}")));
     }
     empty_all(ctx);
-    let manifest = server.aof.manifest();
-    if aof::load::files(server, ctx.config, &manifest, Some(ctx.db.locked)).is_err() {
+    // Other clients are told LOADING rather than made to wait.
+    server.loading.store(true, Ordering::Release);
+    let loaded = aof::load::read_manifest(server, ctx.config).and_then(|manifest| {
+        aof::load::files(server, ctx.config, &manifest, Some(ctx.db.locked))?;
+        server.aof.set_manifest(manifest);
+        Ok(())
+    });
+    server.loading.store(false, Ordering::Release);
+    if loaded.is_err() {
         return Err(CmdError::Text("ERR Error trying to load the AOF files, check server logs"));
     }
     ctx.server.log.warning("Append Only File loaded by DEBUG LOADAOF");
