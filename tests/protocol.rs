@@ -62,12 +62,13 @@ fn a_protocol_error_is_said_and_ends_the_connection() {
         let said = refused(&running, bytes);
         assert_eq!(said, format!("-ERR Protocol error: {text}"), "{}", String::from_utf8_lossy(bytes));
     }
-    let endless = [b'a'; 65 * 1024];
+    // Exactly one byte too many: with bytes left to read, closing would reset the connection.
+    let endless = [b'a'; 64 * 1024 + 1];
     assert_eq!(refused(&running, &endless), "-ERR Protocol error: too big inline request");
     let mut header = endless;
     header[0] = b'*';
     assert_eq!(refused(&running, &header), "-ERR Protocol error: too big mbulk count string");
-    let mut bulk = vec![b'1'; 65 * 1024];
+    let mut bulk = vec![b'1'; 64 * 1024 + 5];
     bulk[..5].copy_from_slice(b"*1\r\n$");
     assert_eq!(refused(&running, &bulk), "-ERR Protocol error: too big bulk count string");
 }
