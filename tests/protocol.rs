@@ -172,6 +172,34 @@ fn replies_before_a_blocking_command_are_sent_at_once() {
 }
 
 #[test]
+fn a_pipeline_with_a_blocking_command_may_be_cut_at_every_byte() {
+    let running = start();
+    let mut client = Client::connect(&running);
+    let mut pusher = Client::connect(&running);
+    let mut pipeline = request(&["BLPOP", "list", "0"]);
+    let blocking = pipeline.len();
+    pipeline.extend(request(&["SET", "key", "1"]));
+    pipeline.extend(request(&["INCR", "key"]));
+    pipeline.extend(b"INCR key\r\n");
+    for cut in blocking..=pipeline.len() {
+        client.send(&pipeline[..cut]);
+        until_blocked(&running, 1);
+        // The rest comes while it is blocked, or after.
+        if cut % 2 == 0 {
+            client.send(&pipeline[cut..]);
+        }
+        assert_eq!(pusher.run("RPUSH list a"), ":1");
+        assert_eq!(client.reply().to_string(), "[list a]", "cut at {cut}");
+        if cut % 2 == 1 {
+            client.send(&pipeline[cut..]);
+        }
+        for reply in ["+OK", ":2", ":3"] {
+            assert_eq!(client.reply().to_string(), reply, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
 fn a_push_by_a_script_wakes_a_blocked_client() {
     let running = start();
     let mut pusher = Client::connect(&running);
