@@ -9,6 +9,7 @@ use crate::config::KeyspaceEvents;
 use crate::keyspace::Key;
 use crate::keyspace::db::Expiry;
 use crate::keyspace::value::StringRef;
+use redstart_types::entry::NewContent;
 use redstart_types::lcs::Lcs;
 use redstart_types::long_double::LongDouble;
 use redstart_types::number;
@@ -344,12 +345,19 @@ fn decrby(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 }
 
 fn add(ctx: &mut Ctx, key: Key<'_>, increment: i64) -> CmdResult {
-    let current = match ctx.db.write(key) {
-        Some(entry) => StringRef::of(entry).ok_or(CmdError::WrongType)?.as_int().ok_or(CmdError::NotAnInteger)?,
-        None => 0,
+    let sum = match ctx.db.write(key) {
+        Some(entry) => {
+            let current = StringRef::of(entry).ok_or(CmdError::WrongType)?.as_int().ok_or(CmdError::NotAnInteger)?;
+            let sum = current.checked_add(increment).ok_or(CmdError::IncrOverflow)?;
+            // In place: the entry has been found once, and an integer fits where an integer was.
+            drop(entry.replace(NewContent::Int(sum)));
+            sum
+        }
+        None => {
+            ctx.db.set_int(key, increment, Expiry::Clear);
+            increment
+        }
     };
-    let sum = current.checked_add(increment).ok_or(CmdError::IncrOverflow)?;
-    ctx.db.set_int(key, sum, Expiry::Keep);
     ctx.changed(key, KeyspaceEvents::STRING, "incrby");
     ctx.reply.integer(sum);
     Ok(())
