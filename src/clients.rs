@@ -216,9 +216,14 @@ impl Clients {
 
     /// All connections, by id.
     pub fn all(&self) -> Vec<Arc<Client>> {
-        let mut all: Vec<_> = self.by_id.iter().map(|client| client.clone()).collect();
+        let mut all: Vec<_> = self.iter().collect();
         all.sort_by_key(|client| client.id);
         all
+    }
+
+    /// All connections in no order. A connection may come or go meanwhile.
+    pub fn iter(&self) -> impl Iterator<Item = Arc<Client>> {
+        self.by_id.iter().map(|client| client.clone())
     }
 
     /// How many connections there are.

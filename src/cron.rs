@@ -179,6 +179,7 @@ impl Cron {
         }
         self.engine.make_room();
         self.close_idle_clients();
+        self.look_at_full_buffers();
         self.save();
         let now_s = self.engine.now_ms / 1000;
         if !self.server.loading.load(Ordering::Acquire) {
@@ -259,6 +260,15 @@ impl Cron {
                 || client.subscriptions.iter().any(|count| count.load(Ordering::Relaxed) > 0);
             if idle_ms > timeout_ms && !is_exempt {
                 client.mailbox.put(|letters| letters.kill = true);
+            }
+        }
+    }
+
+    /// Wakes connections whose clients do not read: a soft limit may be over by now, though nothing is sent any more.
+    fn look_at_full_buffers(&self) {
+        for client in self.server.clients.iter() {
+            if client.output_buffer.load(Ordering::Relaxed) > 0 {
+                client.mailbox.wake();
             }
         }
     }

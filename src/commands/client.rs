@@ -212,7 +212,7 @@ fn describe(ctx: &Ctx, client: &Client) -> String {
     let _ = write!(
         line,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} \
-         qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs={} rbp={} obl={} oll=0 omem=0 tot-mem={} events={} cmd={} \
+         qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs={} rbp={} obl={} oll=0 omem={} tot-mem={} events={} cmd={} \
          user={} redir=-1 resp={} lib-name={} lib-ver={}",
         client.id,
         client.addr,
@@ -230,6 +230,7 @@ fn describe(ctx: &Ctx, client: &Client) -> String {
         load(&client.watched_keys),
         query[0],
         query[1],
+        output,
         output,
         output,
         output,

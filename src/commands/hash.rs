@@ -328,10 +328,17 @@ fn random_fields(ctx: &mut Ctx, key: Key<'_>, count: i64, with_values: bool) -> 
     };
     let len = if repeats { count } else { count.min(hash.len()) };
     ctx.reply.array(if with_values && !ctx.reply.resp3 { len * 2 } else { len });
-    let show = |(field, value)| show_field(ctx.reply, field, value, with_values);
     if repeats {
-        std::iter::repeat_with(|| hash.random(&mut random)).take(len).flatten().for_each(show);
-    } else if len.saturating_mul(SAMPLE_FROM) > hash.len() || hash.as_listpack().is_some() {
+        for (field, value) in std::iter::repeat_with(|| hash.random(&mut random)).take(len).flatten() {
+            show_field(ctx.reply, field, value, with_values);
+            if ctx.reply.is_too_long() {
+                break;
+            }
+        }
+        return Ok(());
+    }
+    let show = |(field, value)| show_field(ctx.reply, field, value, with_values);
+    if len.saturating_mul(SAMPLE_FROM) > hash.len() || hash.as_listpack().is_some() {
         rng::sample(hash.iter(), hash.len(), len, &mut random).for_each(show);
     } else {
         let mut taken = HashSet::new();

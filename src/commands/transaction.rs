@@ -75,7 +75,7 @@ fn exec(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
         return Ok(());
     }
     ctx.reply.array(multi.queue.len());
-    let mut reply = Reply { buf: std::mem::take(&mut ctx.reply.buf), resp3: ctx.reply.resp3 };
+    let mut reply = Reply { buf: std::mem::take(&mut ctx.reply.buf), ..*ctx.reply };
     for queued in &multi.queue {
         let argv: Vec<&[u8]> = queued.argv.iter().map(|arg| &**arg).collect();
         call::run_nested(ctx, queued.command, &argv, &mut reply, Origin::Exec);

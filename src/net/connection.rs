@@ -198,6 +198,9 @@ impl Connection {
 
     fn run(&mut self, engine: &mut Engine, bytes: &[u8]) -> usize {
         self.reply.resp3 = self.session.resp3;
+        let limit = engine.config.client_output_buffer_limit[self.class() as usize].hard_bytes;
+        let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0);
+        self.reply.limit = limit.and_then(|limit| limit.checked_add(self.sent));
         process(engine, &mut self.session, &mut self.parser, &mut self.reply, bytes)
     }
 
@@ -344,8 +347,7 @@ impl Connection {
             return Ok(None);
         }
         let server = &worker.server;
-        let class = if self.session.subscriptions.is_some() { ClientClass::Pubsub } else { ClientClass::Normal };
-        let limit: OutputLimit = server.config.load().client_output_buffer_limit[class as usize];
+        let limit: OutputLimit = server.config.load().client_output_buffer_limit[self.class() as usize];
         let waiting = waiting as u64;
         let now_ms = server.clock.now_ms();
         let is_over_hard = limit.hard_bytes > 0 && waiting > limit.hard_bytes;
@@ -379,6 +381,10 @@ impl Connection {
             self.session.client.id, self.session.client.addr
         ));
         End::Closed
+    }
+
+    fn class(&self) -> ClientClass {
+        if self.session.subscriptions.is_some() { ClientClass::Pubsub } else { ClientClass::Normal }
     }
 
     fn check_query_buffer(&mut self, engine: &Engine) -> Result<(), End> {

@@ -11,12 +11,19 @@ pub struct Reply {
     pub buf: Vec<u8>,
     /// Whether the client asked for RESP3 (HELLO 3).
     pub resp3: bool,
+    /// Bytes from which on the client is closed anyway (`client-output-buffer-limit`).
+    pub limit: Option<usize>,
 }
 
 impl Reply {
     /// An empty buffer for a client of this protocol.
     pub fn new(resp3: bool) -> Self {
-        Reply { buf: Vec::new(), resp3 }
+        Reply { resp3, ..Reply::default() }
+    }
+
+    /// Whether there is no point in going on: the client is closed before it gets any of this.
+    pub fn is_too_long(&self) -> bool {
+        self.limit.is_some_and(|limit| self.buf.len() > limit)
     }
 
     /// `+OK`

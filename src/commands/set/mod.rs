@@ -305,10 +305,17 @@ fn srandmember(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     };
     let len = if repeats { count } else { count.min(set.len()) };
     ctx.reply.array(len);
-    let show = |member| ctx.reply.element(member);
     if repeats {
-        std::iter::repeat_with(|| set.random(&mut random)).take(len).flatten().for_each(show);
-    } else if len.saturating_mul(SAMPLE_FROM) > set.len() || set.as_listpack().is_some() {
+        for member in std::iter::repeat_with(|| set.random(&mut random)).take(len).flatten() {
+            ctx.reply.element(member);
+            if ctx.reply.is_too_long() {
+                break;
+            }
+        }
+        return Ok(());
+    }
+    let show = |member| ctx.reply.element(member);
+    if len.saturating_mul(SAMPLE_FROM) > set.len() || set.as_listpack().is_some() {
         rng::sample(set.iter(), set.len(), len, &mut random).for_each(show);
     } else {
         let mut taken = HashSet::new();
