@@ -134,15 +134,16 @@ impl Engine {
         if self.server.busy.is_busy() && !spec.has(ALLOW_BUSY) {
             return Err(self.server.busy.error());
         }
-        if self.server.persistence.refuses_writes(&self.config) && (spec.has(WRITE) || spec.name == "ping") {
+        let is_write = writes(session, command);
+        if self.server.persistence.refuses_writes(&self.config) && (is_write || spec.name == "ping") {
             return Err(CmdError::Text(MISCONF_RDB));
         }
-        if (spec.has(WRITE) || spec.name == "ping")
+        if (is_write || spec.name == "ping")
             && let Some(reason) = self.server.aof.refuses_writes()
         {
             return Err(CmdError::owned(format!("MISCONF Errors writing to the AOF file: {reason}")));
         }
-        if spec.has(WRITE) && self.server.lacks_replicas(&self.config) {
+        if is_write && self.server.lacks_replicas(&self.config) {
             return Err(CmdError::NoReplicas);
         }
         if self.config.maxmemory > 0 && !self.make_room() && needs_room(session, command) {
@@ -453,6 +454,16 @@ fn queue(session: &mut Session, command: CommandRef, argv: &[&[u8]]) {
     let multi = session.multi.get_or_insert_with(Box::<Multi>::default);
     multi.queue.push(Queued { command, argv: argv.iter().map(|arg| (*arg).into()).collect() });
     session.client.multi_len.store(multi.queue.len() as i64, Ordering::Relaxed);
+}
+
+/// Whether a command writes: EXEC does if a queued command does.
+fn writes(session: &Session, command: CommandRef) -> bool {
+    match &session.multi {
+        Some(multi) if command.command.name == "exec" => {
+            multi.queue.iter().any(|queued| queued.command.command.has(WRITE))
+        }
+        _ => command.command.has(WRITE),
+    }
 }
 
 /// Whether a command is refused when there is no memory left: it is marked so, or adds to a transaction, which must
