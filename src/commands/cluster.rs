@@ -76,6 +76,7 @@ mod tests {
     #[test]
     fn this_is_no_cluster_node() {
         let mut c = Checker::new();
+        c.since("7.2");
         c.check("CLUSTER", "-ERR wrong number of arguments for 'cluster' command");
         c.check("CLUSTER nope", "-ERR unknown subcommand 'nope'. Try CLUSTER HELP.");
         for command in [

@@ -224,6 +224,7 @@ mod tests {
     #[test]
     fn a_read_that_expires_a_key_wakes_who_waits_across_shards() {
         let mut c = Checker::new();
+        c.since("7.2");
         for n in 0..16 {
             c.other(&format!("XGROUP CREATE s{n} g $ MKSTREAM"), "OK");
             c.other(&format!("XGROUP CREATE t{n} g $ MKSTREAM"), "OK");
