@@ -37,6 +37,11 @@ pub fn run(mut acceptor: Acceptor, mut cron: Cron, listeners: Listeners, mut wis
     }
 }
 
+/// A data set that loads within this time is never seen loading: connections wait to be accepted, as Redis's wait for
+/// the loading to look at its sockets.
+const LOADING_GRACE: Duration = Duration::from_millis(200);
+const LOADING_LOOK: Duration = Duration::from_micros(500);
+
 async fn main_loop(
     acceptor: &mut Acceptor,
     cron: &mut Cron,
@@ -46,6 +51,10 @@ async fn main_loop(
     let server = acceptor.server.clone();
     let (arrived_tcp, mut tcp) = mpsc::channel(64);
     let (arrived_unix, mut unix) = mpsc::channel(64);
+    let patience = Instant::now() + LOADING_GRACE;
+    while server.loading.load(Ordering::Acquire) && Instant::now() < patience && !server.stop.is_requested() {
+        tokio::time::sleep(LOADING_LOOK).await;
+    }
     let mut doors = accept_all(std::mem::take(&mut listeners.tcp), &arrived_tcp);
     if let Some(Ok(listener)) = listeners.unix.take().map(UnixListener::from_std) {
         tokio::spawn(accept_unix(listener, arrived_unix.clone()));
