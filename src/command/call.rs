@@ -445,9 +445,9 @@ pub fn touch(server: &Server, config: &Config, now_ms: i64) -> Touch {
     }
 }
 
-/// A `numkeys`-like argument: a positive integer, or None.
+/// A `numkeys`-like argument: an integer that is not negative, or None.
 pub fn parse_count(arg: &[u8]) -> Option<i64> {
-    number::parse_int(arg).filter(|count| *count > 0)
+    number::parse_int(arg).filter(|count| *count >= 0)
 }
 
 fn queue(session: &mut Session, command: CommandRef, argv: &[&[u8]]) {

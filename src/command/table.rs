@@ -159,6 +159,9 @@ pub fn spec_positions(spec: &KeySpec, argv: &[&[u8]], mut each: impl FnMut(usize
         Find::KeyNum { count, first, step } => {
             let count = argv.get((begin + i64::from(count)) as usize).and_then(|arg| super::call::parse_count(arg));
             let Some(count) = count else { return false };
+            if count == 0 {
+                return true;
+            }
             let first = begin + i64::from(first);
             (first, first.saturating_add(count.saturating_sub(1).saturating_mul(i64::from(step))), i64::from(step))
         }

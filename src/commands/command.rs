@@ -391,6 +391,8 @@ mod tests {
         c.check("COMMAND GETKEYSANDFLAGS SET a 1", "[[\"a\", [OW, update]]]");
         c.check("COMMAND GETKEYSANDFLAGS SET a 1 GET", "[[\"a\", [RW, access, update]]]");
         c.check("COMMAND GETKEYS SORT a BY b* STORE c", "[\"a\", \"c\"]");
+        c.check("COMMAND GETKEYS EVAL x 1 k arg", "[\"k\"]");
+        c.check("COMMAND GETKEYS EVAL x 0", "[]");
         c.check("COMMAND GETKEYS PING", "-ERR The command has no key arguments");
         c.check("COMMAND GETKEYS NOPE a", "-ERR Invalid command specified");
         c.check("COMMAND GETKEYS GET", "-ERR Invalid number of arguments specified for command");
