@@ -1,20 +1,40 @@
-# The binary alone, started as redis-server. /data holds what it saves, as in the image it replaces.
+# The binary under redis-server's name, started the way the redis:7.2 image starts Redis. /data holds what it saves.
 FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends make gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --bin redstart && mkdir -p /image/usr/local/bin /image/data /image/etc \
-    && cp target/release/redstart /image/usr/local/bin/redstart \
-    && for name in redis-server redis-sentinel redis-check-rdb redis-check-aof; do ln -s redstart /image/usr/local/bin/$name; done \
-    && echo 'redis:x:999:999::/data:/sbin/nologin' > /image/etc/passwd && echo 'redis:x:999:' > /image/etc/group
+RUN cargo build --release --locked --bin redstart
 
-# gcr's cc image has the C library the binary is linked with, and a time zone data base; no shell.
-FROM gcr.io/distroless/cc-debian12
-COPY --from=build /image /
-COPY --from=build --chown=999:999 /image/data /data
-USER redis
+FROM debian:bookworm-slim
+RUN groupadd -r -g 999 redis && useradd -r -g redis -u 999 redis && mkdir /data && chown redis:redis /data
+COPY --from=build /src/target/release/redstart /usr/local/bin/redstart
+RUN ln -s redstart /usr/local/bin/redis-server
+# As in the image it replaces: options alone, or a configuration file, are for the server; it owns its directory and is
+# not root; protected mode is off unless somebody asks for it.
+COPY <<'SCRIPT' /usr/local/bin/docker-entrypoint.sh
+#!/bin/sh
+set -e
+case "${1:-}" in
+  -* | *.conf) set -- redis-server "$@" ;;
+esac
+if [ "$1" = redis-server ]; then
+  asked=no
+  for word in "$@"; do
+    case "$word" in *protected-mode*) asked=yes ;; esac
+    if [ -f "$word" ] && grep -qi '^[[:space:]]*protected-mode' "$word"; then asked=yes; fi
+  done
+  [ $asked = yes ] || set -- "$@" --protected-mode no
+  umask 0077
+  if [ "$(id -u)" = 0 ]; then
+    find . \! -user redis -exec chown redis '{}' +
+    exec setpriv --reuid=redis --regid=redis --clear-groups "$@"
+  fi
+fi
+exec "$@"
+SCRIPT
+RUN chmod +x /usr/local/bin/docker-entrypoint.sh
 VOLUME /data
 WORKDIR /data
 EXPOSE 6379
-ENTRYPOINT ["redis-server"]
-CMD ["--protected-mode", "no"]
+ENTRYPOINT ["docker-entrypoint.sh"]
+CMD ["redis-server"]
