@@ -8,7 +8,7 @@ RUN cargo build --release --locked --bin redstart
 FROM debian:bookworm-slim
 RUN groupadd -r -g 999 redis && useradd -r -g redis -u 999 redis && mkdir /data && chown redis:redis /data
 COPY --from=build /src/target/release/redstart /usr/local/bin/redstart
-RUN ln -s redstart /usr/local/bin/redis-server
+RUN for name in redis-server redis-check-rdb redis-check-aof; do ln -s redstart /usr/local/bin/$name; done
 # As in the image it replaces: options alone, or a configuration file, are for the server; it owns its directory and is
 # not root; protected mode is off unless somebody asks for it.
 COPY <<'SCRIPT' /usr/local/bin/docker-entrypoint.sh

@@ -6,6 +6,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 pub mod aof;
 pub mod banner;
+pub mod check;
 pub mod clients;
 pub mod command;
 pub mod commands;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use redstart::config::cli::{self, Invocation};
 use redstart::config::{ConfigError, Sources};
 use redstart::log::Log;
-use redstart::{banner, config, selftest, standalone};
+use redstart::{banner, check, config, selftest, standalone};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -35,11 +35,17 @@ fn main() -> ExitCode {
             print!("{report}");
             if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        Invocation::CheckRdb(arguments) => check::rdb_program(program(&argv), &arguments),
+        Invocation::CheckAof(arguments) => check::aof_program(program(&argv), &arguments),
         Invocation::NotHere(program) => {
             eprintln!("{program} is not part of Redstart {} yet; the one of Redis works with it.", banner::VERSION);
             ExitCode::FAILURE
         }
     }
+}
+
+fn program(argv: &[Vec<u8>]) -> &[u8] {
+    argv.first().map_or(b"redis-server", Vec::as_slice)
 }
 
 fn serve(file: Option<PathBuf>, stdin: bool, options: Vec<u8>, program: String, is_bare: bool) -> ExitCode {

@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["commands"],
     &["net"],
-    &["cron", "startup", "shutdown", "standalone"],
+    &["check", "cron", "startup", "shutdown", "standalone"],
 ];
 
 /// Uses that go upwards all the same, with the reason.

@@ -25,19 +25,28 @@ pub enum Invocation {
     TestMemory(Option<u64>),
     /// Look for settings of the machine that hurt.
     CheckSystem,
+    /// `redis-check-rdb` with these arguments.
+    CheckRdb(Vec<Vec<u8>>),
+    /// `redis-check-aof` with these arguments.
+    CheckAof(Vec<Vec<u8>>),
     /// A program of Redis that is not part of this one.
     NotHere(&'static str),
 }
 
-/// The programs Redis also is, or installs beside the server.
-const OTHER_PROGRAMS: [&str; 5] =
-    ["redis-sentinel", "redis-check-rdb", "redis-check-aof", "redis-cli", "redis-benchmark"];
+/// The programs Redis also is, or installs beside the server, that are not part of this one.
+const MISSING_PROGRAMS: [&str; 3] = ["redis-sentinel", "redis-cli", "redis-benchmark"];
 
 /// Reads the arguments; `argv[0]` is the name the program was started as.
 pub fn parse(argv: &[Vec<u8>]) -> Invocation {
     let (program, arguments) = argv.split_first().map_or((&[][..], &[][..]), |(name, rest)| (name.as_slice(), rest));
-    if let Some(other) = other_program(program, arguments) {
-        return Invocation::NotHere(other);
+    if let Some(missing) = missing_program(program, arguments) {
+        return Invocation::NotHere(missing);
+    }
+    if is_called(program, "redis-check-rdb") {
+        return Invocation::CheckRdb(arguments.to_vec());
+    }
+    if is_called(program, "redis-check-aof") {
+        return Invocation::CheckAof(arguments.to_vec());
     }
     let words: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
     match words.as_slice() {
@@ -48,15 +57,22 @@ pub fn parse(argv: &[Vec<u8>]) -> Invocation {
         }
         [b"--test-memory", ..] => Invocation::TestMemory(None),
         [b"--check-system", ..] => Invocation::CheckSystem,
+        [b"--check-rdb", ..] => Invocation::CheckRdb(arguments[1..].to_vec()),
+        [b"--check-aof", ..] => Invocation::CheckAof(arguments[1..].to_vec()),
         _ => serve(&words),
     }
 }
 
-fn other_program(program: &[u8], arguments: &[Vec<u8>]) -> Option<&'static str> {
-    let name = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let called = |known: &&str| name.windows(known.len()).any(|window| window == known.as_bytes());
+fn missing_program(program: &[u8], arguments: &[Vec<u8>]) -> Option<&'static str> {
     let sentinel = arguments.iter().any(|argument| argument == b"--sentinel");
-    OTHER_PROGRAMS.into_iter().find(called).or_else(|| sentinel.then_some("redis-sentinel"))
+    let called = MISSING_PROGRAMS.into_iter().find(|known| is_called(program, known));
+    called.or_else(|| sentinel.then_some("redis-sentinel"))
+}
+
+/// Whether the name a program was started as, without its directories, contains `known`.
+fn is_called(program: &[u8], known: &str) -> bool {
+    let name = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    name.windows(known.len()).any(|window| window == known.as_bytes())
 }
 
 /// The first argument is the file unless it starts with a dash. `-` at either end stands for standard input.
@@ -123,6 +139,8 @@ Usage: redis-server [/path/to/redis.conf] [options] [-]
        redis-server -h | --help
        redis-server --test-memory <megabytes>
        redis-server --check-system
+       redis-server --check-rdb <file>       as redis-check-rdb, a name it also goes by
+       redis-server --check-aof [--fix | --truncate-to-timestamp <Unix time>] <manifest or file>
 
 Every directive of redis.conf is an option: its name after two dashes, then its values.
 
@@ -257,8 +275,9 @@ mod tests {
             (&["redis-server", "--check-system"], Invocation::CheckSystem),
             (&["redis-server", "s.conf", "--sentinel"], Invocation::NotHere("redis-sentinel")),
             (&["/x/redis-sentinel", "s.conf"], Invocation::NotHere("redis-sentinel")),
-            (&["redis-check-rdb", "x"], Invocation::NotHere("redis-check-rdb")),
-            (&["./redis-check-aof"], Invocation::NotHere("redis-check-aof")),
+            (&["redis-check-rdb", "x"], Invocation::CheckRdb(vec![b"x".to_vec()])),
+            (&["./redis-check-aof"], Invocation::CheckAof(Vec::new())),
+            (&["redis-server", "--check-aof", "--fix"], Invocation::CheckAof(vec![b"--fix".to_vec()])),
             (&["redis-cli"], Invocation::NotHere("redis-cli")),
         ] {
             assert_eq!(invocation(arguments), expected, "{arguments:?}");

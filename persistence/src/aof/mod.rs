@@ -6,5 +6,5 @@ mod reader;
 mod writer;
 
 pub use manifest::{FileInfo, FileType, Manifest, ManifestError, manifest_name, temp_incr_name};
-pub use reader::{AofError, AofErrorKind, Command, Item, Reader, begins_with_rdb};
+pub use reader::{AofError, AofErrorKind, BatchHeader, Command, Item, Reader, begins_with_rdb};
 pub use writer::{AppendError, AppendOptions, Appender, Fsync, LogBuffer, Progress};

@@ -195,7 +195,7 @@ impl<R: Read> Reader<R> {
             return Ok(seconds.map(Item::Timestamp));
         }
         if line.starts_with(b"#RC:") {
-            match parse_header(line) {
+            match BatchHeader::parse(line) {
                 Some(batch) => self.verify(batch)?,
                 None => return Err(self.torn_or_damaged()?),
             }
@@ -296,7 +296,7 @@ impl<R: Read> Reader<R> {
             self.at += found;
             searched += found + 1;
             while self.window.len() - self.at < HEADER_BYTES && self.more()? {}
-            let header = self.window.get(self.at..self.at + HEADER_BYTES).and_then(parse_header);
+            let header = self.window.get(self.at..self.at + HEADER_BYTES).and_then(BatchHeader::parse);
             let Some(batch) = header.filter(|batch| batch.synced_before && batch.len <= LARGEST_PROOF) else {
                 self.at += 1;
                 continue;
@@ -331,26 +331,40 @@ impl<R: Read> Reader<R> {
     }
 }
 
-struct BatchHeader {
+/// The line in front of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchHeader {
     crc: u32,
     len: usize,
     synced_before: bool,
 }
 
 impl BatchHeader {
+    /// Reads the line, its end included; `None` if it is none of these.
+    pub fn parse(line: &[u8]) -> Option<BatchHeader> {
+        let line: &[u8; HEADER_BYTES] = line.try_into().ok()?;
+        let text = std::str::from_utf8(line.strip_prefix(b"#RC:")?.strip_suffix(b"\r\n")?).ok()?;
+        let (crc, rest) = text.split_once(' ')?;
+        let (len, mark) = rest.split_once(' ')?;
+        let crc = u32::from_str_radix(crc, 16).ok()?;
+        Some(BatchHeader { crc, len: len.parse().ok()?, synced_before: mark == "s" })
+    }
+
+    /// The CRC-32 of the batch.
+    pub fn crc(&self) -> u32 {
+        self.crc
+    }
+
+    /// The size of the batch in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "a batch of no bytes is never written")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// Whether `bytes` begin with the whole batch, unchanged.
     fn covers(&self, bytes: &[u8]) -> bool {
         bytes.get(..self.len).is_some_and(|batch| crc32fast::hash(batch) == self.crc)
     }
-}
-
-fn parse_header(line: &[u8]) -> Option<BatchHeader> {
-    let line: &[u8; HEADER_BYTES] = line.try_into().ok()?;
-    let text = std::str::from_utf8(line.strip_prefix(b"#RC:")?.strip_suffix(b"\r\n")?).ok()?;
-    let (crc, rest) = text.split_once(' ')?;
-    let (len, mark) = rest.split_once(' ')?;
-    let crc = u32::from_str_radix(crc, 16).ok()?;
-    Some(BatchHeader { crc, len: len.parse().ok()?, synced_before: mark == "s" })
 }
 
 fn parse_command(bytes: &[u8]) -> Parsed {

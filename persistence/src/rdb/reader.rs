@@ -30,6 +30,8 @@ pub struct Reader<R> {
     version: u32,
     db: u64,
     value: Option<ValueReader>,
+    /// The kind of the key being read, until its value has been read.
+    kind: Option<Kind>,
     activity: Activity,
     at_end: bool,
 }
@@ -89,7 +91,16 @@ impl<R: Read> Reader<R> {
         if version < 1 || version > options.max_version {
             return Err(RdbError { offset: source.offset(), kind: RdbErrorKind::Version(version.into()) });
         }
-        Ok(Reader { source, options, version, db: 0, value: None, activity: Activity::ReadType, at_end: false })
+        Ok(Reader {
+            source,
+            options,
+            version,
+            db: 0,
+            value: None,
+            kind: None,
+            activity: Activity::ReadType,
+            at_end: false,
+        })
     }
 
     /// The version of the file.
@@ -167,6 +178,7 @@ impl<R: Read> Reader<R> {
                 byte => {
                     let unknown = || RdbError { offset: start + 1, kind: RdbErrorKind::UnknownType(byte) };
                     key.kind = Kind::from_byte(byte).ok_or_else(unknown)?;
+                    self.kind = Some(key.kind);
                     self.activity = Activity::ReadKey;
                     key.key = self.source.string()?;
                     self.activity = Activity::ReadObjectValue;
@@ -182,9 +194,14 @@ impl<R: Read> Reader<R> {
         let Some(value) = &mut self.value else { return Ok(None) };
         let part = value.next(&mut self.source)?;
         if part.is_none() {
-            self.value = None;
+            (self.value, self.kind) = (None, None);
         }
         Ok(part)
+    }
+
+    /// How the key or value that is being read is written.
+    pub fn current_kind(&self) -> Option<Kind> {
+        self.kind
     }
 
     /// How many elements the current value says are still to come: a hint, never to be trusted.
