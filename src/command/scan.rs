@@ -2,6 +2,7 @@
 
 use crate::command::args::Args;
 use crate::command::error::{CmdError, CmdResult};
+use crate::resp::reply::Reply;
 use crate::util::glob;
 
 /// The options of one step of a scan.
@@ -78,6 +79,50 @@ impl<'a> ScanOptions<'a> {
         }
         cursor
     }
+}
+
+/// What one step over the elements of a collection has found for its client.
+pub struct Found<'a> {
+    options: ScanOptions<'a>,
+    seen: usize,
+    len: usize,
+    reply: Reply,
+}
+
+impl Found<'_> {
+    /// Takes one element; `write` puts it into the reply if its name is wanted and answers how many replies that made.
+    pub fn take(&mut self, name: &[u8], write: impl FnOnce(&mut Reply) -> usize) {
+        self.seen += 1;
+        if self.options.wants(name) {
+            self.len += write(&mut self.reply);
+        }
+    }
+}
+
+/// Answers HSCAN, SSCAN or ZSCAN: an array of the next cursor and an array of what was found. `step` scans from a
+/// cursor, shows each element to [`Found::take`] and returns the next cursor.
+pub fn reply_with_found<'a>(
+    reply: &mut Reply,
+    options: ScanOptions<'a>,
+    cursor: u64,
+    mut step: impl FnMut(u64, &mut Found<'a>) -> u64,
+) {
+    let mut found = Found { options, seen: 0, len: 0, reply: Reply::new(reply.resp3) };
+    let next = options.run(cursor, |cursor| {
+        let before = found.seen;
+        (step(cursor, &mut found), found.seen - before)
+    });
+    reply.array(2);
+    reply.bulk(itoa::Buffer::new().format(next).as_bytes());
+    reply.array(found.len);
+    reply.raw(&found.reply.buf);
+}
+
+/// Answers HSCAN, SSCAN or ZSCAN of a key that is not there.
+pub fn reply_with_nothing(reply: &mut Reply) {
+    reply.array(2);
+    reply.bulk(b"0");
+    reply.array(0);
 }
 
 impl Default for ScanOptions<'_> {

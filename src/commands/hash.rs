@@ -267,31 +267,20 @@ fn hscan(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
     let cursor = scan::parse_cursor(args.bytes()?)?;
     let Some(hash) = ctx.db.read_as::<Hash>(key)? else {
-        ctx.reply.array(2);
-        ctx.reply.bulk(b"0");
-        ctx.reply.array(0);
+        scan::reply_with_nothing(ctx.reply);
         return Ok(());
     };
     let options = ScanOptions::parse(args)?;
-    let mut found = Reply::new(ctx.reply.resp3);
-    let mut len = 0;
     let mut digits = itoa::Buffer::new();
-    let next = options.run(cursor, |cursor| {
-        let mut seen = 0;
-        let next = hash.scan(cursor, |field, value| {
-            seen += 1;
-            if options.wants(field.text(&mut digits)) {
-                len += 2;
-                found.element(field);
-                found.element(value);
-            }
-        });
-        (next, seen)
+    scan::reply_with_found(ctx.reply, options, cursor, |cursor, found| {
+        hash.scan(cursor, |field, value| {
+            found.take(field.text(&mut digits), |reply| {
+                reply.element(field);
+                reply.element(value);
+                2
+            });
+        })
     });
-    ctx.reply.array(2);
-    ctx.reply.bulk(digits.format(next).as_bytes());
-    ctx.reply.array(len);
-    ctx.reply.raw(&found.buf);
     Ok(())
 }
 

@@ -9,7 +9,6 @@ use crate::command::scan::{self, ScanOptions};
 use crate::command::spec::*;
 use crate::config::KeyspaceEvents;
 use crate::keyspace::{Key, limits};
-use crate::resp::reply::Reply;
 use crate::util::rng;
 use algebra::{sdiff, sdiffstore, sinter, sintercard, sinterstore, sunion, sunionstore};
 use redstart_types::encoding::listpack::Element;
@@ -178,30 +177,19 @@ fn sscan(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
     let cursor = scan::parse_cursor(args.bytes()?)?;
     let Some(set) = ctx.db.read_as::<Set>(key)? else {
-        ctx.reply.array(2);
-        ctx.reply.bulk(b"0");
-        ctx.reply.array(0);
+        scan::reply_with_nothing(ctx.reply);
         return Ok(());
     };
     let options = ScanOptions::parse(args)?;
-    let mut found = Reply::new(ctx.reply.resp3);
-    let mut len = 0;
     let mut digits = itoa::Buffer::new();
-    let next = options.run(cursor, |cursor| {
-        let mut seen = 0;
-        let next = set.scan(cursor, |member| {
-            seen += 1;
-            if options.wants(member.text(&mut digits)) {
-                len += 1;
-                found.element(member);
-            }
-        });
-        (next, seen)
+    scan::reply_with_found(ctx.reply, options, cursor, |cursor, found| {
+        set.scan(cursor, |member| {
+            found.take(member.text(&mut digits), |reply| {
+                reply.element(member);
+                1
+            });
+        })
     });
-    ctx.reply.array(2);
-    ctx.reply.bulk(digits.format(next).as_bytes());
-    ctx.reply.array(len);
-    ctx.reply.raw(&found.buf);
     Ok(())
 }
 

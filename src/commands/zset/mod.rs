@@ -9,7 +9,7 @@ mod range;
 use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
-use crate::command::scan::{ScanOptions, parse_cursor};
+use crate::command::scan::{self, ScanOptions};
 use crate::command::spec::*;
 use crate::config::KeyspaceEvents;
 use crate::keyspace::db::Expiry;
@@ -364,41 +364,26 @@ fn random_distinct(reply: &mut Reply, zset: &ZSet, count: usize, with_scores: bo
 /// scores in turn. Source: Redis 7.2 ZSCAN.
 fn zscan(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
-    let cursor = parse_cursor(args.bytes()?)?;
+    let cursor = scan::parse_cursor(args.bytes()?)?;
     let Some(zset) = ctx.db.read_as::<ZSet>(key)? else {
-        ctx.reply.array(2);
-        ctx.reply.bulk(b"0");
-        ctx.reply.array(0);
+        scan::reply_with_nothing(ctx.reply);
         return Ok(());
     };
     let options = ScanOptions::parse(args)?;
-    let is_listpack = zset.as_listpack().is_some();
-    let (mut digits, mut text, mut found) = (itoa::Buffer::new(), Vec::new(), Reply::new(ctx.reply.resp3));
-    let mut len = 0;
-    let next = options.run(cursor, |cursor| {
-        let mut seen = 0;
-        let next = zset.scan(cursor, |entry| {
-            seen += 1;
+    let append_score = if zset.as_listpack().is_some() { number::append_double } else { append_17_digits };
+    let (mut digits, mut text) = (itoa::Buffer::new(), Vec::new());
+    scan::reply_with_found(ctx.reply, options, cursor, |cursor, found| {
+        zset.scan(cursor, |entry| {
             let member = entry.member.text(&mut digits);
-            if !options.wants(member) {
-                return;
-            }
-            text.clear();
-            if is_listpack {
-                number::append_double(&mut text, entry.score);
-            } else {
-                append_17_digits(&mut text, entry.score);
-            }
-            found.bulk(member);
-            found.bulk(&text);
-            len += 2;
-        });
-        (next, seen)
+            found.take(member, |reply| {
+                text.clear();
+                append_score(&mut text, entry.score);
+                reply.bulk(member);
+                reply.bulk(&text);
+                2
+            });
+        })
     });
-    ctx.reply.array(2);
-    ctx.reply.bulk(itoa::Buffer::new().format(next).as_bytes());
-    ctx.reply.array(len);
-    ctx.reply.raw(&found.buf);
     Ok(())
 }
 
