@@ -1,6 +1,7 @@
 //! The command engine: what a command is, how it is found, checked, run and recorded.
 pub mod args;
 pub mod call;
+pub mod client_line;
 pub mod ctx;
 pub mod error;
 pub mod locks;
