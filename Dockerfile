@@ -7,6 +7,8 @@ RUN cargo build --release --locked --bin redstart
 
 FROM debian:bookworm-slim
 RUN groupadd -r -g 999 redis && useradd -r -g redis -u 999 redis && mkdir /data && chown redis:redis /data
+# redis-cli, which health checks call, is Debian's; Redis's time zones are in the image it replaces, so they are here.
+RUN apt-get update && apt-get install -y --no-install-recommends redis-tools tzdata && rm -rf /var/lib/apt/lists/*
 COPY --from=build /src/target/release/redstart /usr/local/bin/redstart
 RUN for name in redis-server redis-check-rdb redis-check-aof; do ln -s redstart /usr/local/bin/$name; done
 # As in the image it replaces: options alone, or a configuration file, are for the server; it owns its directory and is
