@@ -9,7 +9,7 @@ use crate::keyspace::Key;
 use crate::keyspace::db::Db;
 use crate::keyspace::lock::ShardSet;
 use crate::net::listener::{Acceptor, Listeners};
-use crate::reconfigure::Rebind;
+use crate::reconfigure::{Doors, Rebind};
 use crate::server::Server;
 use redstart_types::table::{Keyed, hash_key};
 use std::sync::Arc;
@@ -49,13 +49,14 @@ async fn main_loop(
     wishes: &mut mpsc::UnboundedReceiver<Rebind>,
 ) {
     let server = acceptor.server.clone();
-    let (arrived_tcp, mut tcp) = mpsc::channel(64);
+    let (arrived, mut tcp) = mpsc::channel(64);
     let (arrived_unix, mut unix) = mpsc::channel(64);
     let patience = Instant::now() + LOADING_GRACE;
     while server.loading.load(Ordering::Acquire) && Instant::now() < patience && !server.stop.is_requested() {
         tokio::time::sleep(LOADING_LOOK).await;
     }
-    let mut doors = accept_all(std::mem::take(&mut listeners.tcp), &arrived_tcp);
+    let mut plain = accept_all(std::mem::take(&mut listeners.tcp), false, &arrived);
+    let mut under_tls = accept_all(std::mem::take(&mut listeners.tls), true, &arrived);
     if let Some(Ok(listener)) = listeners.unix.take().map(UnixListener::from_std) {
         tokio::spawn(accept_unix(listener, arrived_unix.clone()));
     }
@@ -63,8 +64,8 @@ async fn main_loop(
     loop {
         tokio::select! {
             () = server.stop.requested() => return,
-            Some((socket, peer)) = tcp.recv() => {
-                if let Err(error) = acceptor.admit_tcp(socket, peer) {
+            Some((socket, peer, is_tls)) = tcp.recv() => {
+                if let Err(error) = acceptor.admit_tcp(socket, peer, is_tls) {
                     server.log.verbose(format_args!("Error accepting a client connection: {error}"));
                 }
             }
@@ -74,7 +75,13 @@ async fn main_loop(
                 }
             }
             Some(wish) = wishes.recv() => {
-                let outcome = rebind(&server, &mut listeners, &mut doors, &wish.config, &arrived_tcp).await;
+                let mut outcome = Ok(());
+                if wish.doors != Doors::Tls {
+                    outcome = rebind(&server, &mut listeners, &mut plain, &wish.config, &arrived).await;
+                }
+                if wish.doors != Doors::Plain && outcome.is_ok() {
+                    outcome = rebind_tls(&server, &mut listeners, &mut under_tls, &wish.config, &arrived).await;
+                }
                 // Whoever asked may have lost patience.
                 let _ = wish.answer.send(outcome);
             }
@@ -94,11 +101,21 @@ fn ticks(period: Duration) -> tokio::time::Interval {
     ticks
 }
 
-type Arrived = mpsc::Sender<(std::net::TcpStream, std::net::SocketAddr)>;
+/// A TCP connection, from where, and whether it speaks TLS.
+type Arrived = mpsc::Sender<(std::net::TcpStream, std::net::SocketAddr, bool)>;
 
-fn accept_all(listeners: Vec<std::net::TcpListener>, arrived: &Arrived) -> Vec<JoinHandle<()>> {
+fn accept_all(listeners: Vec<std::net::TcpListener>, is_tls: bool, arrived: &Arrived) -> Vec<JoinHandle<()>> {
     let listeners = listeners.into_iter().filter_map(|listener| TcpListener::from_std(listener).ok());
-    listeners.map(|listener| tokio::spawn(accept_tcp(listener, arrived.clone()))).collect()
+    listeners.map(|listener| tokio::spawn(accept_tcp(listener, is_tls, arrived.clone()))).collect()
+}
+
+/// Closes the listeners behind these doors.
+async fn close(doors: &mut Vec<JoinHandle<()>>) {
+    for door in doors.drain(..) {
+        door.abort();
+        // The listener is closed once the task is gone.
+        let _ = door.await;
+    }
 }
 
 /// Closes the TCP listeners and opens those that `config` asks for; if these cannot be had, the old ones.
@@ -109,26 +126,39 @@ async fn rebind(
     config: &Config,
     arrived: &Arrived,
 ) -> Result<(), String> {
-    for door in doors.drain(..) {
-        door.abort();
-        // The listener is closed once the task is gone.
-        let _ = door.await;
-    }
+    close(doors).await;
     let outcome = listeners.bind_tcp(config);
     if outcome.is_err() {
         listeners.bind_tcp(&server.config.load())?;
     }
-    *doors = accept_all(std::mem::take(&mut listeners.tcp), arrived);
+    *doors = accept_all(std::mem::take(&mut listeners.tcp), false, arrived);
     server.port.store(usize::from(listeners.port), Ordering::Relaxed);
     outcome
 }
 
-async fn accept_tcp(listener: TcpListener, arrived: Arrived) {
+/// The same for those on `tls-port`.
+async fn rebind_tls(
+    server: &Server,
+    listeners: &mut Listeners,
+    doors: &mut Vec<JoinHandle<()>>,
+    config: &Config,
+    arrived: &Arrived,
+) -> Result<(), String> {
+    close(doors).await;
+    let outcome = listeners.bind_tls(config);
+    if outcome.is_err() {
+        listeners.bind_tls(&server.config.load())?;
+    }
+    *doors = accept_all(std::mem::take(&mut listeners.tls), true, arrived);
+    outcome
+}
+
+async fn accept_tcp(listener: TcpListener, is_tls: bool, arrived: Arrived) {
     loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let Ok(socket) = socket.into_std() else { continue };
-                if arrived.send((socket, peer)).await.is_err() {
+                if arrived.send((socket, peer, is_tls)).await.is_err() {
                     return;
                 }
             }

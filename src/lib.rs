@@ -38,5 +38,6 @@ pub mod standalone;
 pub mod startup;
 pub mod stats;
 pub mod switches;
+pub mod tls;
 pub mod tracking;
 pub mod util;

@@ -3,6 +3,7 @@
 use crate::config::{self, Access, Change, Config, Directive, LogLevel, SetError};
 use crate::process;
 use crate::server::Server;
+use crate::tls;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -11,8 +12,19 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Rebind {
     pub config: Arc<Config>,
+    pub doors: Doors,
     /// Told when it is done; on an error the old addresses are listened on again.
     pub answer: mpsc::SyncSender<Result<(), String>>,
+}
+
+/// Which listeners are to be opened anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doors {
+    All,
+    /// On `port`.
+    Plain,
+    /// On `tls-port`.
+    Tls,
 }
 
 /// How long the main loop may take to change its listeners.
@@ -62,8 +74,12 @@ impl Server {
                 self.log.set_level(new.loglevel);
                 Ok(())
             }
-            Group::Listen => self.rebind(directive, new),
-            Group::Tls => refuse_tls(new),
+            Group::Bind | Group::Port => self.rebind(directive, new),
+            Group::Tls => self.reload_tls(new),
+            Group::TlsPort => {
+                self.reload_tls(new)?;
+                self.rebind(directive, new)
+            }
             Group::MaxClients => make_room(old, new),
             Group::OomScore => self.apply_oom_score(new),
             Group::Title => self.apply_title(new),
@@ -82,13 +98,18 @@ impl Server {
     }
 
     fn rebind(&self, directive: &Directive, new: &Arc<Config>) -> Result<(), String> {
-        let refused = || match directive.name {
-            "port" => "Unable to listen on this port. Check server logs.".to_owned(),
-            _ => "Failed to bind to specified addresses.".to_owned(),
+        let doors = match directive.name {
+            "port" => Doors::Plain,
+            "tls-port" => Doors::Tls,
+            _ => Doors::All,
+        };
+        let refused = || match doors {
+            Doors::All => "Failed to bind to specified addresses.".to_owned(),
+            _ => "Unable to listen on this port. Check server logs.".to_owned(),
         };
         let Some(main_loop) = self.main_loop.get() else { return Ok(()) };
         let (answer, answered) = mpsc::sync_channel(1);
-        main_loop.send(Rebind { config: new.clone(), answer }).map_err(|_| refused())?;
+        main_loop.send(Rebind { config: new.clone(), doors, answer }).map_err(|_| refused())?;
         match answered.recv_timeout(REBIND_PATIENCE) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(reason)) => {
@@ -97,6 +118,17 @@ impl Server {
             }
             Err(_) => Err(refused()),
         }
+    }
+
+    /// Reads certificates and keys again, where TLS is used at all. After an error the old ones stay in force.
+    fn reload_tls(&self, new: &Config) -> Result<(), String> {
+        if !tls::is_wanted(new) {
+            return Ok(());
+        }
+        self.tls.configure(new).map_err(|reason| {
+            self.log.warning(reason);
+            "Unable to update TLS configuration. Check server logs.".to_owned()
+        })
     }
 
     fn apply_oom_score(&self, new: &Config) -> Result<(), String> {
@@ -132,8 +164,10 @@ impl Server {
 enum Group {
     None,
     LogLevel,
-    Listen,
+    Bind,
+    Port,
     Tls,
+    TlsPort,
     MaxClients,
     OomScore,
     Title,
@@ -145,22 +179,18 @@ enum Group {
 fn group(directive: &Directive) -> Group {
     match directive.name {
         "loglevel" => Group::LogLevel,
-        "port" | "bind" => Group::Listen,
+        "bind" => Group::Bind,
+        "port" => Group::Port,
         "maxclients" => Group::MaxClients,
         "oom-score-adj" | "oom-score-adj-values" => Group::OomScore,
         "proc-title-template" => Group::Title,
         "maxmemory" => Group::Maxmemory,
         "appendonly" => Group::AppendOnly,
         "aof-disable-auto-gc" => Group::AutoGc,
+        "tls-port" => Group::TlsPort,
         name if name.starts_with("tls-") => Group::Tls,
         _ => Group::None,
     }
-}
-
-/// TLS is not there: its directives are kept, but nothing that needs it can be turned on.
-fn refuse_tls(new: &Config) -> Result<(), String> {
-    let wanted = new.tls_port != 0 || new.tls_replication || new.tls_cluster;
-    if wanted { Err("Unable to update TLS configuration. Check server logs.".to_owned()) } else { Ok(()) }
 }
 
 fn make_room(old: &Config, new: &Config) -> Result<(), String> {

@@ -21,6 +21,7 @@ use crate::slowlog::Slowlog;
 use crate::snapshot::state::Persistence;
 use crate::stats::{ErrorStats, Stats};
 use crate::switches::Switches;
+use crate::tls::Tls;
 use crate::tracking::Tracking;
 use crate::util::clock::Clock;
 use crate::util::rng::Random;
@@ -38,6 +39,8 @@ pub struct Server {
     pub shards: Shards,
     pub registry: Registry,
     pub clients: Clients,
+    /// What connections on `tls-port` are accepted with.
+    pub tls: Tls,
     pub pubsub: PubSub,
     pub tracking: Tracking,
     pub pause: Pause,

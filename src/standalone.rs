@@ -7,6 +7,7 @@ use crate::log::{Log, Role};
 use crate::process::{self, OpenFiles, OwnProcess, PidFile};
 use crate::server::Server;
 use crate::startup::{Options, Running};
+use crate::tls::{self, Tls};
 use crate::util::sync::Mutex;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -78,6 +79,14 @@ fn start(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool, 
     if let Err(error) = process.oom_score.lock().apply(&config, config.replicaof.is_some()) {
         log.warning(format_args!("Unable to write oom_score_adj: {error}"));
     }
+    let tls = Tls::default();
+    if tls::is_wanted(&config) {
+        tls.configure(&config).map_err(|reason| {
+            log.warning(reason);
+            "Failed to configure TLS. Check logs for more info.".to_owned()
+        })?;
+    }
+    let ports = (config.port, config.tls_port);
     let options = Options {
         config,
         any_port: false,
@@ -86,14 +95,17 @@ fn start(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool, 
         ready: Box::new(tell_ready),
         process: Some(process),
         registry,
+        tls,
         ..Options::default()
     };
-    let port = options.config.port;
     log.set_role(Role::Master);
     log.notice("Server initialized");
     let running = Server::start(options).map_err(|reason| {
         log.warning(format_args!("Warning: {reason}"));
-        format!("Failed listening on port {port} (tcp), aborting.")
+        // The reason names the port it is about.
+        let is_tls = ports.0 == 0 || reason.contains(&format!(":{}: bind", ports.1));
+        let (port, kind) = if is_tls { (ports.1, "tls") } else { (ports.0, "tcp") };
+        format!("Failed listening on port {port} ({kind}), aborting.")
     })?;
     obey_signals(running.server.clone()).map_err(|error| format!("Can't listen to signals: {error}"))?;
     Ok(running)
@@ -107,6 +119,9 @@ fn tell_ready(server: &Server) {
     }
     if config.unixsocket.is_some() {
         server.log.notice("Ready to accept connections unix");
+    }
+    if config.tls_port != 0 {
+        server.log.notice("Ready to accept connections tls");
     }
 }
 
@@ -126,9 +141,6 @@ fn refuse_what_is_missing(loaded: &Loaded) -> Result<(), Refusal> {
     }
     if config.cluster_enabled {
         return Err("cluster-enabled: this server cannot be a cluster node yet".to_owned().into());
-    }
-    if config.tls_port != 0 || config.tls_replication || config.tls_cluster {
-        return Err("tls-port: this server has no TLS yet".to_owned().into());
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::process::OwnProcess;
 use crate::server::{Busy, ConfigCell, Server, Stop};
 use crate::snapshot::state::Persistence;
 use crate::stats::Stats;
+use crate::tls::{self, Tls};
 use crate::util::clock::Clock;
 use crate::util::rng::Random;
 use std::io;
@@ -37,6 +38,8 @@ pub struct Options {
     pub process: Option<OwnProcess>,
     /// The commands it has.
     pub registry: Registry,
+    /// TLS, where somebody has configured it already.
+    pub tls: Tls,
 }
 
 impl Default for Options {
@@ -52,6 +55,7 @@ impl Default for Options {
             ready: Box::new(|_| {}),
             process: None,
             registry: Registry::default(),
+            tls: Tls::default(),
         }
     }
 }
@@ -72,6 +76,10 @@ impl Server {
         let listeners = Listeners::bind(&options.config, options.any_port)?;
         let address = listeners.tcp.first().and_then(|listener| listener.local_addr().ok());
         let server = Arc::new(Server::new(options));
+        let config = server.config.load();
+        if tls::is_wanted(&config) && server.tls.accepting().is_none() {
+            server.tls.configure(&config)?;
+        }
         // Nobody may see the data set before it is complete.
         server.loading.store(loads, Ordering::Release);
         server.port.store(usize::from(listeners.port), Ordering::Relaxed);
@@ -121,6 +129,7 @@ impl Server {
             clock: options.clock,
             random,
             clients: Default::default(),
+            tls: options.tls,
             pubsub: Default::default(),
             tracking: Default::default(),
             pause: Default::default(),

@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "log", "banner", "process", "selftest"],
     &["clients"],
     &["keyspace"],
-    &["acl", "pubsub", "tracking", "stats", "slowlog", "latency", "feed", "reclaim", "sampler", "switches"],
+    &["acl", "pubsub", "tracking", "stats", "slowlog", "latency", "feed", "reclaim", "sampler", "switches", "tls"],
     &[
         "snapshot",
         "dataset",

@@ -125,7 +125,8 @@ fn server(ctx: &Ctx, lines: &mut Lines) {
     lines.put("process_id", std::process::id());
     lines.put("process_supervised", "no");
     lines.put("run_id", &server.run_id);
-    lines.put("tcp_port", server.port.load(Ordering::Relaxed));
+    let port = server.port.load(Ordering::Relaxed);
+    lines.put("tcp_port", if port != 0 { port } else { usize::from(config.tls_port) });
     lines.put("server_time_usec", now_us);
     lines.put("uptime_in_seconds", uptime_s);
     lines.put("uptime_in_days", uptime_s / 86_400);
@@ -142,14 +143,12 @@ fn server(ctx: &Ctx, lines: &mut Lines) {
 
 fn listeners(ctx: &Ctx, lines: &mut Lines) {
     let port = ctx.server.port.load(Ordering::Relaxed);
-    let mut shown = 0;
-    if port != 0 {
-        let bind: String = ctx.config.bind.iter().map(|address| format!(",bind={address}")).collect();
-        lines.put("listener0", format_args!("name=tcp{bind},port={port}"));
-        shown += 1;
-    }
-    if let Some(path) = &ctx.config.unixsocket {
-        lines.put(&format!("listener{shown}"), format_args!("name=unix,bind={path}"));
+    let bind: String = ctx.config.bind.iter().map(|address| format!(",bind={address}")).collect();
+    let tcp = (port != 0).then(|| format!("name=tcp{bind},port={port}"));
+    let unix = ctx.config.unixsocket.as_ref().map(|path| format!("name=unix,bind={path}"));
+    let tls = (ctx.config.tls_port != 0).then(|| format!("name=tls{bind},port={}", ctx.config.tls_port));
+    for (number, listener) in [tcp, unix, tls].into_iter().flatten().enumerate() {
+        lines.put(&format!("listener{number}"), listener);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::server::Server;
 use crate::util::clock::Clock;
 use crate::util::sync::Mutex;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -155,7 +156,8 @@ impl Connection {
         let desk = &mut *desk;
         let len = match self.stream.poll_read(cx, &mut desk.scratch) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(End::Closed)),
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Closed)),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.end_for_error(worker, &error))),
             Poll::Ready(Ok(len)) => len,
         };
         desk.engine.begin_batch();
@@ -231,7 +233,11 @@ impl Connection {
             }
         }
         self.forget_sent();
-        Ok(Poll::Ready(()))
+        match self.stream.poll_flush(cx) {
+            Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
+            Poll::Ready(Err(error)) => Err(self.end_for_error(worker, &error)),
+            Poll::Pending => Ok(Poll::Pending),
+        }
     }
 
     /// Writes without waiting, while the worker is busy.
@@ -383,6 +389,18 @@ impl Connection {
         End::Closed
     }
 
+    /// A connection that broke is closed without a word, unless it never came about.
+    fn end_for_error(&self, worker: &Worker, error: &io::Error) -> End {
+        if self.stream.is_handshaking() {
+            let client = &self.session.client;
+            worker.server.log.verbose(format_args!(
+                "Error accepting a client connection: {error} (addr={} laddr={})",
+                client.addr, client.laddr
+            ));
+        }
+        End::Closed
+    }
+
     fn class(&self) -> ClientClass {
         if self.session.subscriptions.is_some() { ClientClass::Pubsub } else { ClientClass::Normal }
     }
@@ -404,6 +422,7 @@ impl Connection {
 
     /// Undoes everything the connection has entered itself into.
     pub fn close(&mut self, server: &Server) {
+        self.stream.say_goodbye();
         if let Some(waiter) = self.session.waiter.take() {
             serve::abandon(server, &waiter);
         }

@@ -5,6 +5,7 @@ use crate::command::session::Session;
 use crate::config::Config;
 use crate::net::connection::Connection;
 use crate::net::stream::Stream;
+use crate::net::tls_stream::TlsStream;
 use crate::net::worker::{Connections, Handle};
 use crate::server::Server;
 use crate::util::sync::Mutex;
@@ -23,6 +24,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Listeners {
     pub tcp: Vec<std::net::TcpListener>,
+    /// On `tls-port`.
+    pub tls: Vec<std::net::TcpListener>,
     pub unix: Option<std::os::unix::net::UnixListener>,
     unix_path: Option<PathBuf>,
     /// The TCP port; 0 when there is no TCP listener.
@@ -34,8 +37,10 @@ impl Listeners {
     /// Binds what the configuration asks for. Port 0 means no TCP to Redis; an embedded server asks for any free
     /// port with `any_port`. Errors name the address, in Redis's words.
     pub fn bind(config: &Config, any_port: bool) -> Result<Listeners, String> {
-        let mut listeners = Listeners { tcp: Vec::new(), unix: None, unix_path: None, port: 0, any_port };
+        let (tcp, tls) = (Vec::new(), Vec::new());
+        let mut listeners = Listeners { tcp, tls, unix: None, unix_path: None, port: 0, any_port };
         listeners.bind_tcp(config)?;
+        listeners.bind_tls(config)?;
         let unix_path = config.unixsocket.as_ref().map(|path| config.dir.join(path));
         let unix = unix_path.as_deref().map(|path| bind_unix(path, config)).transpose();
         listeners.unix = unix.map_err(|error| format!("Failed opening Unix socket: bind: {}", os_text(&error)))?;
@@ -43,37 +48,54 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Binds the TCP addresses that the configuration asks for; those bound before must be closed.
+    /// Binds `port` at the addresses that the configuration asks for; those bound before must be closed.
     pub fn bind_tcp(&mut self, config: &Config) -> Result<(), String> {
         // A port that was found free once is kept.
-        let mut port = if config.port == 0 && self.any_port { self.port } else { config.port };
-        let mut tcp = Vec::new();
-        let addresses = if port != 0 || self.any_port { config.bind.as_slice() } else { &[] };
-        for wanted in addresses {
-            // `-` before an address: do without it where the machine does not have it.
-            let (address, is_optional) = wanted.strip_prefix('-').map_or((wanted.as_str(), false), |a| (a, true));
-            match bind_tcp(address, port, config.tcp_backlog) {
-                Ok(listener) => {
-                    if port == 0 {
-                        port = listener.local_addr().map_or(0, |address| address.port());
-                    }
-                    tcp.push(listener);
-                }
-                Err(error) if is_optional && is_unavailable(&error) => {}
-                Err(error) => {
-                    return Err(format!(
-                        "Could not create server TCP listening socket {address}:{port}: bind: {}",
-                        os_text(&error)
-                    ));
-                }
-            }
+        let port = if config.port == 0 && self.any_port { self.port } else { config.port };
+        if port != 0 || self.any_port {
+            (self.tcp, self.port) = bind_addresses(config, port, "tcp")?;
+        } else {
+            (self.tcp, self.port) = (Vec::new(), 0);
         }
-        if tcp.is_empty() && !addresses.is_empty() {
-            return Err(format!("Failed listening on port {port} (tcp), aborting."));
-        }
-        (self.tcp, self.port) = (tcp, port);
         Ok(())
     }
+
+    /// The same for `tls-port`.
+    pub fn bind_tls(&mut self, config: &Config) -> Result<(), String> {
+        self.tls = Vec::new();
+        if config.tls_port != 0 {
+            self.tls = bind_addresses(config, config.tls_port, "tls")?.0;
+        }
+        Ok(())
+    }
+}
+
+/// Listens on `port` at every address of `bind`; on any free port (the same at all of them) when it is 0. The port.
+fn bind_addresses(config: &Config, mut port: u16, name: &str) -> Result<(Vec<std::net::TcpListener>, u16), String> {
+    let mut bound = Vec::new();
+    for wanted in &config.bind {
+        // `-` before an address: do without it where the machine does not have it.
+        let (address, is_optional) = wanted.strip_prefix('-').map_or((wanted.as_str(), false), |a| (a, true));
+        match bind_tcp(address, port, config.tcp_backlog) {
+            Ok(listener) => {
+                if port == 0 {
+                    port = listener.local_addr().map_or(0, |address| address.port());
+                }
+                bound.push(listener);
+            }
+            Err(error) if is_optional && is_unavailable(&error) => {}
+            Err(error) => {
+                return Err(format!(
+                    "Could not create server TCP listening socket {address}:{port}: bind: {}",
+                    os_text(&error)
+                ));
+            }
+        }
+    }
+    if bound.is_empty() && !config.bind.is_empty() {
+        return Err(format!("Failed listening on port {port} ({name}), aborting."));
+    }
+    Ok((bound, port))
 }
 
 impl Drop for Listeners {
@@ -134,12 +156,15 @@ impl Acceptor {
         Acceptor { server, connections, workers, next: 0 }
     }
 
-    /// Admits a TCP connection or turns it away.
-    pub fn admit_tcp(&mut self, socket: std::net::TcpStream, peer: SocketAddr) -> io::Result<()> {
+    /// Admits a TCP connection, under TLS or not, or turns it away.
+    pub fn admit_tcp(&mut self, socket: std::net::TcpStream, peer: SocketAddr, is_tls: bool) -> io::Result<()> {
         let config = self.server.config.load();
         if let Some(refusal) = self.refusal(&config, Some(peer.ip())) {
-            return refuse(Socket::from(socket), refusal);
+            // Under TLS, words could only be read after a handshake: more than a stranger is worth.
+            return if is_tls { Ok(()) } else { refuse(Socket::from(socket), refusal) };
         }
+        let not_configured = || io::Error::other("TLS is not configured");
+        let tls = is_tls.then(|| self.server.tls.accepting().ok_or_else(not_configured)).transpose()?;
         let socket_ref = SockRef::from(&socket);
         socket_ref.set_tcp_nodelay(true)?;
         if config.tcp_keepalive > 0 {
@@ -156,7 +181,11 @@ impl Acceptor {
         let worker = self.next_worker();
         let stream = {
             let _runtime = self.workers[worker].runtime.enter();
-            Stream::Tcp(tokio::net::TcpStream::from_std(socket)?)
+            let socket = tokio::net::TcpStream::from_std(socket)?;
+            match tls {
+                Some(tls) => Stream::Tls(Box::new(TlsStream::new(socket, tls)?)),
+                None => Stream::Tcp(socket),
+            }
         };
         self.adopt(stream, origin, worker, &config);
         Ok(())

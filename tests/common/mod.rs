@@ -140,6 +140,11 @@ impl Client {
         Client(BufReader::new(Box::new(stream)))
     }
 
+    /// A client that speaks through a socket of the test's own making.
+    pub(crate) fn over(socket: impl Read + Write + Send + 'static) -> Client {
+        Client(BufReader::new(Box::new(socket)))
+    }
+
     /// Runs a command of words without spaces; its reply, as [`Reply`] is displayed.
     pub(crate) fn run(&mut self, command: &str) -> String {
         let words: Vec<&str> = command.split_whitespace().collect();
