@@ -45,7 +45,7 @@ def raises(kind, text, action):
     except kind as error:
         assert text in str(error), f"wanted '{text}' in '{error}'"
         return error
-    raise AssertionError(f"wanted {kind.__name__}, got {value!r}")
+    raise AssertionError(f"wanted {kind}, got {value!r}")
 
 
 def equal(got, wanted):
@@ -79,7 +79,7 @@ def read_status(file, suite):
 
 
 def _attempt(body, limit, make_context):
-    """The traceback of a case that fails, or None."""
+    """What a case that fails has to say, or None."""
 
     def late(*_):
         raise TimeoutError(f"the case takes longer than {limit} s")
@@ -101,12 +101,19 @@ def _attempt(body, limit, make_context):
         else:
             body(t)
         return None
-    except Exception:
-        return traceback.format_exc()
+    except Exception as error:
+        return _told(error)
     finally:
         signal.alarm(0)
         if t:
             t.close()
+
+
+def _told(error):
+    """The error, and where in the cases it came up: a client's own frames say little."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "conformance" in f.filename and f.filename != __file__]
+    lines = [f"  {os.path.basename(frame.filename)}:{frame.lineno}: {frame.line}" for frame in frames]
+    return "\n".join([f"{type(error).__name__}: {error}", *lines])
 
 
 def main(suite, make_context, finish):
