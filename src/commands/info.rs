@@ -36,8 +36,6 @@ enum Shown {
     Always,
     /// With `all` and `everything`.
     InAll,
-    /// Without arguments, with `default` and `everything`.
-    NotInAll,
     /// Only by name.
     ByName,
 }
@@ -50,7 +48,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "stats", shown: Shown::Always, write: stats },
     Section { name: "replication", shown: Shown::Always, write: replication },
     Section { name: "cpu", shown: Shown::Always, write: cpu },
-    Section { name: "modules", shown: Shown::NotInAll, write: |_, lines| lines.head("Modules") },
+    Section { name: "modules", shown: Shown::Always, write: |_, lines| lines.head("Modules") },
     Section { name: "commandstats", shown: Shown::InAll, write: commandstats },
     Section { name: "errorstats", shown: Shown::Always, write: errorstats },
     Section { name: "latencystats", shown: Shown::InAll, write: latencystats },
@@ -64,11 +62,10 @@ const SECTIONS: &[Section] = &[
 fn info(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let wanted = |section: &Section| {
         let shown = section.shown;
-        args.is_empty() && matches!(shown, Shown::Always | Shown::NotInAll)
+        args.is_empty() && shown == Shown::Always
             || args.rest().iter().any(|argument| match argument.to_ascii_lowercase().as_slice() {
-                b"default" => matches!(shown, Shown::Always | Shown::NotInAll),
-                b"all" => matches!(shown, Shown::Always | Shown::InAll),
-                b"everything" => shown != Shown::ByName,
+                b"default" => shown == Shown::Always,
+                b"all" | b"everything" => shown != Shown::ByName,
                 name => name == section.name.as_bytes(),
             })
     };
@@ -594,10 +591,10 @@ mod tests {
         for (command, count) in [
             ("INFO", 11),
             ("INFO default", 11),
-            ("INFO all", 12),
+            ("INFO all", 13),
             ("INFO everything", 13),
             ("INFO SERVER memory", 2),
-            ("INFO cpu all", 12),
+            ("INFO cpu all", 13),
             ("INFO nonsense", 0),
             ("INFO debug", 1),
         ] {
