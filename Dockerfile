@@ -26,11 +26,12 @@ if [ "$1" = redis-server ]; then
     if [ -f "$word" ] && grep -qi '^[[:space:]]*protected-mode' "$word"; then asked=yes; fi
   done
   [ $asked = yes ] || set -- "$@" --protected-mode no
-  umask 0077
-  if [ "$(id -u)" = 0 ]; then
-    find . \! -user redis -exec chown redis '{}' +
-    exec setpriv --reuid=redis --regid=redis --clear-groups "$@"
-  fi
+fi
+# What the server saves is for its owner alone; somebody's own umask stays.
+if [ "$(umask)" = 0022 ]; then umask 0077; fi
+if [ "$1" = redis-server ] && [ "$(id -u)" = 0 ]; then
+  find . \! -user redis -exec chown redis '{}' +
+  exec setpriv --reuid=redis --regid=redis --clear-groups "$@"
 fi
 exec "$@"
 SCRIPT
