@@ -2,20 +2,23 @@
 
 use crate::aof::Mode;
 use crate::config::ShutdownFlags;
-use crate::keyspace::lock::Locked;
+use crate::keyspace::lock::{Locked, ShardSet};
 use crate::server::Server;
 use crate::snapshot::save;
 use std::sync::atomic::Ordering;
 
 impl Server {
     /// Ends the server as SHUTDOWN does with these options. The error says why it goes on; only `force` ends it then.
+    /// The caller has locked no shard.
     pub fn shut_down(&self, flags: ShutdownFlags) -> Result<(), String> {
-        let locked = self.shards.lock(self.shards.all());
+        // A script that runs for long has the shards: they are needed for a save only.
+        let is_not_worth_waiting = || self.busy.is_busy() && !self.saves_at_end(flags);
+        let locked = self.shards.lock_unless(self.shards.all(), is_not_worth_waiting);
+        let locked = locked.unwrap_or_else(|| self.shards.lock(ShardSet::NONE));
         self.shut_down_locked(&locked, flags)
     }
 
-    /// The same, for whoever has locked all shards already.
-    pub fn shut_down_locked(&self, locked: &Locked<'_>, flags: ShutdownFlags) -> Result<(), String> {
+    fn shut_down_locked(&self, locked: &Locked<'_>, flags: ShutdownFlags) -> Result<(), String> {
         self.log.notice("User requested shutdown...");
         if self.persistence.is_saving() {
             self.log.warning("There is a child saving an .rdb. Killing it!");
@@ -55,15 +58,18 @@ impl Server {
         Ok(())
     }
 
-    /// Saves the data set if the options or the save points ask for it. Half a data set, while it is being loaded,
-    /// must not take the place of a whole one.
+    /// Whether the options or the save points ask for a save. Half a data set, while it is being loaded, must not take
+    /// the place of a whole one.
+    fn saves_at_end(&self, flags: ShutdownFlags) -> bool {
+        let wanted = flags.save || !flags.nosave && !self.config.load().save.is_empty();
+        wanted && !self.loading.load(Ordering::Acquire)
+    }
+
     fn save_before_end(&self, locked: &Locked<'_>, flags: ShutdownFlags) -> Result<(), String> {
-        let config = self.config.load();
-        let wanted = flags.save || !flags.nosave && !config.save.is_empty();
-        if !wanted || self.loading.load(Ordering::Acquire) {
+        if !self.saves_at_end(flags) {
             return Ok(());
         }
         self.log.notice("Saving the final RDB snapshot before exiting.");
-        save::in_foreground(self, &config, locked).map_err(|error| error.to_string())
+        save::in_foreground(self, &self.config.load(), locked).map_err(|error| error.to_string())
     }
 }

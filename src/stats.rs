@@ -24,6 +24,8 @@ pub struct Stats {
     pub cron_ticks: AtomicU64,
     pub cron_nanos: AtomicU64,
     pub longest_cron_us: AtomicU64,
+    /// Packed parts of RESTORE payloads that were checked element by element.
+    pub sanitized_payloads: AtomicU64,
 }
 
 /// One worker's counters; the last slot belongs to the server's own threads.
@@ -106,6 +108,7 @@ impl Stats {
             cron_ticks: AtomicU64::new(0),
             cron_nanos: AtomicU64::new(0),
             longest_cron_us: AtomicU64::new(0),
+            sanitized_payloads: AtomicU64::new(0),
         }
     }
 
@@ -136,6 +139,7 @@ impl Stats {
             &self.cron_ticks,
             &self.cron_nanos,
             &self.longest_cron_us,
+            &self.sanitized_payloads,
         ];
         totals.into_iter().for_each(|total| total.store(0, Ordering::Relaxed));
         self.workers.iter().for_each(WorkerStats::reset);

@@ -426,7 +426,7 @@ fn stats(ctx: &Ctx, lines: &mut Lines) {
     lines.put("tracking_total_prefixes", prefixes);
     lines.put("unexpected_error_replies", 0);
     lines.put("total_error_replies", stats.sum(|worker| &worker.error_replies));
-    lines.put("dump_payload_sanitizations", 0);
+    lines.put("dump_payload_sanitizations", stats.sanitized_payloads.load(Ordering::Relaxed));
     lines.put("total_reads_processed", stats.sum(|worker| &worker.reads));
     lines.put("total_writes_processed", stats.sum(|worker| &worker.writes));
     lines.zeros(&["io_threaded_reads_processed", "io_threaded_writes_processed"]);

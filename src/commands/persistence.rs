@@ -11,7 +11,8 @@ use crate::keyspace::value::Entry;
 use crate::snapshot::convert::{self, Builder, Limits, Loaded};
 use crate::snapshot::load::{self, Purpose, Target};
 use crate::snapshot::{digest, save};
-use redstart_persistence::rdb::{self, DumpError, DumpReader, Encoder, Str, WRITTEN_VERSION};
+use redstart_persistence::rdb::{self, DumpError, DumpReader, Encoder, Part, Str, WRITTEN_VERSION};
+use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[
@@ -38,9 +39,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[KeySpec::at(1).flags(KEY_OW | KEY_UPDATE)])
         .since("3.0.0"),
     Command::new("save", 1, save).flags(ADMIN | NO_ASYNC_LOADING | NO_MULTI | NOSCRIPT).scope(Scope::AllShards),
-    Command::new("shutdown", -1, shutdown)
-        .flags(ADMIN | ALLOW_BUSY | LOADING | NO_MULTI | NOSCRIPT | STALE)
-        .scope(Scope::AllShards),
+    Command::new("shutdown", -1, shutdown).flags(ADMIN | ALLOW_BUSY | LOADING | NO_MULTI | NOSCRIPT | STALE),
 ];
 
 /// `SAVE`: OK once the RDB file is on disk; everybody waits meanwhile. Source: Redis 7.2 SAVE.
@@ -139,8 +138,7 @@ fn shutdown(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     if !wish.nosave && ctx.server.busy.is_busy() {
         return Err(ctx.server.busy.error());
     }
-    let ended = ctx.server.shut_down_locked(ctx.db.locked, wish);
-    ended.map_err(|_| CmdError::Text("ERR Errors trying to SHUTDOWN. Check logs."))?;
+    ctx.server.shut_down(wish).map_err(|_| CmdError::Text("ERR Errors trying to SHUTDOWN. Check logs."))?;
     ctx.session.closing = true;
     Ok(())
 }
@@ -350,22 +348,29 @@ fn restore_options(args: &mut Args) -> CmdResult<Options> {
     Ok(options)
 }
 
+/// The value in a payload of RESTORE. What is wrong with a malformed one is told in the log; the client hears only that.
 fn parse_payload(ctx: &Ctx, payload: &[u8]) -> CmdResult<Loaded> {
-    const FORMAT: CmdError = CmdError::Text("ERR Bad data format");
     let checksum = !ctx.server.persistence.skips_checksum();
+    let malformed = |what: &dyn Display| {
+        ctx.server.log.warning(format_args!("Bad data in the payload of RESTORE, {what}"));
+        CmdError::Text("ERR Bad data format")
+    };
     let mut reader = DumpReader::new(payload, rdb::HIGHEST_VERSION, checksum).map_err(|error| match error {
         DumpError::Footer => CmdError::Text("ERR DUMP payload version or checksum are wrong"),
-        DumpError::Format(_) => FORMAT,
+        DumpError::Format(error) => malformed(&error),
     })?;
     let limits = Limits::new(ctx.config, ctx.server.shards.seed());
     let mut builder = None;
-    while let Some(part) = reader.part().map_err(|_| FORMAT)? {
+    while let Some(part) = reader.part().map_err(|error| malformed(&error))? {
+        if matches!(part, Part::Packed(..) | Part::ListNode { packed: true, .. } | Part::StreamNode { .. }) {
+            ctx.server.stats.sanitized_payloads.fetch_add(1, Ordering::Relaxed);
+        }
         let hint = reader.parts_hint();
         let builder = builder.get_or_insert_with(|| Builder::new(&limits, reader.kind(), hint));
-        builder.part(part).map_err(|_| FORMAT)?;
+        builder.part(part).map_err(|error| malformed(&error))?;
     }
-    let value = builder.map(Builder::finish).transpose().map_err(|_| FORMAT)?;
-    value.flatten().ok_or(FORMAT)
+    let value = builder.map(Builder::finish).transpose().map_err(|error| malformed(&error))?;
+    value.flatten().ok_or_else(|| malformed(&"no elements"))
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ impl<'l> Builder<'l> {
             State::Hash(hash) => Value::Hash(hash),
             State::ZSet(zset) => Value::ZSet(zset),
             State::Stream(loader) => {
-                let stream = loader.finish().map_err(|_| Unfit("Stream integrity check failed."))?;
+                let stream = loader.finish().map_err(|corrupt| Unfit(corrupt.reason()))?;
                 return Ok(Some(Loaded::Collection(Value::Stream(Box::new(stream)))));
             }
         };
@@ -212,7 +212,13 @@ impl<'l> Builder<'l> {
         let kind = self.kind;
         let State::Stream(loader) = &mut self.state else { return Err(UNFIT) };
         match part {
-            Part::StreamNode { master_id, listpack } => loader.node(own_id(master_id), listpack),
+            Part::StreamNode { master_id, listpack } => {
+                const UNFIT: Unfit = Unfit("Stream listpack integrity check failed.");
+                return loader.node(own_id(master_id), listpack).map_err(|_| UNFIT);
+            }
+            Part::StreamMeta(meta) if meta.len > 0 && loader.is_empty() => {
+                return Err(Unfit("Stream length inconsistent with its entries"));
+            }
             Part::StreamMeta(meta) => {
                 let added = (kind != Kind::Stream).then_some(meta.entries_added);
                 loader.counters(own_id(meta.last_id), own_id(meta.max_deleted_id), added)
@@ -227,7 +233,7 @@ impl<'l> Builder<'l> {
             Part::Owned(id) => loader.owned(own_id(id)),
             _ => return Err(UNFIT),
         }
-        .map_err(|_| UNFIT)
+        .map_err(|corrupt| Unfit(corrupt.reason()))
     }
 }
 

@@ -17,6 +17,13 @@ use super::node::Node;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorruptStream(&'static str);
 
+impl CorruptStream {
+    /// The reason, for people.
+    pub fn reason(self) -> &'static str {
+        self.0
+    }
+}
+
 /// Takes the parts of a stream: nodes in ID order, then the counters, then each group, with its pending entries,
 /// then its consumers, each with the IDs it owns.
 #[derive(Debug, Default)]
@@ -45,6 +52,11 @@ impl Loader {
     /// A loader that has seen nothing.
     pub fn new() -> Self {
         Loader::default()
+    }
+
+    /// Whether no live entry has come so far.
+    pub fn is_empty(&self) -> bool {
+        self.last_live.is_none()
     }
 
     /// The next node: the listpack stored under `master_id`. One with nothing but deleted entries is dropped.
@@ -113,7 +125,7 @@ impl Loader {
     pub fn consumer(&mut self, name: &[u8], seen_time_ms: i64, active_time_ms: i64) -> Result<(), CorruptStream> {
         let open = self.open_group()?;
         let consumer = open.group.create_consumer(name, seen_time_ms);
-        let consumer = consumer.ok_or(CorruptStream("two consumers with the same name in a group"))?;
+        let consumer = consumer.ok_or(CorruptStream("Duplicate stream consumer detected"))?;
         open.group.consumer_mut(consumer).active_time_ms = (active_time_ms != -1).then_some(active_time_ms);
         open.consumer = Some(consumer);
         Ok(())
