@@ -177,7 +177,13 @@ impl Loader<'_> {
                         "The RDB file contains AUX module data I can't load: no matching module '{name}'; it is skipped"
                     ));
                 }
-                Record::Key(key) => self.key(reader, key, target)?,
+                Record::Key(key) => {
+                    self.key(reader, key, target)?;
+                    if self.config.key_load_delay != 0 {
+                        // It may have been changed meanwhile.
+                        super::dawdle(self.server.config.load().key_load_delay, &self.server.random);
+                    }
+                }
                 Record::Eof(checksum) => {
                     if checksum == ChecksumState::Disabled {
                         let text = "RDB file was saved with checksum disabled: no check performed.";

@@ -9,3 +9,18 @@ pub mod digest;
 pub mod load;
 pub mod save;
 pub mod state;
+
+use crate::util::rng::Random;
+use std::time::Duration;
+
+/// Sleeps between two keys, so that tests can look at a save or a load under way: for `micros`, or, if that is negative,
+/// for a microsecond in one of `-micros` calls. Source: Redis 7.2 `key-load-delay` and `rdb-key-save-delay`.
+pub fn dawdle(micros: i32, random: &Random) {
+    let micros = match micros {
+        0.. => micros.unsigned_abs().into(),
+        _ => u64::from(random.next_u64() % u64::from(micros.unsigned_abs()) == 0),
+    };
+    if micros > 0 {
+        std::thread::sleep(Duration::from_micros(micros));
+    }
+}
