@@ -32,6 +32,8 @@ pub fn run(mut acceptor: Acceptor, mut cron: Cron, listeners: Listeners, mut wis
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the system gives one more epoll descriptor");
     runtime.block_on(main_loop(&mut acceptor, &mut cron, listeners, &mut wishes));
+    // Closes the listeners: workers may take a while to end, and nobody is served any more.
+    runtime.shutdown_background();
     for worker in acceptor.workers {
         worker.join();
     }

@@ -107,6 +107,7 @@ fn start(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool, 
         let (port, kind) = if is_tls { (ports.1, "tls") } else { (ports.0, "tcp") };
         format!("Failed listening on port {port} ({kind}), aborting.")
     })?;
+    running.server.report_panics();
     obey_signals(running.server.clone()).map_err(|error| format!("Can't listen to signals: {error}"))?;
     Ok(running)
 }
@@ -267,7 +268,10 @@ async fn listen(server: Arc<Server>, mut signals: Signals) {
         // Saving may take long; a second SIGINT is heard meanwhile.
         std::thread::spawn(move || end(&ending, name));
     }
-    tokio::time::sleep(GRACE).await;
+    // A script that is being waited for would hold its worker until the grace is over.
+    if !server.busy.is_busy() {
+        tokio::time::sleep(GRACE).await;
+    }
     leave(&server, i32::from(server.stop.has_failed()));
 }
 

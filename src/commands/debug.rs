@@ -151,8 +151,9 @@ fn assert(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     ctx.server.fail_assertion("DEBUG ASSERT was called")
 }
 
-fn panic(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
-    ctx.server.fail_assertion("Guru Meditation: DEBUG PANIC was called")
+/// A real panic, as a mistake in the server would be.
+fn panic(_ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    panic!("Guru Meditation: DEBUG PANIC was called")
 }
 
 fn config_rewrite_force_all(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {

@@ -1,0 +1,203 @@
+//! The binary as a process: how it starts, what it logs, how signals and crashes end it.
+
+mod common;
+
+use common::{Client, Folder, until};
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+const SIGINT: i32 = 2;
+const SIGABRT: i32 = 6;
+const SIGTERM: i32 = 15;
+
+/// A server process with a folder of its own, reached over a Unix socket; killed with the value.
+struct Process {
+    folder: Folder,
+    child: Child,
+}
+
+impl Process {
+    /// Starts one with these arguments after those that every test needs; `stdin` is what it may read.
+    fn start(name: &str, args: &[&str], stdin: &str) -> Process {
+        let folder = Folder::new(name);
+        let mut child = command(&folder)
+            .args(["--port", "0", "--unixsocket", "socket", "--save", "", "--enable-debug-command", "yes"])
+            .args(args)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        child.stdin.take().expect("piped").write_all(stdin.as_bytes()).expect("a pipe holds that much");
+        let process = Process { folder, child };
+        until("the server is ready", || process.log().contains("Ready to accept connections unix"));
+        process
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.0.join(name)
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    fn client(&self) -> Client {
+        Client::connect_unix(&self.path("socket"))
+    }
+
+    fn signal(&self, signal: i32) {
+        let words = [format!("-{signal}"), self.child.id().to_string()];
+        assert!(Command::new("kill").args(words).status().expect("there is a kill command").success());
+    }
+
+    /// Waits for its end.
+    fn end(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the process ends", || {
+            status = self.child.try_wait().expect("it is a child");
+            status.is_some()
+        });
+        status.expect("it has just ended")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary with its folder as directory and standard output and error going to the file `log` there.
+fn command(folder: &Folder) -> Command {
+    let log = || fs::OpenOptions::new().create(true).append(true).open(folder.0.join("log")).expect("a folder of ours");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_redstart"));
+    command.current_dir(&folder.0).stdout(log()).stderr(log());
+    command
+}
+
+/// What a start with these arguments ends with, and what it printed.
+fn refused(name: &str, args: &[&str]) -> (Option<i32>, String) {
+    let folder = Folder::new(name);
+    let status = command(&folder).args(args).stdin(Stdio::null()).status().expect("the binary starts");
+    (status.code(), fs::read_to_string(folder.0.join("log")).expect("it was opened"))
+}
+
+#[test]
+fn the_log_says_what_scripts_wait_for() {
+    let mut process = Process::start("contract", &["--always-show-logo", "yes"], "");
+    let pid = process.child.id();
+    let log = process.log();
+    let at = |text: &str| log.find(text).unwrap_or_else(|| panic!("{text} in {log}"));
+    assert!(at(&format!(" PID: {pid}")) < at("Server initialized"));
+    assert!(at("Server initialized") < at("Ready to accept connections unix"));
+    assert_eq!(process.client().run("PING"), "+PONG");
+    process.signal(SIGTERM);
+    assert_eq!(process.end().code(), Some(0));
+    for line in ["Received SIGTERM scheduling shutdown...", "User requested shutdown...", "bye bye..."] {
+        assert!(process.log().contains(line), "{line} in {}", process.log());
+    }
+    assert!(!process.path("socket").exists(), "the socket goes with the server");
+}
+
+#[test]
+fn directives_come_from_the_file_and_from_standard_input_and_from_arguments() {
+    let folder = Folder::new("sources");
+    let file = folder.0.join("redis.conf");
+    fs::write(&file, "hz 50\nmaxclients 70\nproc-title-template \"file\"\n").unwrap();
+    let file = file.to_str().unwrap();
+    // The last one wins: file, standard input, arguments. The file's name must come first, so this starts by hand.
+    let own = Folder::new("sources-own");
+    let mut child = command(&own)
+        .args([file, "--unixsocket", "socket", "--port", "0", "--maxclients", "90", "--loglevel", "verbose", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"maxclients 80\ntimeout 7\n").unwrap();
+    let mut process = Process { folder: own, child };
+    until("the server is ready", || process.log().contains("Ready to accept connections unix"));
+    let mut client = process.client();
+    assert_eq!(client.run("CONFIG GET hz"), "[hz 50]");
+    assert_eq!(client.run("CONFIG GET timeout"), "[timeout 7]");
+    assert_eq!(client.run("CONFIG GET maxclients"), "[maxclients 90]");
+    assert_eq!(client.run("CONFIG GET loglevel"), "[loglevel verbose]");
+    client.start("SHUTDOWN NOSAVE");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[test]
+fn a_wrong_directive_is_named() {
+    for (args, text) in [
+        (&["--port", "6379", "6380"][..], "'port \"6379\" \"6380\"'\nwrong number of arguments"),
+        (&["--port", "--bla"], "'port \"--bla\"'\nargument couldn't be parsed into an integer"),
+        (&["--loglevel", "--bla"], "'loglevel \"--bla\"'\nargument(s) must be one of the following"),
+        (&["--shutdown-on-sigint", "nonsense"], "argument(s) must be one of the following"),
+        (&["--replicaof", "127.0.0.1", "abc"], "'replicaof \"127.0.0.1\" \"abc\"'\nInvalid master port"),
+        (&["--no-such-thing", "1"], "Bad directive or wrong number of arguments"),
+    ] {
+        let (code, output) = refused("wrong-directive", args);
+        assert_eq!(code, Some(1), "{args:?}");
+        assert!(output.contains(text), "{args:?}: {output}");
+    }
+}
+
+#[test]
+fn the_pid_file_and_the_title_are_this_process() {
+    let mut process = Process::start("pid-file", &["--pidfile", "pid", "--proc-title-template", "TEST {title}"], "");
+    let pid = process.child.id();
+    assert_eq!(fs::read_to_string(process.path("pid")).unwrap(), format!("{pid}\n"));
+    let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    assert!(title.starts_with("TEST "), "{title}");
+    process.signal(SIGINT);
+    assert_eq!(process.end().code(), Some(0));
+    assert!(!process.path("pid").exists(), "the pid file goes with the server");
+}
+
+#[test]
+fn a_panic_is_reported_in_the_log() {
+    let mut process = Process::start("panic", &[], "");
+    process.client().start("DEBUG PANIC");
+    assert_eq!(process.end().signal(), Some(SIGABRT));
+    let log = process.log();
+    for text in ["=== REDIS BUG REPORT START", "=== ASSERTION FAILED ===", "DEBUG PANIC was called", "STACK TRACE"] {
+        assert!(log.contains(text), "{text} in {log}");
+    }
+}
+
+#[test]
+fn after_a_panic_the_process_may_exit_instead() {
+    let mut process = Process::start("panic-exit", &["--use-exit-on-panic", "yes", "--crash-log-enabled", "no"], "");
+    process.client().start("DEBUG PANIC");
+    assert_eq!(process.end().code(), Some(1));
+    assert!(!process.log().contains("BUG REPORT"), "{}", process.log());
+}
+
+#[test]
+fn sigabrt_and_debug_segfault_are_reported() {
+    let mut process = Process::start("abort", &[], "");
+    process.signal(SIGABRT);
+    assert_eq!(process.end().signal(), Some(SIGABRT));
+    assert!(process.log().contains("crashed by signal: 6"), "{}", process.log());
+    let mut process = Process::start("segfault", &[], "");
+    process.client().start("DEBUG SEGFAULT");
+    assert_eq!(process.end().signal(), Some(SIGABRT));
+    assert!(process.log().contains("crashed by signal: 11"), "{}", process.log());
+}
+
+#[test]
+fn shutdown_nosave_does_not_wait_for_a_script() {
+    let mut process = Process::start("busy", &["--busy-reply-threshold", "10"], "");
+    process.client().send(b"*3\r\n$4\r\nEVAL\r\n$17\r\nwhile true do end\r\n$1\r\n0\r\n");
+    let mut client = process.client();
+    until("the script is found to take long", || client.run("PING").starts_with("-BUSY"));
+    let began = Instant::now();
+    client.start("SHUTDOWN NOSAVE");
+    assert!(client.is_closed());
+    assert_eq!(process.end().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(2), "it took {:?}", began.elapsed());
+    assert!(std::os::unix::net::UnixStream::connect(process.path("socket")).is_err());
+}
