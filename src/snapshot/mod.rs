@@ -18,7 +18,7 @@ use std::time::Duration;
 pub fn dawdle(micros: i32, random: &Random) {
     let micros = match micros {
         0.. => micros.unsigned_abs().into(),
-        _ => u64::from(random.next_u64() % u64::from(micros.unsigned_abs()) == 0),
+        _ => u64::from(random.next_u64().is_multiple_of(micros.unsigned_abs().into())),
     };
     if micros > 0 {
         std::thread::sleep(Duration::from_micros(micros));
