@@ -21,6 +21,8 @@ pub struct Client {
     pub worker: usize,
     pub created_ms: i64,
     pub last_interaction_ms: AtomicI64,
+    /// Where the log stood after its last write, in bytes ever added to it.
+    pub log_position: AtomicU64,
     pub db: AtomicUsize,
     pub resp3: AtomicBool,
     /// A union of the `Client::*` constants.
@@ -78,6 +80,7 @@ impl Client {
             worker,
             created_ms: now_ms,
             last_interaction_ms: AtomicI64::new(now_ms),
+            log_position: AtomicU64::new(0),
             db: AtomicUsize::new(0),
             resp3: AtomicBool::new(false),
             flags: AtomicU32::new(if origin.unix_socket { Client::UNIX_SOCKET } else { 0 }),

@@ -1,6 +1,7 @@
 //! The thread that brings the log to the file and the disk.
 
 use crate::aof::queue::{Job, Queue};
+use crate::aof::waiting;
 use crate::config::{AppendFsync, Config};
 use crate::server::Server;
 use redstart_persistence::aof::{AppendError, AppendOptions, Appender, Fsync};
@@ -66,6 +67,7 @@ impl Worker {
                 self.obey_config();
             }
             spare = self.work(jobs);
+            waiting::answer(&self.server);
             if is_ending {
                 // What went wrong has been logged.
                 let _ = self.finish();
@@ -124,6 +126,7 @@ impl Worker {
                     let _ = self.finish();
                     self.appender = None;
                     self.queue.hold_replies(false);
+                    waiting::give_up(&self.server);
                 }
             }
         }

@@ -11,8 +11,10 @@ pub mod appender;
 pub mod load;
 pub mod queue;
 pub mod rewrite;
+pub mod waiting;
 
 use crate::config::Config;
+use crate::keyspace::waiters::Waiter;
 use crate::util::sync::Mutex;
 use queue::Queue;
 use redstart_persistence::aof::{Manifest, manifest_name};
@@ -35,6 +37,10 @@ pub struct Aof {
     pub delayed_syncs: AtomicU64,
     /// The appender has been started.
     has_thread: AtomicBool,
+    /// WAITAOF: who waits for the log to be on disk up to where.
+    waiting: Mutex<Vec<(u64, Arc<Waiter>)>>,
+    /// Whether there are such.
+    has_waiting: AtomicBool,
 }
 
 /// What is under Aof's lock.
@@ -119,6 +125,8 @@ impl Default for Aof {
             incr_bytes: AtomicU64::new(0),
             delayed_syncs: AtomicU64::new(0),
             has_thread: AtomicBool::new(false),
+            waiting: Mutex::default(),
+            has_waiting: AtomicBool::new(false),
         }
     }
 }

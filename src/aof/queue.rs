@@ -108,6 +108,16 @@ impl Queue {
         self.synced.load(Ordering::Acquire) >= self.pushed.load(Ordering::Acquire)
     }
 
+    /// Bytes ever added.
+    pub fn pushed(&self) -> u64 {
+        self.pushed.load(Ordering::Acquire)
+    }
+
+    /// Bytes of these that are on disk.
+    pub fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
+    }
+
     /// Bytes ever added, if replies made now have to wait until these are on disk.
     #[inline]
     pub fn reply_position(&self) -> Option<u64> {

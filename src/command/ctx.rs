@@ -90,7 +90,7 @@ impl Ctx<'_, '_> {
     pub fn block(&mut self, block: Block) -> CmdResult {
         match self.origin {
             Origin::Client | Origin::Waiter => self.session.block = Some(block),
-            Origin::Exec | Origin::Script | Origin::Log => block.on_timeout.write(self.reply),
+            Origin::Exec | Origin::Script | Origin::Log => block.on_timeout.write(self.server, self.reply),
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! What follows a command before its locks fall: blocked clients are served, events published, the feed written.
 
+use crate::aof::waiting;
 use crate::clients::Client;
 use crate::command::args::Args;
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
-use crate::command::session::Session;
+use crate::command::session::{Session, TimeoutReply};
 use crate::command::spec::BLOCKING;
 use crate::command::table::CommandRef;
 use crate::config::KeyspaceEvents;
@@ -25,7 +26,7 @@ use std::time::Instant;
 /// Called with the locks still held, and once for a whole transaction or script.
 pub fn deliver(ctx: &mut Ctx<'_, '_>) {
     // What serving a client does is not one transaction with what made its key ready.
-    ctx.server.feed.append(&mut ctx.db.effects.records, ctx.db.effects.apart);
+    log(ctx.server, &mut ctx.db, &ctx.session.client);
     let mut next = 0;
     // Serving a client can make further keys ready (BLMOVE): they are appended behind.
     while next < ctx.db.effects.ready.len() {
@@ -75,6 +76,9 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
     count_cross_shard(ctx.db.locked.iter_mut(), &waiter, 1);
     waiter.client.set(Client::BLOCKED, true);
     ctx.server.stats.blocked_clients.fetch_add(1, Ordering::Relaxed);
+    if let TimeoutReply::OnDisk { position, ends_wait: true } = waiter.on_timeout {
+        waiting::begin(ctx.server, &waiter, position);
+    }
     ctx.session.waiter = Some(waiter);
 }
 
@@ -107,6 +111,14 @@ pub fn publish_events(server: &Server, events: &mut Vec<KeyEvent>) {
             let channel = format!("__keyevent@{}__:{}", event.db, event.event);
             server.pubsub.publish(channel.as_bytes(), &event.key);
         }
+    }
+}
+
+/// Writes what a client has changed to the feed, and remembers how far the log has to come for it.
+fn log(server: &Server, db: &mut Db<'_, '_>, client: &Client) {
+    if !db.effects.records.is_empty() {
+        server.feed.append(&mut db.effects.records, db.effects.apart);
+        client.log_position.store(server.aof.queue.pushed(), Ordering::Relaxed);
     }
 }
 
@@ -147,7 +159,7 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
     };
     let mut args = Args::new(&argv, waiter.command.command, ctx.server.shards.seed(), (0, 0));
     call::run_handler(&mut nested, &mut args, Some(&mut Instant::now()));
-    ctx.server.feed.append(&mut ctx.db.effects.records, ctx.db.effects.apart);
+    log(ctx.server, &mut ctx.db, &waiter.client);
     if session.block.is_some() {
         return;
     }

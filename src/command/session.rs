@@ -1,5 +1,6 @@
 //! What one connection is in the middle of: its database, transaction, subscriptions, wait.
 
+use crate::aof::waiting;
 use crate::clients::Client;
 use crate::command::table::CommandRef;
 use crate::keyspace::Key;
@@ -104,20 +105,25 @@ pub enum TimeoutReply {
     Null,
     NullArray,
     Integer(i64),
-    /// An array of two integers.
-    Integers([i64; 2]),
+    /// WAITAOF: an array of two integers, whether the log is on disk up to a position, and 0 replicas.
+    OnDisk {
+        position: u64,
+        /// The wait ends as soon as it is.
+        ends_wait: bool,
+    },
 }
 
 impl TimeoutReply {
     /// Appends it to `reply`.
-    pub fn write(self, reply: &mut Reply) {
+    pub fn write(self, server: &Server, reply: &mut Reply) {
         match self {
             TimeoutReply::Null => reply.null(),
             TimeoutReply::NullArray => reply.null_array(),
             TimeoutReply::Integer(value) => reply.integer(value),
-            TimeoutReply::Integers(values) => {
-                reply.array(values.len());
-                values.iter().for_each(|value| reply.integer(*value));
+            TimeoutReply::OnDisk { position, .. } => {
+                reply.array(2);
+                reply.integer(waiting::is_on_disk(server, position).into());
+                reply.integer(0);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Keys of any type: DEL, EXISTS, RENAME, COPY and MOVE, KEYS and SCAN, WAIT.
 
+use crate::aof::waiting;
 use crate::command::args::Args;
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
@@ -13,6 +14,7 @@ use crate::keyspace::value::{self, Entry, Kind};
 use crate::util::glob;
 use rand::RngCore;
 use redstart_types::table::Keyed;
+use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("copy", -3, copy)
@@ -375,15 +377,16 @@ fn waitaof(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let replicas = args.positive()?;
     let deadline_ms = deadline_ms(ctx, args)?;
     if local > 0 && !ctx.config.appendonly {
-        return Err(CmdError::Text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."));
+        return Err(CmdError::Text(waiting::OFF));
     }
-    if local == 0 && replicas == 0 {
-        ctx.reply.array(2);
-        ctx.reply.integer(0);
-        ctx.reply.integer(0);
+    let position = ctx.session.client.log_position.load(Ordering::Relaxed);
+    let answer = TimeoutReply::OnDisk { position, ends_wait: replicas == 0 };
+    let is_enough = local == 0 || waiting::is_on_disk(ctx.server, position);
+    if replicas == 0 && is_enough {
+        answer.write(ctx.server, ctx.reply);
         return Ok(());
     }
-    wait_for_acknowledgement(ctx, deadline_ms, TimeoutReply::Integers([0, 0]))
+    wait_for_acknowledgement(ctx, deadline_ms, answer)
 }
 
 /// The next argument as a timeout in ms: when to give up (Unix ms), or None for 0.

@@ -294,7 +294,7 @@ impl Connection {
                 worker.server.errors.count(error);
                 self.reply.error(error);
             } else {
-                waiter.on_timeout.write(&mut self.reply);
+                waiter.on_timeout.write(&worker.server, &mut self.reply);
             }
             self.resume(worker);
         }
@@ -319,7 +319,7 @@ impl Connection {
             && serve::abandon(&worker.server, &waiter)
         {
             self.reply.resp3 = self.session.resp3;
-            waiter.on_timeout.write(&mut self.reply);
+            waiter.on_timeout.write(&worker.server, &mut self.reply);
             self.resume(worker);
         }
     }
