@@ -7,8 +7,9 @@ use crate::banner::REDIS_VERSION;
 use crate::log::Log;
 use crate::util::clock::Clock;
 use crate::util::sync::Mutex;
-use redstart_script::{Engine, Functions, Host, Options, Resp, ScriptError, Tick, UnknownCommand};
+use redstart_script::{Engine, Functions, Host, Options, Resp, ScriptError, ScriptFlags, Tick, UnknownCommand};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// The scripts of EVAL.
 #[derive(Default)]
@@ -52,6 +53,28 @@ impl ScriptRegister {
             vm_bytes: read(&self.vm_bytes),
             source_bytes: read(&self.source_bytes),
         }
+    }
+}
+
+/// How long to wait for a script that runs, when all that is asked for is what another one declares.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// What the script or function that `argv` runs declares about itself. `None`: it runs none, it is not known, it declares
+/// nothing, or a script that runs keeps it from being looked up.
+pub fn declared_flags(scripts: &ScriptRegister, functions: &FunctionRegister, argv: &[&[u8]]) -> Option<ScriptFlags> {
+    let (&name, &[what, ..]) = argv.split_first()? else { return None };
+    match name.to_ascii_lowercase().as_slice() {
+        b"eval" | b"eval_ro" => Engine::parse_flags(what).ok()?,
+        b"evalsha" | b"evalsha_ro" => {
+            let slot = scripts.engine.try_lock_for(PATIENCE)?;
+            let engine = slot.as_ref()?;
+            engine.flags(engine.find(what)?)
+        }
+        b"fcall" | b"fcall_ro" => {
+            let slot = functions.functions.try_lock_for(PATIENCE)?;
+            Some(slot.as_ref()?.find(what)?.flags)
+        }
+        _ => None,
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::clients::{Client, Clients};
 use crate::resp::reply::Reply;
 use crate::util::sync::Mutex;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -126,22 +126,23 @@ impl Tracking {
     /// Tells who has read these keys, or tracks their prefixes, that they have changed; `by` is who changed them.
     pub fn invalidate(&self, keys: &[Box<[u8]>], by: u64, clients: &Clients) {
         let mut inner = self.inner.lock();
-        let mut broadcasts: BTreeMap<u64, Vec<&[u8]>> = BTreeMap::new();
         for key in keys {
-            if let Some(readers) = inner.readers.remove(key) {
-                for id in readers {
-                    inner.tell(id, &[&**key], by, clients);
-                }
-            }
-            for (prefix, ids) in &inner.prefixes {
-                if key.starts_with(prefix) {
-                    ids.iter().for_each(|id| broadcasts.entry(*id).or_default().push(key));
-                }
+            for id in inner.readers.remove(key).unwrap_or_default() {
+                inner.tell(id, &[&**key], by, clients);
             }
         }
-        for (id, mut keys) in broadcasts {
-            keys.dedup();
-            inner.tell(id, &keys, by, clients);
+        // One message for each prefix, as Redis sends them: its keys once each, and in order.
+        let broadcasts: Vec<(Vec<u64>, BTreeSet<&[u8]>)> = inner
+            .prefixes
+            .iter()
+            .map(|(prefix, ids)| {
+                let under = keys.iter().map(|key| &**key).filter(|key| key.starts_with(prefix));
+                (ids.iter().copied().collect(), under.collect())
+            })
+            .collect();
+        for (ids, keys) in broadcasts.into_iter().filter(|(_, keys)| !keys.is_empty()) {
+            let keys: Vec<&[u8]> = keys.into_iter().collect();
+            ids.into_iter().for_each(|id| inner.tell(id, &keys, by, clients));
         }
     }
 

@@ -18,7 +18,9 @@ use crate::keyspace::db::{Access, Db, Touch, lfu_minutes, lru_clock};
 use crate::keyspace::effects::{Effects, Record};
 use crate::keyspace::lock::Locked;
 use crate::resp::reply::Reply;
+use crate::scripts::declared_flags;
 use crate::server::Server;
+use redstart_script::ScriptFlags;
 use redstart_types::number;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -64,17 +66,27 @@ impl Engine {
         if session.client.has(Client::REPLICA) {
             return None;
         }
-        let may_change = |command: CommandRef| {
-            let spec = command.command;
-            spec.has(WRITE) || spec.may_replicate()
-        };
         let is_held = !self.server.pause.is_writes_only()
             || self.server.registry.resolve(argv).is_ok_and(|command| {
                 let queued = session.multi.iter().flat_map(|multi| &multi.queue);
-                may_change(command)
-                    || (command.command.name == "exec" && queued.into_iter().any(|q| may_change(q.command)))
+                self.may_change(command, argv)
+                    || command.command.name == "exec"
+                        && queued.into_iter().any(|queued| {
+                            let argv: Vec<&[u8]> = queued.argv.iter().map(|arg| &**arg).collect();
+                            self.may_change(queued.command, &argv)
+                        })
             });
         is_held.then_some(until_ms)
+    }
+
+    /// Whether a pause of writes holds this command back. A script that declares flags says itself whether it writes.
+    fn may_change(&self, command: CommandRef, argv: &[&[u8]]) -> bool {
+        let spec = command.command;
+        let Server { scripts, functions, .. } = &*self.server;
+        match spec.runs_script().then(|| declared_flags(scripts, functions, argv)).flatten() {
+            Some(flags) => !flags.contains(ScriptFlags::NO_WRITES),
+            None => spec.has(WRITE) || spec.may_replicate(),
+        }
     }
 
     /// Runs one command of a client: its reply, or the error it deserves, is appended to `reply`. The command may

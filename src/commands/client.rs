@@ -442,6 +442,19 @@ mod tests {
         c.other("GET k", "nil");
         c.other("CLIENT UNPAUSE", "OK");
         c.receive("OK");
+        c.check("FUNCTION FLUSH", "OK");
+        let callback = "function_name='p1', callback=function() return 1 end, flags={'no-writes'}";
+        let library = format!(r##""#!lua name=p\nredis.register_function{{{callback}}}""##);
+        c.check(&format!("FUNCTION LOAD {library}"), "\"p\"");
+        c.check("SCRIPT LOAD \"#!lua flags=no-writes\nreturn 2\"", "\"ae33f9227913b24d053a555637f98260b23bd3a3\"");
+        c.other("CLIENT PAUSE 60000 WRITE", "OK");
+        c.check("FCALL p1 0", ":1");
+        c.check("EVAL \"#!lua flags=no-writes\nreturn 3\" 0", ":3");
+        c.check("EVALSHA ae33f9227913b24d053a555637f98260b23bd3a3 0", ":2");
+        c.check("EVAL_RO \"return 4\" 0", ":4");
+        c.send("EVAL \"return 5\" 0");
+        c.other("CLIENT UNPAUSE", "OK");
+        c.receive(":5");
         c.other("CLIENT PAUSE 50", "OK");
         c.check("GET k", "\"v\"");
     }

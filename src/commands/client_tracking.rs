@@ -189,6 +189,10 @@ mod tests {
         c.other("SET a:1 1", "OK");
         c.receive(">[\"invalidate\", [\"a:1\"]]");
         c.check("SET b:1 1", "OK");
+        // One message for each prefix.
+        c.other("EVAL \"for _, key in ipairs(KEYS) do redis.call('incr', key) end\" 4 a:3 b:2 a:2 a:3", "nil");
+        c.receive(">[\"invalidate\", [\"a:2\", \"a:3\"]]");
+        c.receive(">[\"invalidate\", [\"b:2\"]]");
         c.check(
             "CLIENT TRACKINGINFO",
             "{\"flags\": ~[\"on\", \"bcast\", \"noloop\"], \"redirect\": :0, \"prefixes\": [\"a:\", \"b:\"]}",
