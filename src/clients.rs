@@ -23,6 +23,8 @@ pub struct Client {
     pub last_interaction_ms: AtomicI64,
     /// Where the log stood after its last write, in bytes ever added to it.
     pub log_position: AtomicU64,
+    /// Where the replication stream stood then.
+    pub stream_offset: AtomicU64,
     pub db: AtomicUsize,
     pub resp3: AtomicBool,
     /// A union of the `Client::*` constants.
@@ -40,6 +42,15 @@ pub struct Client {
     pub output_buffer: AtomicUsize,
     pub mailbox: Mailbox,
     pub names: Mutex<Names>,
+}
+
+/// Where a client's writes end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// In the replication stream.
+    pub offset: u64,
+    /// Among the bytes for the append-only file.
+    pub log_bytes: u64,
 }
 
 /// What a client says of itself.
@@ -81,6 +92,7 @@ impl Client {
             created_ms: now_ms,
             last_interaction_ms: AtomicI64::new(now_ms),
             log_position: AtomicU64::new(0),
+            stream_offset: AtomicU64::new(0),
             db: AtomicUsize::new(0),
             resp3: AtomicBool::new(false),
             flags: AtomicU32::new(if origin.unix_socket { Client::UNIX_SOCKET } else { 0 }),
@@ -93,6 +105,12 @@ impl Client {
             mailbox: Mailbox::default(),
             names: Mutex::default(),
         }
+    }
+
+    /// Where its writes end.
+    pub fn written(&self) -> Written {
+        let (offset, log_bytes) = (&self.stream_offset, &self.log_position);
+        Written { offset: offset.load(Ordering::Relaxed), log_bytes: log_bytes.load(Ordering::Relaxed) }
     }
 
     /// Whether it comes from this machine.
@@ -136,6 +154,8 @@ pub struct Letters {
     pub unblock: Option<bool>,
     /// Close the connection.
     pub kill: bool,
+    /// Close it because it does not read what it is sent.
+    pub overrun: bool,
 }
 
 impl Mailbox {

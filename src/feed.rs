@@ -3,12 +3,17 @@
 //! A command's records enter while its shards are still locked, so the order of the log is the order of the data.
 //! This lock is the last one taken; nothing is taken under it. Without readers nothing is recorded at all.
 
-use crate::keyspace::effects::Record;
+use crate::keyspace::effects::{Record, Target};
 use crate::util::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Something that follows the feed. Called under the feed's lock: it must only store what it gets.
 pub trait Reader: Send {
+    /// Which records it gets.
+    fn target(&self) -> Target {
+        Target::Log
+    }
+
     /// One command's effects, in order; several records are one transaction when `MULTI` and `EXEC` are among them.
     fn append(&mut self, records: &[Record]);
 }
@@ -52,16 +57,32 @@ impl Feed {
 
     /// Appends one command's effects, several as a transaction unless they stand `apart`. Shard locks must be held.
     pub fn append(&self, records: &mut Vec<Record>, apart: bool) {
+        records.retain(|record| record.target != Target::Nobody);
         if records.is_empty() {
             return;
         }
+        let is_for_all = records.iter().all(|record| record.target == Target::Everybody);
         if records.len() > 1 && !apart {
-            let db = records[0].db;
-            records.insert(0, Record::new(db, &[b"MULTI"]));
-            records.push(Record::new(db, &[b"EXEC"]));
+            records.insert(0, Record::of_none(&[b"MULTI"]));
+            records.push(Record::of_none(&[b"EXEC"]));
         }
-        self.inner.lock().readers.iter_mut().for_each(|(_, reader)| reader.append(records));
+        for (_, reader) in &mut self.inner.lock().readers {
+            if is_for_all {
+                reader.append(records);
+            } else {
+                append_some(&mut **reader, records);
+            }
+        }
         records.clear();
+    }
+}
+
+/// Appends the records that are for this reader, if there are any besides MULTI and EXEC, which have no database.
+fn append_some(reader: &mut dyn Reader, records: &[Record]) {
+    let target = reader.target();
+    let own: Vec<Record> = records.iter().filter(|record| record.is_for(target)).cloned().collect();
+    if own.iter().any(|record| record.db.is_some()) {
+        reader.append(&own);
     }
 }
 

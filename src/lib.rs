@@ -26,6 +26,7 @@ pub mod process;
 pub mod pubsub;
 pub mod reclaim;
 pub mod reconfigure;
+pub mod replication;
 pub mod resp;
 pub mod sampler;
 pub mod scripts;

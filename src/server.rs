@@ -15,6 +15,7 @@ use crate::process::OwnProcess;
 use crate::pubsub::PubSub;
 use crate::reclaim::Reclaimer;
 use crate::reconfigure::Rebind;
+use crate::replication::Replication;
 use crate::sampler::Sampler;
 use crate::scripts::{FunctionRegister, ScriptRegister};
 use crate::slowlog::Slowlog;
@@ -48,6 +49,7 @@ pub struct Server {
     pub feed: Feed,
     pub persistence: Persistence,
     pub aof: Aof,
+    pub replication: Replication,
     pub stats: Stats,
     pub errors: ErrorStats,
     pub slowlog: Slowlog,
@@ -68,8 +70,6 @@ pub struct Server {
     pub sampler: Sampler,
     /// 40 hexadecimal digits, new with every start.
     pub run_id: String,
-    /// The name of its data's history: 40 hexadecimal digits.
-    pub replid: String,
     pub started_at_ms: i64,
     /// The TCP port in use (0: none), known once the listener is bound.
     pub port: AtomicUsize,
@@ -299,9 +299,10 @@ impl Server {
         config.maxmemory > 0 && self.used_memory.bytes() > config.maxmemory
     }
 
-    /// Whether fewer replicas follow than `min-replicas-to-write` asks for. There is no replication yet, so none does.
+    /// Whether fewer replicas follow than `min-replicas-to-write` asks for.
     pub fn lacks_replicas(&self, config: &Config) -> bool {
-        config.min_replicas_to_write > 0 && config.min_replicas_max_lag > 0
+        let wanted = config.min_replicas_to_write as usize;
+        wanted > 0 && config.min_replicas_max_lag > 0 && self.replication.good() < wanted
     }
 
     /// Enters a command that ran for `micros` into the slow log and the latency monitor if it was slow enough.

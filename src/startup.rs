@@ -9,6 +9,7 @@ use crate::log::Log;
 use crate::net::listener::{Acceptor, Listeners};
 use crate::net::worker::{Connections, Handle};
 use crate::process::OwnProcess;
+use crate::replication::Replication;
 use crate::server::{Busy, ConfigCell, Server, Stop};
 use crate::snapshot::state::Persistence;
 use crate::stats::Stats;
@@ -120,10 +121,10 @@ impl Server {
             errors: Default::default(),
             registry,
             run_id: random.hex(40),
-            replid: random.hex(40),
             started_at_ms: options.clock.now_ms(),
             persistence: Persistence::new(options.clock.now_ms() / 1000),
             aof: Default::default(),
+            replication: Replication::new(&random),
             config: ConfigCell::new(config),
             log: options.log,
             clock: options.clock,

@@ -1,7 +1,6 @@
 //! The thread that brings the log to the file and the disk.
 
 use crate::aof::queue::{Job, Queue};
-use crate::aof::waiting;
 use crate::config::{AppendFsync, Config};
 use crate::server::Server;
 use redstart_persistence::aof::{AppendError, AppendOptions, Appender, Fsync};
@@ -67,7 +66,7 @@ impl Worker {
                 self.obey_config();
             }
             spare = self.work(jobs);
-            waiting::answer(&self.server);
+            self.server.replication.waits.serve(&self.server);
             if is_ending {
                 // What went wrong has been logged.
                 let _ = self.finish();
@@ -126,7 +125,7 @@ impl Worker {
                     let _ = self.finish();
                     self.appender = None;
                     self.queue.hold_replies(false);
-                    waiting::give_up(&self.server);
+                    self.server.replication.waits.fail_local(&self.server);
                 }
             }
         }

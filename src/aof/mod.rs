@@ -11,10 +11,8 @@ pub mod appender;
 pub mod load;
 pub mod queue;
 pub mod rewrite;
-pub mod waiting;
 
 use crate::config::Config;
-use crate::keyspace::waiters::Waiter;
 use crate::util::sync::Mutex;
 use queue::Queue;
 use redstart_persistence::aof::{Manifest, manifest_name};
@@ -37,10 +35,6 @@ pub struct Aof {
     pub delayed_syncs: AtomicU64,
     /// The appender has been started.
     has_thread: AtomicBool,
-    /// WAITAOF: who waits for the log to be on disk up to where.
-    waiting: Mutex<Vec<(u64, Arc<Waiter>)>>,
-    /// Whether there are such.
-    has_waiting: AtomicBool,
 }
 
 /// What is under Aof's lock.
@@ -125,8 +119,6 @@ impl Default for Aof {
             incr_bytes: AtomicU64::new(0),
             delayed_syncs: AtomicU64::new(0),
             has_thread: AtomicBool::new(false),
-            waiting: Mutex::default(),
-            has_waiting: AtomicBool::new(false),
         }
     }
 }
@@ -154,6 +146,11 @@ impl Aof {
     /// Whether commands are logged.
     pub fn mode(&self) -> Mode {
         self.control.lock().mode
+    }
+
+    /// Whether commands are logged, and so many of the bytes ever added to the log are on disk.
+    pub fn is_on_disk(&self, bytes: u64) -> bool {
+        self.mode() == Mode::On && self.queue.synced() >= bytes
     }
 
     /// The files that make up the log, as they have been read again.

@@ -225,11 +225,8 @@ impl Reader for QueueReader {
     fn append(&mut self, records: &[Record]) {
         let now_s = self.clock.now_ms() / 1000;
         let mut inner = self.queue.inner.lock();
-        let last = records.len() - 1;
-        for (n, record) in records.iter().enumerate() {
-            // MULTI and EXEC, around several records, belong to no database.
-            let db = (last == 0 || n != 0 && n != last).then_some(record.db as u64);
-            inner.buffer.encoded(db, now_s, &record.command);
+        for record in records {
+            inner.buffer.encoded(record.db.map(|db| db as u64), now_s, &record.command);
         }
         self.queue.pushed.store(inner.taken + inner.buffer.len() as u64, Ordering::Release);
         if std::mem::take(&mut inner.is_idle) || inner.always || inner.buffer.len() > WAKE_BYTES {

@@ -7,7 +7,7 @@ use crate::command::table::CommandRef;
 use crate::config::{Config, KeyspaceEvents};
 use crate::keyspace::Key;
 use crate::keyspace::db::{Db, WrongType};
-use crate::keyspace::effects::Record;
+use crate::keyspace::effects::{Record, Target};
 use crate::resp::reply::Reply;
 use crate::server::Server;
 use redstart_types::number;
@@ -80,6 +80,16 @@ impl Ctx<'_, '_> {
         }
     }
 
+    /// Replicas hear of the command as it is, the log does not.
+    pub fn propagate_to_replicas(&mut self, argv: &[&[u8]]) {
+        let index = self.db.index;
+        let effects = &mut *self.db.effects;
+        let instead = effects.instead.get_or_insert_default();
+        if effects.recording {
+            instead.push(Record { target: Target::Replicas, ..Record::new(index, argv) });
+        }
+    }
+
     /// The log says nothing of this command.
     pub fn propagate_nothing(&mut self) {
         self.db.effects.instead.get_or_insert_default();
@@ -90,7 +100,7 @@ impl Ctx<'_, '_> {
     pub fn block(&mut self, block: Block) -> CmdResult {
         match self.origin {
             Origin::Client | Origin::Waiter => self.session.block = Some(block),
-            Origin::Exec | Origin::Script | Origin::Log => block.on_timeout.write(self.server, self.reply),
+            Origin::Exec | Origin::Script | Origin::Log => block.on_timeout.write(self.reply),
         }
         Ok(())
     }

@@ -1,11 +1,10 @@
 //! What follows a command before its locks fall: blocked clients are served, events published, the feed written.
 
-use crate::aof::waiting;
 use crate::clients::Client;
 use crate::command::args::Args;
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
-use crate::command::session::{Session, TimeoutReply};
+use crate::command::session::Session;
 use crate::command::spec::BLOCKING;
 use crate::command::table::CommandRef;
 use crate::config::KeyspaceEvents;
@@ -65,6 +64,7 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
         wants: block.wants,
         deadline_ms: block.deadline_ms,
         on_timeout: block.on_timeout,
+        acknowledgement: ctx.session.acknowledgement.take(),
         wakes_on_deletion: block.wakes_on_deletion,
         done: AtomicBool::new(false),
     });
@@ -76,10 +76,30 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
     count_cross_shard(ctx.db.locked.iter_mut(), &waiter, 1);
     waiter.client.set(Client::BLOCKED, true);
     ctx.server.stats.blocked_clients.fetch_add(1, Ordering::Relaxed);
-    if let TimeoutReply::OnDisk { position, ends_wait: true } = waiter.on_timeout {
-        waiting::begin(ctx.server, &waiter, position);
+    ctx.session.waiter = Some(waiter.clone());
+    if waiter.acknowledgement.is_some() {
+        ctx.server.replication.waits.add(ctx.server, waiter);
     }
-    ctx.session.waiter = Some(waiter);
+}
+
+/// Ends a wait with this reply. False when it has ended already.
+pub fn answer(server: &Server, waiter: &Arc<Waiter>, reply: &[u8]) -> bool {
+    let is_first = abandon(server, waiter);
+    if is_first {
+        waiter.client.mailbox.put(|letters| {
+            letters.bytes.extend_from_slice(reply);
+            letters.unblocked = true;
+        });
+    }
+    is_first
+}
+
+/// Ends a wait whose time is over.
+pub fn time_out(server: &Server, waiter: &Waiter, reply: &mut Reply) {
+    match waiter.acknowledgement {
+        Some(wanted) => wanted.write(wanted.reached(server), reply),
+        None => waiter.on_timeout.write(reply),
+    }
 }
 
 /// Takes a waiter out of all its queues: it has timed out, was unblocked or its client is gone. False when it was
@@ -114,11 +134,12 @@ pub fn publish_events(server: &Server, events: &mut Vec<KeyEvent>) {
     }
 }
 
-/// Writes what a client has changed to the feed, and remembers how far the log has to come for it.
+/// Writes what a client has changed to the feed, and remembers how far the log and the replicas have to come for it.
 fn log(server: &Server, db: &mut Db<'_, '_>, client: &Client) {
     if !db.effects.records.is_empty() {
         server.feed.append(&mut db.effects.records, db.effects.apart);
         client.log_position.store(server.aof.queue.pushed(), Ordering::Relaxed);
+        client.stream_offset.store(server.replication.stream.end(), Ordering::Relaxed);
     }
 }
 

@@ -1,13 +1,13 @@
 //! What one connection is in the middle of: its database, transaction, subscriptions, wait.
 
-use crate::aof::waiting;
-use crate::clients::Client;
+use crate::clients::{Client, Written};
 use crate::command::table::CommandRef;
 use crate::keyspace::Key;
 use crate::keyspace::lock::{Locked, ShardSet};
 use crate::keyspace::value::Kind;
 use crate::keyspace::waiters::Waiter;
 use crate::pubsub::Topic;
+use crate::replication::replica::{Replica, Wishes};
 use crate::resp::reply::Reply;
 use crate::server::Server;
 use std::collections::BTreeSet;
@@ -40,8 +40,24 @@ pub struct Session {
     pub block: Option<Block>,
     /// Set with it by a handler that must be run again with other arguments than it was sent (XREAD's `$`).
     pub block_argv: Option<Vec<Box<[u8]>>>,
+    /// Set with it by WAIT and WAITAOF: what ends the wait.
+    pub acknowledgement: Option<Acknowledgement>,
     /// Waiting now.
     pub waiter: Option<Arc<Waiter>>,
+    /// What REPLCONF has told of the replica that it will be.
+    pub wishes: Option<Box<Wishes>>,
+    /// It is a replica: it pulls what it is sent.
+    pub replica: Option<Arc<Replica>>,
+}
+
+/// What WAIT and WAITAOF wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acknowledgement {
+    pub written: Written,
+    /// So many replicas have it.
+    pub replicas: usize,
+    /// WAITAOF: they have it on disk; and whether this server must have it on disk, too.
+    pub on_disk: Option<bool>,
 }
 
 /// A transaction being put together.
@@ -105,26 +121,15 @@ pub enum TimeoutReply {
     Null,
     NullArray,
     Integer(i64),
-    /// WAITAOF: an array of two integers, whether the log is on disk up to a position, and 0 replicas.
-    OnDisk {
-        position: u64,
-        /// The wait ends as soon as it is.
-        ends_wait: bool,
-    },
 }
 
 impl TimeoutReply {
     /// Appends it to `reply`.
-    pub fn write(self, server: &Server, reply: &mut Reply) {
+    pub fn write(self, reply: &mut Reply) {
         match self {
             TimeoutReply::Null => reply.null(),
             TimeoutReply::NullArray => reply.null_array(),
             TimeoutReply::Integer(value) => reply.integer(value),
-            TimeoutReply::OnDisk { position, .. } => {
-                reply.array(2);
-                reply.integer(waiting::is_on_disk(server, position).into());
-                reply.integer(0);
-            }
         }
     }
 }
@@ -147,7 +152,10 @@ impl Session {
             closing: false,
             block: None,
             block_argv: None,
+            acknowledgement: None,
             waiter: None,
+            wishes: None,
+            replica: None,
         }
     }
 

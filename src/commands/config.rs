@@ -75,6 +75,7 @@ fn resetstat(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     server.stats.reset();
     server.errors.reset();
     server.reclaimer.reset();
+    server.replication.reset_counters();
     ctx.reply.ok();
     Ok(())
 }

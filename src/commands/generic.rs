@@ -1,20 +1,19 @@
 //! Keys of any type: DEL, EXISTS, RENAME, COPY and MOVE, KEYS and SCAN, WAIT.
 
-use crate::aof::waiting;
 use crate::command::args::Args;
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::scan::{self, ScanOptions};
-use crate::command::session::{Block, TimeoutReply};
+use crate::command::session::{Acknowledgement, Block, TimeoutReply};
 use crate::command::spec::*;
 use crate::config::KeyspaceEvents;
 use crate::keyspace::Key;
 use crate::keyspace::value::{self, Entry, Kind};
+use crate::replication::waits;
 use crate::util::glob;
 use rand::RngCore;
 use redstart_types::table::Keyed;
-use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("copy", -3, copy)
@@ -359,11 +358,8 @@ fn scan_step(ctx: &Ctx, cursor: u64, visit: impl FnMut(&Entry)) -> u64 {
 fn wait(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let replicas = args.int()?;
     let deadline_ms = deadline_ms(ctx, args)?;
-    if replicas <= 0 {
-        ctx.reply.integer(0);
-        return Ok(());
-    }
-    wait_for_acknowledgement(ctx, deadline_ms, TimeoutReply::Integer(0))
+    let replicas = usize::try_from(replicas).unwrap_or(0);
+    wait_for(ctx, deadline_ms, Acknowledgement { written: ctx.client().written(), replicas, on_disk: None })
 }
 
 /// `WAITAOF numlocal numreplicas timeout`: array of two integers, whether the writes of this client are on this
@@ -377,16 +373,10 @@ fn waitaof(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let replicas = args.positive()?;
     let deadline_ms = deadline_ms(ctx, args)?;
     if local > 0 && !ctx.config.appendonly {
-        return Err(CmdError::Text(waiting::OFF));
+        return Err(CmdError::Text(waits::NO_LOG));
     }
-    let position = ctx.session.client.log_position.load(Ordering::Relaxed);
-    let answer = TimeoutReply::OnDisk { position, ends_wait: replicas == 0 };
-    let is_enough = local == 0 || waiting::is_on_disk(ctx.server, position);
-    if replicas == 0 && is_enough {
-        answer.write(ctx.server, ctx.reply);
-        return Ok(());
-    }
-    wait_for_acknowledgement(ctx, deadline_ms, answer)
+    let on_disk = Some(local > 0);
+    wait_for(ctx, deadline_ms, Acknowledgement { written: ctx.client().written(), replicas, on_disk })
 }
 
 /// The next argument as a timeout in ms: when to give up (Unix ms), or None for 0.
@@ -399,7 +389,15 @@ fn deadline_ms(ctx: &Ctx, args: &mut Args) -> CmdResult<Option<i64>> {
     }
 }
 
-fn wait_for_acknowledgement(ctx: &mut Ctx, deadline_ms: Option<i64>, on_timeout: TimeoutReply) -> CmdResult {
+/// Answers how far the client's writes have got; waits if that is not far enough.
+fn wait_for(ctx: &mut Ctx, deadline_ms: Option<i64>, wanted: Acknowledgement) -> CmdResult {
+    let reached = wanted.reached(ctx.server);
+    if wanted.is_enough(reached) || ctx.denies_blocking() {
+        wanted.write(reached, ctx.reply);
+        return Ok(());
+    }
+    ctx.session.acknowledgement = Some(wanted);
+    let on_timeout = TimeoutReply::Integer(0);
     ctx.block(Block { keys: Vec::new(), wants: Kind::String, deadline_ms, on_timeout, wakes_on_deletion: false })
 }
 

@@ -10,6 +10,7 @@ use crate::command::spec::*;
 use crate::histogram::Distribution;
 use crate::memory::{self, AllocatorStats, human};
 use crate::process;
+use crate::replication::replica::{Phase, Replica};
 use crate::sampler::Metric;
 use crate::stats::{CommandStats, Counter};
 use std::collections::HashSet;
@@ -298,12 +299,14 @@ fn memory(ctx: &Ctx, lines: &mut Lines) {
     overhead("allocator_rss_ratio", "allocator_rss_bytes", resident, active);
     overhead("rss_overhead_ratio", "rss_overhead_bytes", rss, resident);
     overhead("mem_fragmentation_ratio", "mem_fragmentation_bytes", rss, allocated);
-    lines.zeros(&[
-        "mem_not_counted_for_evict",
-        "mem_replication_backlog",
-        "mem_total_replication_buffers",
-        "mem_clients_slaves",
-    ]);
+    let backlog = ctx.server.replication.stream.backlog();
+    let kept = backlog.held_bytes.min(ctx.config.repl_backlog_size);
+    // Replicas share the backlog's blocks: only what lies further back is kept for them alone.
+    let for_replicas = backlog.held_bytes - kept;
+    lines.put("mem_not_counted_for_evict", for_replicas);
+    lines.put("mem_replication_backlog", kept);
+    lines.put("mem_total_replication_buffers", backlog.held_bytes);
+    lines.put("mem_clients_slaves", for_replicas);
     lines.put("mem_clients_normal", used.clients);
     lines.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
     lines.put("mem_allocator", memory::ALLOCATOR);
@@ -405,13 +408,16 @@ fn stats(ctx: &Ctx, lines: &mut Lines) {
     lines.put("instantaneous_ops_per_sec", server.sampler.rate(Metric::Commands));
     lines.put("total_net_input_bytes", stats.sum(|worker| &worker.net_input_bytes));
     lines.put("total_net_output_bytes", stats.sum(|worker| &worker.net_output_bytes));
-    lines.zeros(&["total_net_repl_input_bytes", "total_net_repl_output_bytes"]);
+    lines.put("total_net_repl_input_bytes", 0);
+    lines.put("total_net_repl_output_bytes", server.replication.sent_bytes.load(Ordering::Relaxed));
     lines.put("instantaneous_input_kbps", kilobytes(Metric::NetInput));
     lines.put("instantaneous_output_kbps", kilobytes(Metric::NetOutput));
     lines.put("instantaneous_input_repl_kbps", "0.00");
     lines.put("instantaneous_output_repl_kbps", "0.00");
     lines.put("rejected_connections", stats.rejected_connections.load(Ordering::Relaxed));
-    lines.zeros(&["sync_full", "sync_partial_ok", "sync_partial_err"]);
+    lines.put("sync_full", server.replication.full_syncs.load(Ordering::Relaxed));
+    lines.put("sync_partial_ok", server.replication.partial_syncs.load(Ordering::Relaxed));
+    lines.put("sync_partial_err", server.replication.refused_partial_syncs.load(Ordering::Relaxed));
     key_stats(ctx, lines);
     let [channels, patterns, shard_channels] = server.pubsub.counts();
     lines.put("pubsub_channels", channels);
@@ -461,16 +467,43 @@ fn key_stats(ctx: &Ctx, lines: &mut Lines) {
 
 fn replication(ctx: &Ctx, lines: &mut Lines) {
     lines.head("Replication");
+    let replication = &ctx.server.replication;
+    let replicas = replication.replicas();
     lines.put("role", "master");
-    lines.put("connected_slaves", 0);
+    lines.put("connected_slaves", replicas.len());
+    if ctx.config.min_replicas_to_write > 0 && ctx.config.min_replicas_max_lag > 0 {
+        lines.put("min_slaves_good_slaves", replication.good());
+    }
+    replicas.iter().enumerate().for_each(|(number, replica)| replica_line(ctx, lines, number, replica));
+    let (history, backlog) = (replication.history(), replication.stream.backlog());
     lines.put("master_failover_state", "no-failover");
-    lines.put("master_replid", &ctx.server.replid);
-    lines.put("master_replid2", "0".repeat(40));
-    lines.put("master_repl_offset", 0);
-    lines.put("second_repl_offset", -1);
-    lines.put("repl_backlog_active", 0);
+    lines.put("master_replid", history.id);
+    lines.put("master_replid2", history.former_id);
+    lines.put("master_repl_offset", replication.stream.end());
+    lines.put("second_repl_offset", history.until.map_or(-1, |until| until as i64));
+    lines.put("repl_backlog_active", u8::from(backlog.active));
     lines.put("repl_backlog_size", ctx.config.repl_backlog_size);
-    lines.zeros(&["repl_backlog_first_byte_offset", "repl_backlog_histlen"]);
+    lines.put("repl_backlog_first_byte_offset", backlog.first);
+    lines.put("repl_backlog_histlen", backlog.len);
+}
+
+fn replica_line(ctx: &Ctx, lines: &mut Lines, number: usize, replica: &Replica) {
+    let (state, lag_s) = match replica.phase() {
+        Phase::Waiting | Phase::Saving => ("wait_bgsave", 0),
+        Phase::Sending if replica.wishes.eof && ctx.config.repl_diskless_sync => ("wait_bgsave", 0),
+        Phase::Sending => ("send_bulk", 0),
+        Phase::Online => ("online", replica.lag_s(ctx.now_ms / 1000).max(0)),
+        Phase::Done => ("rdb_transmitted", 0),
+    };
+    lines.put(
+        &format!("slave{number}"),
+        format_args!(
+            "ip={},port={},state={state},offset={},lag={lag_s}",
+            replica.ip(),
+            replica.wishes.port,
+            replica.acknowledged()
+        ),
+    );
 }
 
 fn cpu(_ctx: &Ctx, lines: &mut Lines) {

@@ -146,6 +146,7 @@ fn publish(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let message = args.bytes()?;
     let receivers = ctx.server.pubsub.publish(channel, message);
     ctx.server.stats.pubsub_messages.fetch_add(1, Ordering::Relaxed);
+    ctx.propagate_to_replicas(args.argv());
     ctx.reply.len(receivers);
     Ok(())
 }
@@ -156,6 +157,7 @@ fn spublish(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let message = args.bytes()?;
     let receivers = ctx.server.pubsub.publish_shard(channel, message);
     ctx.server.stats.pubsub_messages.fetch_add(1, Ordering::Relaxed);
+    ctx.propagate_to_replicas(args.argv());
     ctx.reply.len(receivers);
     Ok(())
 }

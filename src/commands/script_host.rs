@@ -4,6 +4,7 @@ use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::{Command, DENYOOM, NOSCRIPT, SKIP_MONITOR, WRITE, acl};
+use crate::keyspace::effects::Target;
 use crate::resp::reply::Reply;
 use crate::scripts::log_script_message;
 use crate::server::RunningFunction;
@@ -48,8 +49,8 @@ pub(crate) struct ScriptHost<'h, 'a, 'g> {
     rules: Rules,
     running: Running<'h>,
     has_written: bool,
-    /// `redis.set_repl`: whether effects are recorded.
-    records: bool,
+    /// `redis.set_repl`: for whom effects are recorded.
+    target: Target,
 }
 
 /// What a script may do.
@@ -94,7 +95,7 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
     pub(crate) fn new(ctx: &'h mut Ctx<'a, 'g>, rules: Rules, running: Running<'h>) -> Self {
         let is_function = matches!(running, Running::Function { .. });
         ctx.server.busy.begin(ctx.server.clock.now_ms(), is_function);
-        ScriptHost { ctx, reply: Reply::new(false), rules, running, has_written: false, records: true }
+        ScriptHost { ctx, reply: Reply::new(false), rules, running, has_written: false, target: Target::Everybody }
     }
 
     fn stats(&self) -> &'h WorkerStats {
@@ -136,8 +137,10 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
         }
         let records = self.ctx.db.effects.records.len();
         call::run_nested(self.ctx, command, argv, &mut self.reply, Origin::Script);
-        if !self.records {
-            self.ctx.db.effects.records.truncate(records);
+        if self.target != Target::Everybody {
+            for record in &mut self.ctx.db.effects.records[records..] {
+                record.target = if record.is_for(self.target) { self.target } else { Target::Nobody };
+            }
         }
         Ok(())
     }
@@ -185,7 +188,12 @@ impl Host for ScriptHost<'_, '_, '_> {
     }
 
     fn set_repl(&mut self, flags: u8) {
-        self.records = flags & (REPL_AOF | REPL_REPLICA) != 0;
+        self.target = match (flags & REPL_AOF != 0, flags & REPL_REPLICA != 0) {
+            (true, true) => Target::Everybody,
+            (true, false) => Target::Log,
+            (false, true) => Target::Replicas,
+            (false, false) => Target::Nobody,
+        };
     }
 
     fn log(&mut self, level: u8, message: &[u8]) {

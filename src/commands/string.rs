@@ -221,7 +221,12 @@ fn set(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         }
         return Ok(());
     }
-    store(ctx, key, value, expiry);
+    // An absolute time in ms is logged as it was sent.
+    if matches!(options.expire, Some((Unit::UnixMillis, _))) {
+        set_and_notify(ctx, key, value, expiry);
+    } else {
+        store(ctx, key, value, expiry);
+    }
     if options.get && ctx.db.effects.recording && options.expire.is_none() {
         let options = args.argv()[3..].iter().filter(|arg| !arg.eq_ignore_ascii_case(b"GET"));
         let logged: Vec<&[u8]> = args.argv()[..3].iter().chain(options).copied().collect();
@@ -250,14 +255,20 @@ fn expire_at_ms(ctx: &Ctx, unit: Unit, text: &[u8], command: &'static str) -> Cm
 
 /// Sets a key and says so; the log gets the absolute expiry.
 fn store(ctx: &mut Ctx, key: Key<'_>, value: &[u8], expiry: Expiry) {
+    set_and_notify(ctx, key, value, expiry);
+    if let Expiry::At(at) = expiry
+        && ctx.db.effects.recording
+    {
+        let mut digits = itoa::Buffer::new();
+        ctx.propagate_as(&[b"SET", key.bytes, value, b"PXAT", digits.format(at).as_bytes()]);
+    }
+}
+
+fn set_and_notify(ctx: &mut Ctx, key: Key<'_>, value: &[u8], expiry: Expiry) {
     ctx.db.set_string(key, value, expiry);
     ctx.changed(key, KeyspaceEvents::STRING, "set");
-    if let Expiry::At(at) = expiry {
+    if matches!(expiry, Expiry::At(_)) {
         ctx.db.notify(KeyspaceEvents::GENERIC, "expire", key);
-        if ctx.db.effects.recording {
-            let mut digits = itoa::Buffer::new();
-            ctx.propagate_as(&[b"SET", key.bytes, value, b"PXAT", digits.format(at).as_bytes()]);
-        }
     }
 }
 

@@ -43,17 +43,36 @@ pub struct Effects {
     pub expired: u64,
 }
 
-/// One effect: a command in RESP, and the database it applies to.
+/// One effect: a command in RESP, and the database it applies to (MULTI and EXEC: none).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    pub db: usize,
+    pub db: Option<usize>,
     /// The command as a RESP array of bulk strings.
     pub command: Vec<u8>,
+    pub target: Target,
+}
+
+/// Whom a record is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Target {
+    #[default]
+    Everybody,
+    /// The append-only file.
+    Log,
+    /// Replicas: messages, which no log needs.
+    Replicas,
+    /// What a script has taken out of both (`redis.set_repl`).
+    Nobody,
 }
 
 impl Record {
-    /// Encodes `argv`.
+    /// Encodes `argv`, which applies to a database.
     pub fn new(db: usize, argv: &[&[u8]]) -> Self {
+        Record { db: Some(db), ..Record::of_none(argv) }
+    }
+
+    /// Encodes `argv`, which applies to no database.
+    pub fn of_none(argv: &[&[u8]]) -> Self {
         let size = argv.iter().map(|arg| arg.len() + 16).sum::<usize>() + 16;
         let mut command = Vec::with_capacity(size);
         let mut digits = itoa::Buffer::new();
@@ -68,7 +87,12 @@ impl Record {
             command.extend_from_slice(arg);
             command.extend_from_slice(b"\r\n");
         }
-        Record { db, command }
+        Record { db: None, command, target: Target::Everybody }
+    }
+
+    /// Whether it is for this reader of the feed.
+    pub fn is_for(&self, reader: Target) -> bool {
+        self.target == Target::Everybody || self.target == reader
     }
 }
 

@@ -4,7 +4,7 @@
 //! holds the locks of every shard its command needs, so the two flags here need no order among themselves.
 
 use crate::clients::Client;
-use crate::command::session::TimeoutReply;
+use crate::command::session::{Acknowledgement, TimeoutReply};
 use crate::command::table::CommandRef;
 use crate::keyspace::lock::ShardSet;
 use crate::keyspace::value::Kind;
@@ -30,6 +30,8 @@ pub struct Waiter {
     /// When to give up, Unix time in ms; None waits for ever.
     pub deadline_ms: Option<i64>,
     pub on_timeout: TimeoutReply,
+    /// WAIT and WAITAOF: what is waited for in the place of keys.
+    pub acknowledgement: Option<Acknowledgement>,
     /// Also run the command again when the key is deleted or becomes another type (XREADGROUP).
     pub wakes_on_deletion: bool,
     /// Answered, timed out or gone: to be skipped.

@@ -128,6 +128,9 @@ impl Connection {
         }
         let is_flushed = self.flush(cx, worker)?.is_ready();
         self.check_unauthenticated_output(worker)?;
+        if is_flushed && self.session.replica.as_ref().is_some_and(|replica| replica.is_done()) {
+            return Poll::Ready(Err(End::Closed));
+        }
         if self.session.closing {
             return if is_flushed { Poll::Ready(Err(End::Closed)) } else { Poll::Pending };
         }
@@ -210,7 +213,7 @@ impl Connection {
     /// woken when it is. What others have written counts too: a reply may tell of that.
     fn is_held(&mut self, server: &Server) -> bool {
         let len = self.reply.buf.len();
-        if self.sent == len {
+        if self.sent == len || self.session.replica.is_some() {
             return false;
         }
         let Some(position) = server.aof.queue.reply_position() else { return false };
@@ -220,8 +223,20 @@ impl Connection {
         !server.aof.queue.is_durable(self.held_until, &self.session.client)
     }
 
-    /// Writes what can be written. Ready when everything is out.
+    /// Writes what can be written, for a replica also of the stream. Ready when everything is out.
     fn flush(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Result<Poll<()>, End> {
+        loop {
+            if self.flush_replies(cx, worker)?.is_pending() {
+                return Ok(Poll::Pending);
+            }
+            let Some(replica) = &self.session.replica else { return Ok(Poll::Ready(())) };
+            if !replica.pull(&worker.server.replication.stream, &mut self.reply.buf) {
+                return Ok(Poll::Ready(()));
+            }
+        }
+    }
+
+    fn flush_replies(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Result<Poll<()>, End> {
         while self.sent < self.reply.buf.len() {
             match self.stream.poll_write(cx, &self.reply.buf[self.sent..]) {
                 Poll::Pending => {
@@ -255,8 +270,12 @@ impl Connection {
     fn wrote(&mut self, server: &Server, worker: usize, len: usize) {
         self.sent += len;
         let stats = server.stats.worker(worker);
-        stats.net_output_bytes.add(len as u64);
         stats.writes.add(1);
+        if self.session.replica.is_some() {
+            server.replication.sent_bytes.fetch_add(len as u64, Ordering::Relaxed);
+        } else {
+            stats.net_output_bytes.add(len as u64);
+        }
     }
 
     fn forget_sent(&mut self) {
@@ -271,13 +290,22 @@ impl Connection {
     }
 
     fn note_output(&self) {
-        self.session.client.output_buffer.store(self.reply.buf.len() - self.sent, Ordering::Relaxed);
+        self.session.client.output_buffer.store(self.output_bytes(), Ordering::Relaxed);
+    }
+
+    /// Bytes that wait to be sent: for a replica, also those of the stream that it has not pulled.
+    fn output_bytes(&self) -> usize {
+        let own = self.reply.buf.len() - self.sent;
+        own + self.session.replica.as_ref().map_or(0, |replica| replica.waiting_bytes())
     }
 
     /// What other threads have put into the mailbox.
     fn read_letters(&mut self, letters: Letters, worker: &Worker) -> Result<(), End> {
         if letters.kill {
             return Err(End::Closed);
+        }
+        if letters.overrun {
+            return Err(self.end_for_output(&worker.server));
         }
         self.reply.raw(&letters.bytes);
         if letters.unblocked {
@@ -294,7 +322,7 @@ impl Connection {
                 worker.server.errors.count(error);
                 self.reply.error(error);
             } else {
-                waiter.on_timeout.write(&worker.server, &mut self.reply);
+                serve::time_out(&worker.server, &waiter, &mut self.reply);
             }
             self.resume(worker);
         }
@@ -319,7 +347,7 @@ impl Connection {
             && serve::abandon(&worker.server, &waiter)
         {
             self.reply.resp3 = self.session.resp3;
-            waiter.on_timeout.write(&worker.server, &mut self.reply);
+            serve::time_out(&worker.server, &waiter, &mut self.reply);
             self.resume(worker);
         }
     }
@@ -347,7 +375,7 @@ impl Connection {
     /// Closes a client that does not read what it is sent. When it will be closed if it goes on like that, Unix ms.
     /// Source: Redis 7.2 `client-output-buffer-limit`.
     fn check_output(&mut self, worker: &Worker) -> Result<Option<i64>, End> {
-        let waiting = self.reply.buf.len() - self.sent;
+        let waiting = self.output_bytes();
         if waiting < KEEP_BYTES {
             self.soft_since_ms = None;
             return Ok(None);
@@ -356,7 +384,8 @@ impl Connection {
         let limit: OutputLimit = server.config.load().client_output_buffer_limit[self.class() as usize];
         let waiting = waiting as u64;
         let now_ms = server.clock.now_ms();
-        let is_over_hard = limit.hard_bytes > 0 && waiting > limit.hard_bytes;
+        // The stream itself sees to the hard limit of replicas.
+        let is_over_hard = limit.hard_bytes > 0 && waiting > limit.hard_bytes && self.session.replica.is_none();
         let is_over_soft = limit.soft_bytes > 0 && waiting > limit.soft_bytes;
         let closes_at_ms = is_over_soft.then(|| {
             let since_ms = *self.soft_since_ms.get_or_insert(now_ms);
@@ -402,7 +431,11 @@ impl Connection {
     }
 
     fn class(&self) -> ClientClass {
-        if self.session.subscriptions.is_some() { ClientClass::Pubsub } else { ClientClass::Normal }
+        match &self.session {
+            Session { replica: Some(_), .. } => ClientClass::Replica,
+            Session { subscriptions: Some(_), .. } => ClientClass::Pubsub,
+            _ => ClientClass::Normal,
+        }
     }
 
     fn check_query_buffer(&mut self, engine: &Engine) -> Result<(), End> {
@@ -428,6 +461,11 @@ impl Connection {
         }
         if self.session.paused_until_ms.is_some() && self.session.client.has(Client::BLOCKED) {
             server.stats.blocked_clients.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(replica) = self.session.replica.take() {
+            server.log.notice(format_args!("Connection with replica {replica} lost."));
+            server.replication.leave(&replica, server.clock.now_ms() / 1000);
+            server.replication.count_good(&server.config.load(), server.clock.now_ms() / 1000);
         }
         server.tracking.disable(&self.session.client);
         crate::command::session::unwatch(server, &mut self.session);

@@ -95,9 +95,27 @@ pub fn process(
 
 fn run(engine: &mut Engine, session: &mut Session, reply: &mut Reply, argv: &[&[u8]]) {
     // An empty line or `*0` is no command.
-    if !argv.is_empty() {
-        engine.execute(session, reply, argv);
+    if argv.is_empty() {
+        return;
     }
+    let start = reply.buf.len();
+    let was_replica = session.replica.is_some();
+    engine.execute(session, reply, argv);
+    if was_replica && reply.buf.len() > start {
+        refuse_reply(engine, session, reply, argv, start);
+    }
+}
+
+/// A replica's connection carries the stream: a reply would be taken for a part of it. Source: Redis 7.2.
+fn refuse_reply(engine: &Engine, session: &mut Session, reply: &mut Reply, argv: &[&[u8]], start: usize) {
+    let shown = String::from_utf8_lossy(&reply.buf[start..]).into_owned();
+    engine.server.log.warning(format_args!(
+        "Replica generated a reply to command '{}', disconnecting it: '{}'",
+        String::from_utf8_lossy(argv[0]),
+        shown.escape_debug()
+    ));
+    reply.buf.truncate(start);
+    session.closing = true;
 }
 
 /// Notes in the session that a pause holds this command back, if one does.

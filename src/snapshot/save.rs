@@ -126,13 +126,36 @@ fn remove_quietly(dir: &Path, name: &str) {
     let _ = std::fs::remove_file(dir.join(name));
 }
 
+/// What goes into a file.
+#[derive(Debug, Clone, Copy)]
+pub struct Contents {
+    pub data: bool,
+    pub functions: bool,
+    /// It is the base of a log.
+    pub aof_base: bool,
+}
+
 /// Writes the whole data set as one RDB file into `out`; `aof_base` says that it is the base of a log.
 pub fn write<W: Write>(server: &Server, config: &Config, locked: &Locked<'_>, out: W, aof_base: bool) -> io::Result<W> {
+    write_part(server, config, locked, out, Contents { data: true, functions: true, aof_base })
+}
+
+/// Writes some of the data set as one RDB file into `out`.
+pub fn write_part<W: Write>(
+    server: &Server,
+    config: &Config,
+    locked: &Locked<'_>,
+    out: W,
+    contents: Contents,
+) -> io::Result<W> {
     let now_ms = server.clock.now_ms();
     let mut writer = Writer::new(out, options(config));
-    write_aux(server, &mut writer, now_ms, aof_base);
-    server.functions.sources().iter().for_each(|source| writer.encoder().function(source));
-    for db in 0..config.databases as usize {
+    write_aux(server, &mut writer, now_ms, contents.aof_base);
+    if contents.functions {
+        server.functions.sources().iter().for_each(|source| writer.encoder().function(source));
+    }
+    let databases = if contents.data { config.databases as usize } else { 0 };
+    for db in 0..databases {
         let parts = || locked.iter().map(move |shard| &shard.dbs[db]);
         let keys: usize = parts().map(|part| part.keys.len()).sum();
         if keys == 0 {

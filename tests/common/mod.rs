@@ -198,6 +198,13 @@ impl Client {
         line.trim_end().to_owned()
     }
 
+    /// The next `len` bytes, whatever they are.
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.0.read_exact(&mut bytes).expect("the server sends that much");
+        bytes
+    }
+
     /// Whether the server closes the connection; what it sends before is thrown away.
     pub(crate) fn is_closed(&mut self) -> bool {
         let mut bytes = [0; 16 * 1024];

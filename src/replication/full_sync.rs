@@ -1,0 +1,151 @@
+//! The whole data set for replicas: written as of one instant by a thread of its own, which then sends it.
+//!
+//! All replicas that wait when it begins, and want the same, share one. The data set goes to a file without a name, so
+//! that a slow replica keeps nobody but the thread; from there it goes to the replicas' outboxes.
+
+use crate::config::Config;
+use crate::replication::replica::{Phase, Replica, Wishes};
+use crate::server::Server;
+use crate::snapshot::save;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes sent at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Starts to write the data set for the replicas that wait, unless it is being done.
+pub(super) fn start(server: &Arc<Server>, config: &Config) {
+    let replicas = {
+        let mut register = server.replication.register.lock();
+        if register.is_syncing {
+            server.log.notice("A data set is on its way to other replicas: the next one follows it");
+            return;
+        }
+        let is_waiting = |replica: &&Arc<Replica>| replica.phase() == Phase::Waiting;
+        let waiting: Vec<_> = register.replicas.iter().filter(is_waiting).cloned().collect();
+        let Some(first) = waiting.first().cloned() else { return };
+        register.is_syncing = true;
+        waiting.into_iter().filter(|replica| shares(&replica.wishes, &first.wishes)).collect::<Vec<_>>()
+    };
+    let target = if is_diskless(config, &replicas[0].wishes) { "replicas sockets" } else { "disk" };
+    server.log.notice(format_args!("Starting BGSAVE for SYNC with target: {target}"));
+    let own = server.clone();
+    let thread = std::thread::Builder::new().name("full_sync".to_owned()).spawn(move || run(&own, &replicas));
+    if let Err(error) = thread {
+        server.log.warning(format_args!("BGSAVE for replication failed: {error}"));
+        server.replication.register.lock().is_syncing = false;
+    }
+}
+
+/// Starts when replicas have waited for `repl-diskless-sync-delay`, or enough of them wait.
+pub(super) fn start_when_due(server: &Arc<Server>, config: &Config, now_ms: i64) {
+    let replicas = server.replication.replicas();
+    let waiting: Vec<_> = replicas.iter().filter(|replica| replica.phase() == Phase::Waiting).collect();
+    let delay_ms = i64::from(config.repl_diskless_sync_delay) * 1000;
+    let most = config.repl_diskless_sync_max_replicas as usize;
+    let is_due = waiting.iter().any(|replica| {
+        let waited_ms = now_ms - replica.asked_at_ms;
+        !is_diskless(config, &replica.wishes) || waited_ms >= delay_ms
+    });
+    if is_due || most > 0 && waiting.len() >= most {
+        start(server, config);
+    }
+}
+
+fn is_diskless(config: &Config, wishes: &Wishes) -> bool {
+    config.repl_diskless_sync && wishes.eof
+}
+
+/// Whether two replicas can be sent the same bytes.
+fn shares(one: &Wishes, other: &Wishes) -> bool {
+    (one.eof, one.without_data, one.without_functions) == (other.eof, other.without_data, other.without_functions)
+}
+
+fn run(server: &Arc<Server>, replicas: &[Arc<Replica>]) {
+    let config = server.config.load();
+    let sent = write(server, &config, replicas).and_then(|file| send(server, &config, replicas, file));
+    if let Err(error) = sent {
+        server.log.warning(format_args!("Error writing the data set for replicas: {error}"));
+        // They try again when they find the connection closed.
+        for replica in replicas {
+            replica.client.mailbox.put(|letters| letters.kill = true);
+        }
+    }
+    server.replication.register.lock().is_syncing = false;
+    server.replication.count_good(&config, server.clock.now_ms() / 1000);
+    start_when_due(server, &config, server.clock.now_ms());
+}
+
+/// Writes the data set to a file, and has the replicas follow the stream from that instant on.
+fn write(server: &Arc<Server>, config: &Config, replicas: &[Arc<Replica>]) -> io::Result<File> {
+    let file = nameless_file(config)?;
+    let wishes = &replicas[0].wishes;
+    let contents = save::Contents { data: !wishes.without_data, functions: !wishes.without_functions, aof_base: false };
+    let locked = server.shards.lock(server.shards.all());
+    server.replication.begin_stream(server, config);
+    for replica in replicas {
+        let offset = server.replication.stream.attach(replica);
+        if !replica.is_old {
+            let id = server.replication.history().id;
+            replica.put(format!("+FULLRESYNC {id} {offset}\r\n").into_bytes().into());
+        }
+        replica.enter(Phase::Saving);
+    }
+    let written = save::write_part(server, config, &locked, BufWriter::new(file), contents);
+    drop(locked);
+    written?.into_inner().map_err(io::IntoInnerError::into_error)
+}
+
+/// A file in `dir` that is gone when it is closed.
+fn nameless_file(config: &Config) -> io::Result<File> {
+    let path = config.dir.join(format!("temp-sync-{}.rdb", std::process::id()));
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// Sends the file: with its length before it, or, to replicas that know it, with a mark around it.
+fn send(server: &Server, config: &Config, replicas: &[Arc<Replica>], mut file: File) -> io::Result<()> {
+    let len = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(0))?;
+    let mark = is_diskless(config, &replicas[0].wishes).then(|| server.random.hex(40));
+    let head = match &mark {
+        Some(mark) => format!("$EOF:{mark}\r\n"),
+        None => format!("${len}\r\n"),
+    };
+    let patience = Duration::from_secs(u64::from(config.repl_timeout));
+    let mut reached: Vec<&Arc<Replica>> = replicas.iter().filter(|replica| !replica.is_gone()).collect();
+    for replica in &reached {
+        replica.enter(Phase::Sending);
+        replica.put(head.as_bytes().into());
+    }
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let len = file.read(&mut chunk)?;
+        if len == 0 || reached.is_empty() {
+            break;
+        }
+        let bytes: Arc<[u8]> = chunk[..len].into();
+        reached.retain(|replica| put(server, replica, bytes.clone(), patience));
+    }
+    let now_s = server.clock.now_ms() / 1000;
+    for replica in reached {
+        if let Some(mark) = &mark {
+            replica.put(mark.as_bytes().into());
+        }
+        replica.put_online(mark.is_some(), now_s);
+        server.log.notice(format_args!("Synchronization with replica {replica} succeeded"));
+    }
+    Ok(())
+}
+
+fn put(server: &Server, replica: &Replica, bytes: Arc<[u8]>, patience: Duration) -> bool {
+    let is_taken = replica.put_in_turn(bytes, patience);
+    if !is_taken && !replica.is_gone() {
+        server.log.warning(format_args!("Disconnecting timedout replica (full sync): {replica}"));
+        replica.client.mailbox.put(|letters| letters.kill = true);
+    }
+    is_taken
+}

@@ -1,0 +1,305 @@
+//! The replication stream: the feed's records as the bytes that replicas read, and as much of them as is kept.
+//!
+//! An offset counts the bytes of the stream ever made, so the byte at offset `n` is the `n`th one. The bytes lie in
+//! blocks that all replicas read from; a block is dropped once no replica needs it and it lies further back than the
+//! backlog is long (`repl-backlog-size`). No replica has a buffer of its own.
+
+use crate::config::{ClientClass, Config};
+use crate::keyspace::effects::Record;
+use crate::replication::replica::Replica;
+use crate::util::sync::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes a block has room for; a longer record has one of its own.
+const BLOCK_BYTES: usize = 16 * 1024;
+/// Most bytes a replica takes at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The stream of one server. Its lock is taken under the feed's.
+#[derive(Debug)]
+pub struct Stream {
+    inner: Mutex<Inner>,
+    /// The offset of the last byte.
+    end: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    history: History,
+    /// Whether bytes are kept: somebody follows, or did not long ago.
+    active: bool,
+    blocks: VecDeque<Block>,
+    /// The database that the stream has selected, if its readers know.
+    db: Option<usize>,
+    readers: Vec<Arc<Replica>>,
+    limits: Limits,
+}
+
+/// The names of the data's history, as INFO shows them.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// 40 hexadecimal digits.
+    pub id: String,
+    /// The history that this one goes on from, up to `until`.
+    pub former_id: String,
+    pub until: Option<u64>,
+}
+
+/// The directives that the stream obeys.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// `repl-backlog-size`.
+    pub backlog_bytes: u64,
+    /// The hard limit of `client-output-buffer-limit replica`; 0: none.
+    pub replica_bytes: u64,
+}
+
+impl Limits {
+    /// The directives in force.
+    pub fn new(config: &Config) -> Self {
+        let replica = config.client_output_buffer_limit[ClientClass::Replica as usize];
+        Limits { backlog_bytes: config.repl_backlog_size, replica_bytes: replica.hard_bytes }
+    }
+}
+
+/// A stretch of the stream.
+#[derive(Debug)]
+struct Block {
+    /// The offset before its first byte.
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Block {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+}
+
+/// What INFO tells of the backlog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    pub active: bool,
+    /// The offset of its first byte.
+    pub first: u64,
+    pub len: u64,
+    /// Bytes of all blocks, also those that only replicas still need.
+    pub held_bytes: u64,
+}
+
+impl History {
+    /// A history that begins now.
+    pub fn new(id: String) -> Self {
+        History { id, former_id: "0".repeat(40), until: None }
+    }
+}
+
+impl Stream {
+    /// A stream without bytes.
+    pub fn new(id: String) -> Self {
+        let inner = Inner {
+            history: History::new(id),
+            active: false,
+            blocks: VecDeque::new(),
+            db: None,
+            readers: Vec::new(),
+            limits: Limits::default(),
+        };
+        Stream { inner: Mutex::new(inner), end: AtomicU64::new(0) }
+    }
+
+    /// The offset of the last byte.
+    #[inline]
+    pub fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// The names of the history.
+    pub fn history(&self) -> History {
+        self.inner.lock().history.clone()
+    }
+
+    /// Whether bytes are kept.
+    pub fn is_active(&self) -> bool {
+        self.inner.lock().active
+    }
+
+    /// The backlog's figures.
+    pub fn backlog(&self) -> Backlog {
+        let inner = self.inner.lock();
+        let held_bytes = inner.blocks.iter().map(|block| block.bytes.capacity() as u64).sum();
+        let start = inner.backlog_start(self.end());
+        let first = if inner.active { start + 1 } else { 0 };
+        Backlog { active: inner.active, first, len: self.end() - start, held_bytes }
+    }
+
+    /// Puts the directives into force.
+    pub fn set_limits(&self, limits: Limits) {
+        let mut inner = self.inner.lock();
+        inner.limits = limits;
+        inner.trim(self.end());
+    }
+
+    /// Begins to keep bytes, under a new name: what was not kept has no place in a history.
+    pub fn begin(&self, id: String, limits: Limits) {
+        let mut inner = self.inner.lock();
+        inner.limits = limits;
+        inner.history = History::new(id);
+        inner.active = true;
+        inner.db = None;
+    }
+
+    /// Forgets all bytes. The history goes on under a new name: from now on it has gaps.
+    pub fn end_history(&self, id: String) {
+        let mut inner = self.inner.lock();
+        inner.history = History::new(id);
+        inner.active = false;
+        inner.blocks.clear();
+    }
+
+    /// Adds a reader that knows the data set as of now; the offset. The next record selects its database again.
+    pub fn attach(&self, replica: &Arc<Replica>) -> u64 {
+        let mut inner = self.inner.lock();
+        inner.db = None;
+        replica.set_position(self.end());
+        inner.readers.push(replica.clone());
+        self.end()
+    }
+
+    /// Adds a reader that has everything before the byte `from` of the history `id`, if it can go on from there.
+    pub fn resume(&self, replica: &Arc<Replica>, id: &str, from: u64) -> Result<(), Refusal> {
+        let mut inner = self.inner.lock();
+        let history = &inner.history;
+        if !history.id.eq_ignore_ascii_case(id) {
+            let is_former = history.former_id.eq_ignore_ascii_case(id);
+            match history.until.filter(|_| is_former) {
+                None => return Err(Refusal::OtherHistory),
+                Some(until) if from > until => return Err(Refusal::PastFormer(until)),
+                Some(_) => {}
+            }
+        }
+        let known = inner.backlog_start(self.end()) + 1..=self.end() + 1;
+        if !inner.active || !known.contains(&from) {
+            return Err(Refusal::NotKept);
+        }
+        replica.set_position(from - 1);
+        inner.readers.push(replica.clone());
+        Ok(())
+    }
+
+    /// Takes a reader away.
+    pub fn detach(&self, replica: &Replica) {
+        let mut inner = self.inner.lock();
+        inner.readers.retain(|other| other.client.id != replica.client.id);
+        inner.trim(self.end());
+    }
+
+    /// Appends the bytes that follow the reader's position to `out`; whether there were any. If not, the reader is
+    /// woken when there are.
+    pub fn read(&self, replica: &Replica, out: &mut Vec<u8>) -> bool {
+        let mut inner = self.inner.lock();
+        let position = replica.position();
+        if position >= self.end() {
+            replica.set_idle(true);
+            return false;
+        }
+        let first = inner.blocks.partition_point(|block| block.end() <= position);
+        let before = out.len();
+        for block in inner.blocks.range(first..) {
+            let at = position.max(block.start) - block.start;
+            out.extend_from_slice(&block.bytes[at as usize..]);
+            if out.len() - before >= READ_BYTES {
+                break;
+            }
+        }
+        replica.set_position(position + (out.len() - before) as u64);
+        replica.note_waiting(self.end());
+        inner.trim(self.end());
+        true
+    }
+
+    /// Appends a command that belongs to no database and is no effect (PING, REPLCONF GETACK).
+    pub fn append_command(&self, argv: &[&[u8]]) {
+        let mut inner = self.inner.lock();
+        if inner.active {
+            let end = inner.add(self.end(), &Record::of_none(argv).command);
+            self.appended(&mut inner, end);
+        }
+    }
+
+    /// Appends one command's effects.
+    pub fn append(&self, records: &[Record]) {
+        let mut inner = self.inner.lock();
+        if !inner.active {
+            return;
+        }
+        let mut end = self.end();
+        for record in records {
+            if let Some(db) = record.db.filter(|db| inner.db != Some(*db)) {
+                inner.db = Some(db);
+                let select = Record::of_none(&[b"SELECT", itoa::Buffer::new().format(db).as_bytes()]);
+                end = inner.add(end, &select.command);
+            }
+            end = inner.add(end, &record.command);
+        }
+        self.appended(&mut inner, end);
+    }
+
+    fn appended(&self, inner: &mut Inner, end: u64) {
+        self.end.store(end, Ordering::Release);
+        let hard = inner.limits.replica_bytes;
+        // A limit below the backlog's length would not save any memory. Source: Redis 7.2.
+        let hard = if hard == 0 { u64::MAX } else { hard.max(inner.limits.backlog_bytes) };
+        inner.readers.retain(|replica| {
+            let is_within = replica.note_waiting(end) <= hard;
+            if !is_within {
+                replica.overrun();
+            }
+            is_within
+        });
+        inner.trim(end);
+    }
+}
+
+/// Why a replica must take the whole data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It knows another history.
+    OtherHistory,
+    /// It knows the former history, and has gone on beyond its end, which is this offset.
+    PastFormer(u64),
+    /// What it lacks is not kept any more, or is not there yet.
+    NotKept,
+}
+
+impl Inner {
+    /// The offset before the first byte that the backlog answers for.
+    fn backlog_start(&self, end: u64) -> u64 {
+        self.blocks.front().map_or(end, |block| block.start)
+    }
+
+    fn add(&mut self, end: u64, bytes: &[u8]) -> u64 {
+        match self.blocks.back_mut() {
+            Some(block) if block.bytes.len() + bytes.len() <= block.bytes.capacity() => {
+                block.bytes.extend_from_slice(bytes);
+            }
+            _ => {
+                let mut block = Block { start: end, bytes: Vec::with_capacity(bytes.len().max(BLOCK_BYTES)) };
+                block.bytes.extend_from_slice(bytes);
+                self.blocks.push_back(block);
+            }
+        }
+        end + bytes.len() as u64
+    }
+
+    /// Drops the blocks that neither a replica nor the backlog needs.
+    fn trim(&mut self, end: u64) {
+        let needed = self.readers.iter().map(|replica| replica.position()).min().unwrap_or(u64::MAX);
+        let kept_from = needed.min(end.saturating_sub(self.limits.backlog_bytes));
+        while self.blocks.front().is_some_and(|block| block.end() <= kept_from) {
+            self.blocks.pop_front();
+        }
+    }
+}
