@@ -125,7 +125,6 @@ impl Worker {
                     let _ = self.finish();
                     self.appender = None;
                     self.queue.hold_replies(false);
-                    self.server.replication.waits.fail_local(&self.server);
                 }
             }
         }

@@ -265,6 +265,8 @@ impl Server {
 
     /// Switches the log off while running: what was logged is on disk.
     pub fn end_logging(&self) {
+        // Before the last sync, which would be an answer.
+        self.replication.waits.fail_local(self);
         stop_logging(self);
         let mut control = self.aof.control.lock();
         control.mode = Mode::Off;
