@@ -147,13 +147,10 @@ impl Engine {
             return Err(self.server.busy.error());
         }
         let is_write = writes(session, command);
-        if self.server.persistence.refuses_writes(&self.config) && (is_write || spec.name == "ping") {
-            return Err(CmdError::Text(MISCONF_RDB));
-        }
         if (is_write || spec.name == "ping")
-            && let Some(reason) = self.server.aof.refuses_writes()
+            && let Some(error) = disk_error(&self.server, &self.config)
         {
-            return Err(CmdError::owned(format!("MISCONF Errors writing to the AOF file: {reason}")));
+            return Err(error);
         }
         if is_write && self.server.lacks_replicas(&self.config) {
             return Err(CmdError::NoReplicas);
@@ -328,8 +325,18 @@ impl Engine {
     }
 }
 
-/// What writers are told after a save has failed. Source: Redis 7.2 `stop-writes-on-bgsave-error`.
-pub const MISCONF_RDB: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
+/// What writers are told while saving or logging fails: the data set must not go on without its files. Source: Redis 7.2
+/// `stop-writes-on-bgsave-error`.
+#[inline]
+pub fn disk_error(server: &Server, config: &Config) -> Option<CmdError> {
+    if server.persistence.refuses_writes(config) {
+        return Some(CmdError::Text(MISCONF_RDB));
+    }
+    let reason = server.aof.refuses_writes()?;
+    Some(CmdError::owned(format!("MISCONF Errors writing to the AOF file: {reason}")))
+}
+
+const MISCONF_RDB: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
     disk. Commands that may modify the data set are disabled, because this instance is configured to report errors \
     during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for \
     details about the RDB error.";

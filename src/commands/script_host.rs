@@ -74,8 +74,8 @@ impl Rules {
         if read_only && !no_writes {
             return Err(CmdError::Text("ERR Can not execute a script with write flag using *_ro command."));
         }
-        if !no_writes && ctx.server.persistence.refuses_writes(ctx.config) {
-            return Err(CmdError::Text(MISCONF_SCRIPT));
+        if !no_writes && let Some(error) = call::disk_error(ctx.server, ctx.config) {
+            return Err(error);
         }
         if !no_writes && ctx.server.lacks_replicas(ctx.config) {
             return Err(CmdError::NoReplicas);
@@ -148,8 +148,8 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
 
 impl ScriptHost<'_, '_, '_> {
     fn may_begin_to_write(&self, spec: &Command) -> CmdResult {
-        if self.ctx.server.persistence.refuses_writes(self.ctx.config) {
-            return Err(CmdError::Text(call::MISCONF_RDB));
+        if let Some(error) = call::disk_error(self.ctx.server, self.ctx.config) {
+            return Err(error);
         }
         if self.ctx.server.lacks_replicas(self.ctx.config) {
             return Err(CmdError::NoReplicas);
@@ -160,10 +160,6 @@ impl ScriptHost<'_, '_, '_> {
         Ok(())
     }
 }
-
-/// What a script that declares that it may write is told after a save has failed. Source: Redis 7.2.
-const MISCONF_SCRIPT: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
-    disk. Writable scripts are blocked. Use 'no-writes' flag for read only scripts.";
 
 impl Host for ScriptHost<'_, '_, '_> {
     fn call(&mut self, argv: &[&[u8]], reply: &mut Vec<u8>) {
