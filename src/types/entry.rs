@@ -58,6 +58,7 @@ const INT: u8 = 2;
 const OBJECT: u8 = 4;
 const KIND: u8 = INT | OBJECT;
 const RAW: u8 = 8;
+const MARK: u8 = 16;
 const HEADER: usize = 12;
 
 impl<V> Entry<V> {
@@ -155,7 +156,7 @@ impl<V> Entry<V> {
         if expire_at_ms.is_none() && self.flags() & EXPIRES == 0 {
             return;
         }
-        let raw = self.is_raw();
+        let (raw, mark) = (self.is_raw(), self.is_marked());
         let lru = self.lru();
         let mut rebuilt = match self.flags() & KIND {
             OBJECT => {
@@ -169,6 +170,7 @@ impl<V> Entry<V> {
             }
         };
         rebuilt.set_raw(raw);
+        rebuilt.set_marked(mark);
         rebuilt.set_lru(lru);
         *self = rebuilt;
     }
@@ -211,6 +213,19 @@ impl<V> Entry<V> {
         self.write(0, (self.lru() << 8 | u32::from(flags)).to_ne_bytes());
     }
 
+    /// A mark that whoever owns the entry puts on it; see the keyspace's walk. False in a new entry.
+    #[inline]
+    pub fn is_marked(&self) -> bool {
+        self.flags() & MARK != 0
+    }
+
+    /// See [`Entry::is_marked`].
+    #[inline]
+    pub fn set_marked(&mut self, marked: bool) {
+        let flags = if marked { self.flags() | MARK } else { self.flags() & !MARK };
+        self.write(0, (self.lru() << 8 | u32::from(flags)).to_ne_bytes());
+    }
+
     /// Bytes of the entry's own allocation.
     pub fn memory_bytes(&self) -> usize {
         self.size()
@@ -225,6 +240,7 @@ impl<V> Entry<V> {
         let old = (self.flags() & KIND == OBJECT).then(|| self.take_object());
         let mut rebuilt = Entry::new(self.key(), content, expire_at_ms);
         rebuilt.set_lru(self.lru());
+        rebuilt.set_marked(self.is_marked());
         *self = rebuilt;
         old
     }

@@ -9,9 +9,12 @@
 //! Source: Redis 7.2 HSET and its family.
 
 use rand::RngCore;
+use std::cell::RefCell;
+use std::sync::Arc;
 
 use crate::encoding::listpack::{Element, Listpack};
 use crate::encoding::thin::Thin;
+use crate::frozen::{Frozen, Kept};
 use crate::set::has_duplicates;
 use crate::table::{Keyed, Table, hash_key};
 
@@ -44,6 +47,8 @@ struct Fields {
     table: Table<Field>,
     /// What the fields have allocated.
     fields_bytes: usize,
+    /// The fields as they were at the instant of a snapshot, while that is under way.
+    frozen: Option<Box<Frozen<Box<[u8]>>>>,
 }
 
 impl Default for Hash {
@@ -227,9 +232,38 @@ impl Hash {
         }
     }
 
+    /// Keeps the fields of a big hash as they are now, to be given out by [`Hash::frozen_step`]; false if it is a
+    /// listpack, and so cheap to copy.
+    pub fn freeze(&mut self, id: u64, kept: &Arc<Kept>) -> bool {
+        let Encoding::Table(fields) = &mut self.encoding else { return false };
+        fields.frozen = Some(Box::new(Frozen::new(id, fields.table.len(), kept.clone())));
+        true
+    }
+
+    /// What [`Hash::freeze`] keeps.
+    pub fn frozen(&self) -> Option<&Frozen<Box<[u8]>>> {
+        let Encoding::Table(fields) = &self.encoding else { return None };
+        fields.frozen.as_deref()
+    }
+
+    /// Gives out some fields with their values as they were; false once all have been. Then the hash is no longer
+    /// frozen.
+    pub fn frozen_step(&mut self, visit: impl FnMut(&[u8], &[u8])) -> bool {
+        let Encoding::Table(fields) = &mut self.encoding else { return false };
+        let Some(mut frozen) = fields.frozen.take() else { return false };
+        let visit = RefCell::new(visit);
+        let more = frozen.step(
+            &fields.table,
+            |field| visit.borrow_mut()(field.key(), field.value()),
+            |field, value| visit.borrow_mut()(field, value),
+        );
+        fields.frozen = more.then_some(frozen);
+        more
+    }
+
     fn make_table(&mut self, limits: &HashLimits) -> &mut Fields {
         if let Encoding::Listpack(_) = self.encoding {
-            let mut fields = Fields { table: Table::new(limits.hash_seed), fields_bytes: 0 };
+            let mut fields = Fields { table: Table::new(limits.hash_seed), fields_bytes: 0, frozen: None };
             let (mut digits, mut more_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
             for (field, value) in self.iter() {
                 fields.insert(field.text(&mut digits), value.text(&mut more_digits));
@@ -248,8 +282,17 @@ impl Fields {
         hash_key(self.table.seed(), field)
     }
 
+    /// To be called before a field is set or removed.
+    #[inline]
+    fn note(&mut self, hash: u64, name: &[u8]) {
+        if let Some(frozen) = &mut self.frozen {
+            frozen.note(hash, name, || self.table.get(hash, name).map(|field| field.value().into()));
+        }
+    }
+
     fn insert(&mut self, name: &[u8], value: &[u8]) -> bool {
         let hash = self.hash(name);
+        self.note(hash, name);
         match self.table.get_mut(hash, name) {
             Some(field) => {
                 self.fields_bytes -= field.pair.memory_bytes();
@@ -267,7 +310,9 @@ impl Fields {
     }
 
     fn remove(&mut self, name: &[u8]) -> bool {
-        let removed = self.table.remove(self.hash(name), name);
+        let hash = self.hash(name);
+        self.note(hash, name);
+        let removed = self.table.remove(hash, name);
         self.fields_bytes -= removed.as_ref().map_or(0, |field| field.pair.memory_bytes());
         removed.is_some()
     }
@@ -275,7 +320,7 @@ impl Fields {
 
 impl Clone for Fields {
     fn clone(&self) -> Self {
-        let mut clone = Self { table: Table::new(self.table.seed()), fields_bytes: self.fields_bytes };
+        let mut clone = Self { table: Table::new(self.table.seed()), fields_bytes: self.fields_bytes, frozen: None };
         for field in self.table.iter() {
             clone.table.insert(clone.hash(field.key()), Field { pair: field.pair.clone() });
         }

@@ -5,6 +5,7 @@ pub mod bitmap;
 mod dtoa;
 pub mod encoding;
 pub mod entry;
+pub mod frozen;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;

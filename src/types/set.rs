@@ -11,10 +11,13 @@
 //! Source: Redis 7.2 SADD and its family.
 
 use rand::RngCore;
+use std::cell::RefCell;
+use std::sync::Arc;
 
 use crate::encoding::intset::IntSet;
 use crate::encoding::listpack::{Element, Listpack};
 use crate::encoding::thin::Thin;
+use crate::frozen::{Frozen, Kept};
 use crate::number::parse_int;
 use crate::table::{Keyed, Table, hash_key};
 
@@ -50,6 +53,8 @@ struct Members {
     table: Table<Member>,
     /// What the members have allocated.
     members_bytes: usize,
+    /// The members as they were at the instant of a snapshot, while that is under way.
+    frozen: Option<Box<Frozen<()>>>,
 }
 
 #[derive(Debug)]
@@ -120,9 +125,9 @@ impl Set {
         }
     }
 
-    /// Moves a table's members into a new set, which may be a listpack again.
+    /// Moves a table's members into a new set, which may be a listpack again. A frozen one stays what it is.
     pub fn rebuild(&mut self, limits: &SetLimits) {
-        if matches!(self.encoding, Encoding::Table(_)) {
+        if matches!(self.encoding, Encoding::Table(_)) && self.frozen().is_none() {
             let mut rebuilt = Self::new_listpack();
             self.iter().for_each(|member| {
                 rebuilt.insert_element(member, limits);
@@ -304,6 +309,34 @@ impl Set {
         }
     }
 
+    /// Keeps the members of a big set as they are now, to be given out by [`Set::frozen_step`]; false if it is packed,
+    /// and so cheap to copy.
+    pub fn freeze(&mut self, id: u64, kept: &Arc<Kept>) -> bool {
+        let Encoding::Table(members) = &mut self.encoding else { return false };
+        members.frozen = Some(Box::new(Frozen::new(id, members.table.len(), kept.clone())));
+        true
+    }
+
+    /// What [`Set::freeze`] keeps.
+    pub fn frozen(&self) -> Option<&Frozen<()>> {
+        let Encoding::Table(members) = &self.encoding else { return None };
+        members.frozen.as_deref()
+    }
+
+    /// Gives out some members as they were; false once all have been. Then the set is no longer frozen.
+    pub fn frozen_step(&mut self, visit: impl FnMut(&[u8])) -> bool {
+        let Encoding::Table(members) = &mut self.encoding else { return false };
+        let Some(mut frozen) = members.frozen.take() else { return false };
+        let visit = RefCell::new(visit);
+        let more = frozen.step(
+            &members.table,
+            |member| visit.borrow_mut()(member.key()),
+            |member, ()| visit.borrow_mut()(member),
+        );
+        members.frozen = more.then_some(frozen);
+        more
+    }
+
     /// Leaves the intset, for a listpack if the integers and `member` may be in one.
     fn make_room_for_text(&mut self, member: &[u8], limits: &SetLimits) {
         let Encoding::IntSet(members) = &self.encoding else {
@@ -341,7 +374,7 @@ impl Set {
 
 impl Members {
     fn new(hash_seed: u64) -> Self {
-        Self { table: Table::new(hash_seed), members_bytes: 0 }
+        Self { table: Table::new(hash_seed), members_bytes: 0, frozen: None }
     }
 
     fn hash(&self, member: &[u8]) -> u64 {
@@ -352,6 +385,9 @@ impl Members {
         let hash = self.hash(member);
         let is_new = self.table.get(hash, member).is_none();
         if is_new {
+            if let Some(frozen) = &mut self.frozen {
+                frozen.note(hash, member, || None);
+            }
             let member = Thin::concat(&[member]);
             self.members_bytes += member.memory_bytes();
             self.table.insert(hash, Member(member));
@@ -360,7 +396,11 @@ impl Members {
     }
 
     fn remove(&mut self, member: &[u8]) -> bool {
-        let removed = self.table.remove(self.hash(member), member);
+        let hash = self.hash(member);
+        if let Some(frozen) = &mut self.frozen {
+            frozen.note(hash, member, || self.table.get(hash, member).map(|_| ()));
+        }
+        let removed = self.table.remove(hash, member);
         self.members_bytes -= removed.as_ref().map_or(0, |member| member.0.memory_bytes());
         removed.is_some()
     }
@@ -368,7 +408,7 @@ impl Members {
 
 impl Clone for Members {
     fn clone(&self) -> Self {
-        let mut clone = Self { table: Table::new(self.table.seed()), members_bytes: self.members_bytes };
+        let mut clone = Self { table: Table::new(self.table.seed()), members_bytes: self.members_bytes, frozen: None };
         for member in self.table.iter() {
             clone.table.insert(clone.hash(member.key()), Member(member.0.clone()));
         }

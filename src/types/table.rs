@@ -78,6 +78,8 @@ const SLOTS: usize = 7;
 pub const SEGMENT_BUCKETS: usize = 64;
 const PASSED_ONE: u64 = 1 << 56;
 const PASSED_MAX: u64 = 255;
+/// Whoever goes through all buckets asks for the elements so many buckets ahead.
+const AHEAD: usize = 3;
 
 impl<T: Keyed> Table<T> {
     /// An empty table; allocates nothing.
@@ -198,17 +200,28 @@ impl<T: Keyed> Table<T> {
         let segment = &self.segments[self.directory[self.directory_index(position)] as usize];
         let home = segment.home(position);
         segment.visit_home(home, self.seed, &mut visit);
-        let bits = segment.depth + segment.bucket_bits();
-        if bits == 0 {
-            return 0;
-        }
-        let width = 1u64 << (64 - bits);
-        ((position & !(width - 1)).wrapping_add(width)) >> (64 - CURSOR_BITS)
+        segment.cursor_behind(position)
     }
 
     /// Visits every element of the bucket that a hash of `point` would be in: a cheap sample of a few elements.
     pub fn scan_anywhere(&self, point: u64, visit: impl FnMut(&T)) {
         self.scan(point >> (64 - CURSOR_BITS), visit);
+    }
+
+    /// [`Table::scan`] that may change the elements, but not their keys. Asks for the memory of those that come next.
+    pub fn scan_mut(&mut self, cursor: u64, mut visit: impl FnMut(&mut T)) -> u64 {
+        if self.directory.is_empty() || cursor >= 1 << CURSOR_BITS {
+            return 0;
+        }
+        let position = cursor << (64 - CURSOR_BITS);
+        let idx = self.directory[self.directory_index(position)] as usize;
+        let segment = &mut self.segments[idx];
+        let home = segment.home(position);
+        if let Some(later) = segment.buckets.get(home + AHEAD) {
+            later.slots.iter().flatten().for_each(T::prefetch);
+        }
+        segment.visit_home_mut(home, self.seed, &mut visit);
+        segment.cursor_behind(position)
     }
 
     /// An element picked uniformly, or None when the table is empty.
@@ -363,7 +376,7 @@ impl<T: Keyed> Segment<T> {
 
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        top_bits(hash.checked_shl(self.depth).unwrap_or(0), self.bucket_bits())
+        home_in(self.depth, self.bucket_bits(), hash)
     }
 
     #[inline]
@@ -422,7 +435,6 @@ impl<T: Keyed> Segment<T> {
     /// Hands out every element with its hash. The keys of a few buckets are asked for ahead: a split would
     /// otherwise wait for memory once an element.
     fn drain(self, seed: u64, mut each: impl FnMut(u64, T)) {
-        const AHEAD: usize = 3;
         let mut buckets = self.buckets.into_vec();
         for idx in 0..buckets.len() {
             if let Some(later) = buckets.get(idx + AHEAD) {
@@ -432,6 +444,31 @@ impl<T: Keyed> Segment<T> {
                 each(hash_key(seed, element.key()), element);
             }
         }
+    }
+
+    fn visit_home_mut(&mut self, home: usize, seed: u64, visit: &mut impl FnMut(&mut T)) {
+        let (mask, depth, bits) = (self.buckets.len() - 1, self.depth, self.bucket_bits());
+        for distance in 0..=mask {
+            let bucket = &mut self.buckets[(home + distance) & mask];
+            for element in bucket.slots.iter_mut().flatten() {
+                if home_in(depth, bits, hash_key(seed, element.key())) == home {
+                    visit(element);
+                }
+            }
+            if bucket.passed() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// The scan cursor behind the bucket that `position` lies in, 0 if that is the last.
+    fn cursor_behind(&self, position: u64) -> u64 {
+        let bits = self.depth + self.bucket_bits();
+        if bits == 0 {
+            return 0;
+        }
+        let width = 1u64 << (64 - bits);
+        ((position & !(width - 1)).wrapping_add(width)) >> (64 - CURSOR_BITS)
     }
 
     fn visit_home(&self, home: usize, seed: u64, visit: &mut impl FnMut(&T)) {
@@ -490,7 +527,19 @@ impl<T> Bucket<T> {
 /// 7 bytes: the tags, without the count above them.
 const LOW_BITS: u64 = 0x0001_0101_0101_0101;
 const HIGH_BITS: u64 = 0x0080_8080_8080_8080;
-const CURSOR_BITS: u32 = 40;
+pub(crate) const CURSOR_BITS: u32 = 40;
+
+/// Whether an element of this hash lies in front of a scan cursor.
+#[inline]
+pub fn is_before(hash: u64, cursor: u64) -> bool {
+    hash >> (64 - CURSOR_BITS) < cursor
+}
+
+/// The home bucket of a hash in a segment of this depth and 2^`bits` buckets.
+#[inline]
+fn home_in(depth: u32, bits: u32, hash: u64) -> usize {
+    top_bits(hash.checked_shl(depth).unwrap_or(0), bits)
+}
 
 #[inline]
 fn tag(hash: u64) -> u8 {

@@ -20,10 +20,12 @@ mod tree;
 pub use range::{LexBound, Order, Range, ScoreBound};
 
 use crate::encoding::listpack::{Element, Listpack};
+use crate::frozen::{Frozen, Kept};
 use big::{Big, BigEntries};
 use packed::{Packed, PackedEntries};
 use rand::RngCore;
 use std::fmt;
+use std::sync::Arc;
 
 /// When a sorted set stops being a listpack, and how its table hashes from then on.
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +153,27 @@ impl ZSet {
             Encoding::Packed(packed) => packed.rank(member),
             Encoding::Big(big) => big.rank(member),
         }
+    }
+
+    /// Keeps the members of a big set as they are now, to be given out by [`ZSet::frozen_step`]; false if it is packed,
+    /// and so cheap to copy.
+    pub fn freeze(&mut self, id: u64, kept: &Arc<Kept>) -> bool {
+        let Encoding::Big(big) = &mut self.0 else { return false };
+        big.freeze(id, kept);
+        true
+    }
+
+    /// What [`ZSet::freeze`] keeps.
+    pub fn frozen(&self) -> Option<&Frozen<f64>> {
+        let Encoding::Big(big) = &self.0 else { return None };
+        big.frozen()
+    }
+
+    /// Gives out some members with their scores as they were, in no order; false once all have been. Then the set is
+    /// no longer frozen.
+    pub fn frozen_step(&mut self, mut visit: impl FnMut(&[u8], f64)) -> bool {
+        let Encoding::Big(big) = &mut self.0 else { return false };
+        big.frozen_step(&mut visit)
     }
 
     /// Gives `member` a score; returns the one it had.

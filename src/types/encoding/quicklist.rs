@@ -11,6 +11,7 @@
 //! Invariants: no chunk is empty; `len` is the sum of their lengths.
 
 use std::collections::{VecDeque, vec_deque};
+use std::sync::Arc;
 
 use super::listpack::{self, Element, Listpack};
 
@@ -136,10 +137,14 @@ impl Chunk {
     }
 }
 
+/// What an `Arc` puts in front of what it shares.
+const ARC_BYTES: usize = 2 * size_of::<usize>();
+
 /// A list in chunks.
 #[derive(Clone, Debug, Default)]
 pub struct Quicklist {
-    chunks: VecDeque<Chunk>,
+    /// Shared with clones until either changes one: a snapshot takes a clone of a long list.
+    chunks: VecDeque<Arc<Chunk>>,
     len: usize,
 }
 
@@ -153,8 +158,8 @@ pub(crate) struct Place {
 impl Quicklist {
     /// Takes over chunks as they are; empty ones are left out.
     pub fn from_chunks(chunks: impl IntoIterator<Item = Chunk>) -> Self {
-        let chunks: VecDeque<_> = chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect();
-        let len = chunks.iter().map(Chunk::len).sum();
+        let chunks: VecDeque<_> = chunks.into_iter().filter(|chunk| !chunk.is_empty()).map(Arc::new).collect();
+        let len = chunks.iter().map(|chunk| chunk.len()).sum();
         Self { chunks, len }
     }
 
@@ -167,7 +172,7 @@ impl Quicklist {
     }
 
     pub fn chunks(&self) -> impl ExactSizeIterator<Item = &Chunk> {
-        self.chunks.iter()
+        self.chunks.iter().map(|chunk| &**chunk)
     }
 
     /// The listpack, when it is all there is and within half of the limits.
@@ -184,10 +189,10 @@ impl Quicklist {
         if self.chunks.len() != 1 {
             return None;
         }
-        match &self.chunks[0] {
+        match &*self.chunks[0] {
             Chunk::Packed(list) if accept(list, self.len) => {
                 self.len = 0;
-                self.chunks.pop_front().and_then(|chunk| match chunk {
+                self.chunks.pop_front().and_then(|chunk| match Arc::unwrap_or_clone(chunk) {
                     Chunk::Packed(list) => Some(list),
                     Chunk::Plain(_) => None,
                 })
@@ -197,21 +202,22 @@ impl Quicklist {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.chunks.capacity() * size_of::<Chunk>() + self.chunks.iter().map(Chunk::memory_bytes).sum::<usize>()
+        let chunks = self.chunks.iter().map(|chunk| ARC_BYTES + size_of::<Chunk>() + chunk.memory_bytes());
+        self.chunks.capacity() * size_of::<Arc<Chunk>>() + chunks.sum::<usize>()
     }
 
     pub fn push_front(&mut self, value: &[u8], limits: &ListLimits) {
-        match self.chunks.front_mut().and_then(|chunk| chunk.with_room(value, limits)) {
+        match self.chunks.front_mut().and_then(|chunk| Arc::make_mut(chunk).with_room(value, limits)) {
             Some(list) => list.push_front(value),
-            None => self.chunks.push_front(Chunk::new(value, limits)),
+            None => self.chunks.push_front(Arc::new(Chunk::new(value, limits))),
         }
         self.len += 1;
     }
 
     pub fn push_back(&mut self, value: &[u8], limits: &ListLimits) {
-        match self.chunks.back_mut().and_then(|chunk| chunk.with_room(value, limits)) {
+        match self.chunks.back_mut().and_then(|chunk| Arc::make_mut(chunk).with_room(value, limits)) {
             Some(list) => list.push_back(value),
-            None => self.chunks.push_back(Chunk::new(value, limits)),
+            None => self.chunks.push_back(Arc::new(Chunk::new(value, limits))),
         }
         self.len += 1;
     }
@@ -246,7 +252,7 @@ impl Quicklist {
 
     pub fn get(&self, idx: usize) -> Option<Element<'_>> {
         let Place { chunk, offset } = self.place(idx)?;
-        match &self.chunks[chunk] {
+        match &*self.chunks[chunk] {
             Chunk::Packed(list) => list.get(offset as i64),
             Chunk::Plain(value) => Some(Element::Bytes(value)),
         }
@@ -259,7 +265,7 @@ impl Quicklist {
         }
         if idx < self.len / 2 {
             let mut offset = idx;
-            for (chunk, len) in self.chunks.iter().map(Chunk::len).enumerate() {
+            for (chunk, len) in self.chunks.iter().map(|chunk| chunk.len()).enumerate() {
                 match offset.checked_sub(len) {
                     Some(rest) => offset = rest,
                     None => return Some(Place { chunk, offset }),
@@ -267,7 +273,7 @@ impl Quicklist {
             }
         } else {
             let mut behind = self.len - 1 - idx;
-            for (chunk, len) in self.chunks.iter().map(Chunk::len).enumerate().rev() {
+            for (chunk, len) in self.chunks.iter().map(|chunk| chunk.len()).enumerate().rev() {
                 match behind.checked_sub(len) {
                     Some(rest) => behind = rest,
                     None => return Some(Place { chunk, offset: len - 1 - behind }),
@@ -282,7 +288,7 @@ impl Quicklist {
         let Some(place) = self.place(idx) else {
             return false;
         };
-        match &mut self.chunks[place.chunk] {
+        match Arc::make_mut(&mut self.chunks[place.chunk]) {
             Chunk::Packed(list) if !limits.is_plain(value) && list.has_room_for(value.len()) => {
                 let cursor = list.seek(place.offset as i64).expect("place is inside");
                 list.replace(cursor, value);
@@ -302,8 +308,8 @@ impl Quicklist {
     fn set_apart(&mut self, place: Place, value: &[u8], limits: &ListLimits) {
         self.split(Place { chunk: place.chunk, offset: place.offset + 1 });
         let mut new = place.chunk + 1;
-        self.chunks.insert(new, Chunk::new(value, limits));
-        if let Chunk::Packed(list) = &mut self.chunks[place.chunk] {
+        self.chunks.insert(new, Arc::new(Chunk::new(value, limits)));
+        if let Chunk::Packed(list) = Arc::make_mut(&mut self.chunks[place.chunk]) {
             list.pop_back();
         }
         if self.chunks[place.chunk].is_empty() {
@@ -317,7 +323,7 @@ impl Quicklist {
     pub(crate) fn insert(&mut self, place: Place, after: bool, value: &[u8], limits: &ListLimits) {
         let Place { chunk, offset } = place;
         self.len += 1;
-        if let Some(list) = self.chunks[chunk].with_room(value, limits) {
+        if let Some(list) = Arc::make_mut(&mut self.chunks[chunk]).with_room(value, limits) {
             let cursor = list.seek(offset as i64).expect("place is inside");
             if after {
                 list.insert_after(cursor, value);
@@ -334,10 +340,10 @@ impl Quicklist {
         let right = chunk + 1;
         self.split(Place { chunk, offset: offset + usize::from(after) });
         if limits.is_plain(value) {
-            return self.chunks.insert(right, Chunk::new(value, limits));
+            return self.chunks.insert(right, Arc::new(Chunk::new(value, limits)));
         }
         let (side, center) = if after { (right, chunk) } else { (chunk, right) };
-        if let Chunk::Packed(list) = &mut self.chunks[side] {
+        if let Chunk::Packed(list) = Arc::make_mut(&mut self.chunks[side]) {
             if after { list.push_front(value) } else { list.push_back(value) }
         }
         self.merge_around(center, limits);
@@ -347,20 +353,20 @@ impl Quicklist {
     fn insert_between(&mut self, chunk: usize, after: bool, value: &[u8], limits: &ListLimits) {
         let neighbour = if after { Some(chunk + 1) } else { chunk.checked_sub(1) };
         let neighbour = neighbour.and_then(|idx| self.chunks.get_mut(idx));
-        match neighbour.and_then(|neighbour| neighbour.with_room(value, limits)) {
+        match neighbour.and_then(|neighbour| Arc::make_mut(neighbour).with_room(value, limits)) {
             Some(list) if after => list.push_front(value),
             Some(list) => list.push_back(value),
-            None => self.chunks.insert(chunk + usize::from(after), Chunk::new(value, limits)),
+            None => self.chunks.insert(chunk + usize::from(after), Arc::new(Chunk::new(value, limits))),
         }
     }
 
     /// Divides a chunk so that `place` begins one, unless it is the end of its chunk.
     fn split(&mut self, place: Place) {
-        if let Chunk::Packed(list) = &mut self.chunks[place.chunk]
+        if let Chunk::Packed(list) = Arc::make_mut(&mut self.chunks[place.chunk])
             && let Some(cursor) = list.seek(place.offset as i64)
         {
             let tail = list.split_off(cursor);
-            self.chunks.insert(place.chunk + 1, Chunk::Packed(tail));
+            self.chunks.insert(place.chunk + 1, Arc::new(Chunk::Packed(tail)));
         }
     }
 
@@ -377,15 +383,17 @@ impl Quicklist {
     }
 
     fn merge_with_next(&mut self, left: usize, limits: &ListLimits) -> bool {
-        let (Some(Chunk::Packed(a)), Some(Chunk::Packed(b))) = (self.chunks.get(left), self.chunks.get(left + 1))
-        else {
+        let packed = |idx| self.chunks.get(idx).map(|chunk| &**chunk);
+        let (Some(Chunk::Packed(a)), Some(Chunk::Packed(b))) = (packed(left), packed(left + 1)) else {
             return false;
         };
         if limits.exceeded(a.total_bytes() + b.total_bytes() - Listpack::new().total_bytes(), a.len() + b.len()) {
             return false;
         }
-        if let (Some(Chunk::Packed(b)), Chunk::Packed(a)) = (self.chunks.remove(left + 1), &mut self.chunks[left]) {
-            a.append(&b);
+        if let Some(right) = self.chunks.remove(left + 1)
+            && let (Chunk::Packed(b), Chunk::Packed(a)) = (&*right, Arc::make_mut(&mut self.chunks[left]))
+        {
+            a.append(b);
         }
         true
     }
@@ -400,9 +408,10 @@ impl Quicklist {
         let (first_whole, mut whole) = (chunk + usize::from(offset > 0), 0);
         while rest > 0 {
             let here = rest.min(self.chunks[chunk].len() - offset);
-            match &mut self.chunks[chunk] {
-                Chunk::Packed(list) if here < list.len() => list.remove_range(offset as i64, here),
-                _ => whole += 1,
+            if here == self.chunks[chunk].len() {
+                whole += 1;
+            } else if let Chunk::Packed(list) = Arc::make_mut(&mut self.chunks[chunk]) {
+                list.remove_range(offset as i64, here);
             }
             rest -= here;
             (chunk, offset) = (chunk + 1, 0);
@@ -413,12 +422,16 @@ impl Quicklist {
     /// Removes up to `limit` elements equal to `value`, beginning at the head, or at the tail if `from_tail`.
     pub fn remove_equal(&mut self, value: &[u8], limit: usize, from_tail: bool) -> usize {
         let mut removed = 0;
-        let mut order: Box<dyn Iterator<Item = &mut Chunk>> =
+        let mut order: Box<dyn Iterator<Item = &mut Arc<Chunk>>> =
             if from_tail { Box::new(self.chunks.iter_mut().rev()) } else { Box::new(self.chunks.iter_mut()) };
         while removed < limit {
             let Some(chunk) = order.next() else {
                 break;
             };
+            if chunk.iter().position(|element| element.is_text(value)).is_none() {
+                continue;
+            }
+            let chunk = Arc::make_mut(chunk);
             removed += match chunk {
                 Chunk::Packed(list) => remove_equal(list, value, limit - removed, from_tail),
                 Chunk::Plain(element) if *element == value => {
@@ -509,7 +522,7 @@ impl<'a> ChunkIter<'a> {
 #[derive(Clone)]
 pub struct Iter<'a> {
     front: ChunkIter<'a>,
-    middle: vec_deque::Iter<'a, Chunk>,
+    middle: vec_deque::Iter<'a, Arc<Chunk>>,
     back: ChunkIter<'a>,
 }
 

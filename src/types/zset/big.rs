@@ -9,7 +9,10 @@ use super::range::{Order, Range};
 use super::tree::{self, Tree};
 use super::{Change, Entry};
 use crate::encoding::listpack::Element;
+use crate::frozen::{Frozen, Kept};
 use crate::table::{Table, hash_key};
+use std::cell::RefCell;
+use std::sync::Arc;
 
 #[derive(Debug)]
 pub(super) struct Big {
@@ -18,11 +21,13 @@ pub(super) struct Big {
     table: Table<Member>,
     /// What the members have allocated.
     members_bytes: usize,
+    /// The members as they were at the instant of a snapshot, while that is under way.
+    frozen: Option<Box<Frozen<f64>>>,
 }
 
 impl Big {
     pub(super) fn new(hash_seed: u64) -> Self {
-        Self { tree: Tree::new(), table: Table::new(hash_seed), members_bytes: 0 }
+        Self { tree: Tree::new(), table: Table::new(hash_seed), members_bytes: 0, frozen: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -51,6 +56,9 @@ impl Big {
         };
         let old = found.score();
         let Some(score) = choose(Some(old)).filter(|score| *score != old) else { return Change::None };
+        if let Some(frozen) = &mut self.frozen {
+            frozen.note(hash, member, || Some(old));
+        }
         let entry = self.tree.remove(old, member).expect("the tree has what the table has");
         found.set_score(score);
         self.tree.insert(tree::Entry { score, ..entry });
@@ -63,7 +71,9 @@ impl Big {
     }
 
     pub(super) fn remove(&mut self, member: &[u8]) -> Option<f64> {
-        let found = self.table.remove(self.hash(member), member)?;
+        let hash = self.hash(member);
+        self.note(hash, member);
+        let found = self.table.remove(hash, member)?;
         self.tree.remove(found.score(), member).expect("the tree has what the table has");
         self.members_bytes -= found.memory_bytes();
         Some(found.score())
@@ -74,7 +84,11 @@ impl Big {
         for _ in start..end {
             let entry = self.tree.remove_at(start).expect("the range lies within the tree");
             let bytes = entry.member.bytes();
-            let member = self.table.remove(self.hash(bytes), bytes).expect("the table has what the tree has");
+            let hash = self.hash(bytes);
+            if let Some(frozen) = &mut self.frozen {
+                frozen.note(hash, bytes, || Some(entry.score));
+            }
+            let member = self.table.remove(hash, bytes).expect("the table has what the tree has");
             self.members_bytes -= member.memory_bytes();
         }
         end - start
@@ -113,6 +127,9 @@ impl Big {
     }
 
     fn insert_hashed(&mut self, hash: u64, bytes: &[u8], score: f64) {
+        if let Some(frozen) = &mut self.frozen {
+            frozen.note(hash, bytes, || None);
+        }
         let member = Member::new(bytes, score);
         self.members_bytes += member.memory_bytes();
         // SAFETY: the ref goes into the tree alone, and whatever takes a member out of the table takes its ref out
@@ -120,6 +137,34 @@ impl Big {
         let name = unsafe { member.name() };
         self.tree.insert(tree::Entry { score, member: name });
         self.table.insert(hash, member);
+    }
+
+    /// To be called before a member is removed.
+    fn note(&mut self, hash: u64, member: &[u8]) {
+        if let Some(frozen) = &mut self.frozen {
+            frozen.note(hash, member, || self.table.get(hash, member).map(Member::score));
+        }
+    }
+
+    /// See [`super::ZSet::freeze`].
+    pub(super) fn freeze(&mut self, id: u64, kept: &Arc<Kept>) {
+        self.frozen = Some(Box::new(Frozen::new(id, self.table.len(), kept.clone())));
+    }
+
+    pub(super) fn frozen(&self) -> Option<&Frozen<f64>> {
+        self.frozen.as_deref()
+    }
+
+    pub(super) fn frozen_step(&mut self, visit: &mut dyn FnMut(&[u8], f64)) -> bool {
+        let Some(mut frozen) = self.frozen.take() else { return false };
+        let visit = RefCell::new(visit);
+        let more = frozen.step(
+            &self.table,
+            |member| visit.borrow_mut()(member.bytes(), member.score()),
+            |member, score| visit.borrow_mut()(member, *score),
+        );
+        self.frozen = more.then_some(frozen);
+        more
     }
 
     fn hash(&self, member: &[u8]) -> u64 {
