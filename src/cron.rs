@@ -287,7 +287,8 @@ impl Cron {
         } else if !server.persistence.is_scheduled() {
             return;
         }
-        crate::snapshot::save::start(server);
+        let mut locked = server.shards.lock(server.shards.all());
+        crate::snapshot::save::start(server, &mut locked);
     }
 
     /// Closes clients that have said nothing for `timeout` seconds.

@@ -299,6 +299,13 @@ impl Server {
         config.maxmemory > 0 && self.used_memory.bytes() > config.maxmemory
     }
 
+    /// Until when (Unix ms) a writer waits, because a snapshot keeps as much of what is being changed as it may.
+    #[inline]
+    pub fn snapshot_pause_until_ms(&self, config: &Config, now_ms: i64) -> Option<i64> {
+        const LOOK_AGAIN_MS: i64 = 2;
+        (self.persistence.kept.bytes() as u64 > config.snapshot_buffer_limit).then_some(now_ms + LOOK_AGAIN_MS)
+    }
+
     /// Whether fewer replicas follow than `min-replicas-to-write` asks for.
     pub fn lacks_replicas(&self, config: &Config) -> bool {
         let wanted = config.min_replicas_to_write as usize;

@@ -8,7 +8,9 @@ use crate::aof::queue::{Job, QueueReader};
 use crate::aof::{Aof, Mode, appender, make_dir, path};
 use crate::config::Config;
 use crate::server::Server;
-use crate::snapshot::{commands, save};
+use crate::snapshot::commands;
+use crate::snapshot::save::{self, Syncing};
+use crate::snapshot::walker::Snapshot;
 use redstart_persistence::aof::{Manifest, temp_incr_name};
 use redstart_persistence::file::{Dir, DiskDir, FileWriter};
 use std::io;
@@ -143,7 +145,8 @@ fn write_base(
 ) -> Result<(), Failure> {
     let what = || format!("Write error writing append only file on disk ({temp})");
     let file = about(what(), dir.create(temp))?;
-    let locked = server.shards.lock(server.shards.all());
+    let out = Syncing::new(file, config.aof_rewrite_incremental_fsync);
+    let mut locked = server.shards.lock(server.shards.all());
     if let Some(incr) = incr {
         let mut control = server.aof.control.lock();
         about("The log", still(mode, control.mode))?;
@@ -154,15 +157,18 @@ fn write_base(
             control.reader = Some(server.feed.add_reader(Box::new(reader)));
         }
     }
-    let out = FileWriter(file);
-    let written = if config.aof_use_rdb_preamble {
-        save::write(server, config, &locked, out, true)
-    } else {
-        commands::write(server, config, &locked, out)
-    };
+    let snapshot = Snapshot::begin(server, &mut locked);
+    let snapshot = about("The snapshot", snapshot.ok_or_else(|| io::Error::other("another one is under way")))?;
     drop(locked);
-    let mut file = about(what(), written)?;
-    about(what(), file.0.sync())?;
+    let is_cancelled = || server.stop.is_requested() || server.aof.mode() != mode;
+    let written = if config.aof_use_rdb_preamble {
+        save::write_snapshot(server, config, snapshot, out, true, is_cancelled)
+    } else {
+        commands::write_snapshot(server, config, snapshot, out, is_cancelled)
+    };
+    let persistence = &server.persistence;
+    persistence.last_rewrite_kept.store(persistence.kept.peak_bytes(), Ordering::Relaxed);
+    about(what(), about(what(), written)?.sync())?;
     server.log.notice(format_args!("Successfully created the temporary AOF base file {temp}"));
     Ok(())
 }

@@ -60,13 +60,14 @@ impl Engine {
         self.server.config.refresh(&mut self.config);
     }
 
-    /// Whether a pause (CLIENT PAUSE) holds this command back; until when (Unix ms).
+    /// Whether a pause (CLIENT PAUSE, or a snapshot that keeps too much) holds this command back; until when (Unix ms).
     pub fn paused_until_ms(&self, session: &Session, argv: &[&[u8]]) -> Option<i64> {
-        let until_ms = self.server.pause.until_ms(self.now_ms)?;
+        let paused = self.server.pause.until_ms(self.now_ms);
+        let until_ms = paused.or_else(|| self.server.snapshot_pause_until_ms(&self.config, self.now_ms))?;
         if session.client.has(Client::REPLICA) {
             return None;
         }
-        let is_held = !self.server.pause.is_writes_only()
+        let is_held = paused.is_some() && !self.server.pause.is_writes_only()
             || self.server.registry.resolve(argv).is_ok_and(|command| {
                 let queued = session.multi.iter().flat_map(|multi| &multi.queue);
                 self.may_change(command, argv)

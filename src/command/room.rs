@@ -5,6 +5,7 @@ use crate::config::{KeyspaceEvents, MaxmemoryPolicy};
 use crate::keyspace::Key;
 use crate::keyspace::evict::{Candidate, Choice, Pool};
 use crate::keyspace::lock::{Locked, ShardSet};
+use crate::keyspace::value::memory_bytes;
 use crate::memory;
 use crate::server::Server;
 use crate::stats::Stats;
@@ -53,7 +54,13 @@ impl Engine {
     /// need memory may run. No lock may be held.
     pub fn make_room(&mut self) -> bool {
         let limit = self.config.maxmemory;
-        if limit == 0 || self.server.used_memory.update() <= limit {
+        if limit == 0 {
+            self.note_room(true);
+            return true;
+        }
+        // What a snapshot keeps comes back by itself; no key need go for it.
+        let limit = limit + self.server.persistence.kept.bytes() as u64;
+        if self.server.used_memory.update() <= limit {
             self.note_room(true);
             return true;
         }
@@ -163,16 +170,19 @@ impl Engine {
         let mut outcome = Outcome::Nothing;
         let start = Instant::now();
         self.with_db(&mut locked, candidate.db, |ctx| {
-            let entry = ctx.db.shard_db(key).keys.get(key.hash, key.bytes);
-            if entry.is_none_or(|entry| is_volatile && entry.expire_at_ms().is_none()) {
+            let part = ctx.db.shard_db(key);
+            let Some(entry) = part.keys.get(key.hash, key.bytes) else { return };
+            if is_volatile && entry.expire_at_ms().is_none() {
                 return;
             }
+            // A snapshot may take it; then it is freed a little later.
+            let later = if part.walked_db().is_some() { memory_bytes(entry) as u64 } else { 0 };
             ctx.db.effects.lazy_delete = in_background;
             let before = memory::balance_of_thread();
             ctx.db.discard_any(key, in_background);
             let freed = before - memory::balance_of_thread();
             ctx.db.deleted_by_server(key, KeyspaceEvents::EVICTED, "evicted");
-            outcome = Outcome::Evicted(freed.max(0).unsigned_abs());
+            outcome = Outcome::Evicted(freed.max(0).unsigned_abs().max(later));
         });
         if outcome != Outcome::Nothing {
             server.stats.worker(self.worker).evicted_keys.add(1);

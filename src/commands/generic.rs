@@ -168,7 +168,7 @@ fn rename_if(ctx: &mut Ctx, args: &mut Args, may: impl FnOnce(bool) -> bool) -> 
     }
     let in_background = ctx.config.lazyfree_lazy_server_del;
     ctx.db.discard(to, in_background);
-    let entry = ctx.db.delete(from).expect("it was there a moment ago, under the same lock");
+    let entry = ctx.db.take(from).expect("it was there a moment ago, under the same lock");
     ctx.db.put(to, entry);
     ctx.changed(from, KeyspaceEvents::GENERIC, "rename_from");
     ctx.changed_by(0, to, KeyspaceEvents::GENERIC, "rename_to");
@@ -186,7 +186,7 @@ fn move_key(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     }
     let is_possible = ctx.db.write(key).is_some() && in_database(ctx, to, |ctx| ctx.db.write(key).is_none());
     if is_possible {
-        let entry = ctx.db.delete(key).expect("it was there a moment ago, under the same lock");
+        let entry = ctx.db.take(key).expect("it was there a moment ago, under the same lock");
         ctx.changed(key, KeyspaceEvents::GENERIC, "move_from");
         in_database(ctx, to, |ctx| {
             ctx.db.put(key, entry);

@@ -12,6 +12,7 @@ use crate::memory::{self, AllocatorStats, human};
 use crate::process;
 use crate::replication::replica::{Phase, Replica};
 use crate::sampler::Metric;
+use crate::server::Server;
 use crate::stats::{CommandStats, Counter};
 use std::collections::HashSet;
 use std::fmt::{Display, Write};
@@ -336,9 +337,8 @@ fn persistence(ctx: &Ctx, lines: &mut Lines) {
     let server = ctx.server;
     lines.head("Persistence");
     lines.put("loading", u8::from(server.loading.load(Ordering::Relaxed)));
-    lines.zeros(&["async_loading", "current_cow_peak", "current_cow_size", "current_cow_size_age"]);
-    lines.put("current_fork_perc", "0.00");
-    lines.zeros(&["current_save_keys_processed", "current_save_keys_total"]);
+    lines.zeros(&["async_loading"]);
+    snapshot(server, lines);
     lines.put("rdb_changes_since_last_save", server.stats.dirty.load(Ordering::Relaxed));
     let saves = server.persistence.saves();
     let now_s = ctx.now_ms / 1000;
@@ -349,7 +349,7 @@ fn persistence(ctx: &Ctx, lines: &mut Lines) {
     lines.put("rdb_last_bgsave_time_sec", saves.last_took_s.unwrap_or(-1));
     lines.put("rdb_current_bgsave_time_sec", saves.since_s.map_or(-1, |since_s| now_s - since_s));
     lines.put("rdb_saves", saves.count);
-    lines.zeros(&["rdb_last_cow_size"]);
+    lines.put("rdb_last_cow_size", server.persistence.last_save_kept.load(Ordering::Relaxed));
     lines.put("rdb_last_load_keys_expired", load.keys_expired.load(Ordering::Relaxed));
     lines.put("rdb_last_load_keys_loaded", load.keys_loaded.load(Ordering::Relaxed));
     let aof = server.aof.figures();
@@ -363,7 +363,8 @@ fn persistence(ctx: &Ctx, lines: &mut Lines) {
     lines.put("aof_rewrites", rewrites.count);
     lines.put("aof_rewrites_consecutive_failures", rewrites.failures);
     lines.put("aof_last_write_status", if server.aof.refuses_writes().is_none() { "ok" } else { "err" });
-    lines.zeros(&["aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size"]);
+    lines.put("aof_last_cow_size", server.persistence.last_rewrite_kept.load(Ordering::Relaxed));
+    lines.zeros(&["module_fork_in_progress", "module_fork_last_cow_size"]);
     if aof.mode != Mode::Off {
         lines.put("aof_current_size", aof.current_bytes);
         lines.put("aof_base_size", aof.base_bytes);
@@ -375,6 +376,20 @@ fn persistence(ctx: &Ctx, lines: &mut Lines) {
     if server.loading.load(Ordering::Relaxed) {
         loading(ctx, lines);
     }
+}
+
+/// How far the snapshot under way has come. Nothing is copied on write: these are the old values it keeps.
+fn snapshot(server: &Server, lines: &mut Lines) {
+    let (kept, progress) = (&server.persistence.kept, &server.persistence.progress);
+    let is_under_way = server.persistence.is_saving() || server.aof.is_rewriting();
+    let now = |figure: u64| if is_under_way { figure } else { 0 };
+    let (done, total) = (progress.keys_done.load(Ordering::Relaxed), progress.keys_total.load(Ordering::Relaxed));
+    lines.put("current_cow_peak", now(kept.peak_bytes() as u64));
+    lines.put("current_cow_size", now(kept.bytes() as u64));
+    lines.zeros(&["current_cow_size_age"]);
+    lines.put("current_fork_perc", format!("{:.2}", now(done) as f64 / total.max(1) as f64 * 100.0));
+    lines.put("current_save_keys_processed", now(done));
+    lines.put("current_save_keys_total", now(total));
 }
 
 /// How far loading has come.

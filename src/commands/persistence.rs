@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("bgrewriteaof", 1, bgrewriteaof).flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT),
-    Command::new("bgsave", -1, bgsave).flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT),
+    Command::new("bgsave", -1, bgsave).flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT).scope(Scope::AllShards),
     Command::new("dump", 2, dump)
         .flags(READONLY)
         .acl(acl::KEYSPACE)
@@ -77,7 +77,7 @@ fn bgsave(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
              schedule a BGSAVE whenever possible.",
         ));
     }
-    if !save::start(ctx.server) {
+    if !save::start(ctx.server, ctx.db.locked) {
         return Err(CmdError::Text("ERR"));
     }
     ctx.reply.status("Background saving started");

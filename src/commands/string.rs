@@ -319,7 +319,7 @@ fn getset(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 fn getdel(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
     reply_string(ctx, key)?;
-    if ctx.db.delete(key).is_some() {
+    if ctx.db.delete(key) {
         ctx.deleted(key);
         ctx.propagate_as(&[b"DEL", key.bytes]);
     }

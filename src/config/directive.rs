@@ -428,6 +428,11 @@ directives! {
     aof_rewrite_incremental_fsync: bool = true, "aof-rewrite-incremental-fsync", ANY, MODIFIABLE;
     /// Keep files of the past; for tests.
     aof_disable_auto_gc: bool = false, "aof-disable-auto-gc", ANY, MODIFIABLE | HIDDEN;
+    /// Bytes of old values that a snapshot keeps in memory while clients change them; past it, writers wait for the
+    /// disk. Not of Redis.
+    snapshot_buffer_limit: u64 = 128 << 20, "snapshot-buffer-limit", bytes(1 << 20, LONG), MODIFIABLE | HIDDEN;
+    /// The version of RDB files: 11, or 9 or 10 to go back to an older Redis. Not of Redis.
+    rdb_version: u32 = 11, "rdb-version", plain(9, 11), MODIFIABLE | HIDDEN;
     /// Put a checksum line in front of each batch of commands in the log. Not of Redis.
     aof_checksum: bool = true, "aof-checksum", ANY, MODIFIABLE | HIDDEN;
 

@@ -83,7 +83,7 @@ impl<'g> Db<'_, 'g> {
     pub fn write(&mut self, key: Key<'_>) -> Option<&mut Entry> {
         let place = self.live(key)?;
         self.touch(key, place);
-        Some(self.shard_db_mut(key).keys.at_mut(place))
+        Some(self.shard_db_mut(key).entry_mut(place))
     }
 
     /// The entry of a key without counting, touching or deleting: for looking at several at once. Keys whose time
@@ -203,14 +203,21 @@ impl<'g> Db<'_, 'g> {
         };
         self.touch(key, place);
         let db = self.shard_db_mut(key);
-        let entry = db.keys.at_mut(place);
+        let entry = db.touched_entry_mut(place);
         let before = entry.expire_at_ms();
         let after = match expiry {
             Expiry::Keep => before,
             Expiry::Clear => None,
             Expiry::At(at) => Some(at),
         };
-        let old = entry.replace_all(content, after);
+        if db.is_owed(place) {
+            // What goes away is given to the walk rather than copied.
+            let mut entry = Entry::new(key.bytes, content, after);
+            entry.set_lru(db.keys.at(place).lru());
+            db.discard(key.hash, key.bytes);
+            return db.insert(key.hash, entry);
+        }
+        let old = db.touched_entry_mut(place).replace_all(content, after);
         db.expiry_changed(key.hash, before, after);
         if let Some(old) = old {
             self.effects.free(old, self.effects.lazy_overwrite);
@@ -226,29 +233,36 @@ impl<'g> Db<'_, 'g> {
     pub fn set_expiry(&mut self, key: Key<'_>, at_ms: Option<i64>) -> bool {
         let Some(place) = self.live(key) else { return false };
         let db = self.shard_db_mut(key);
-        let entry = db.keys.at_mut(place);
+        let entry = db.entry_mut(place);
         let before = entry.expire_at_ms();
         entry.set_expire_at_ms(at_ms);
         db.expiry_changed(key.hash, before, at_ms);
         true
     }
 
-    /// Takes a key out; None when there is none.
-    pub fn delete(&mut self, key: Key<'_>) -> Option<Entry> {
+    /// Takes a key out, for [`Db::put`] to put it in elsewhere; None when there is none.
+    pub fn take(&mut self, key: Key<'_>) -> Option<Entry> {
         self.live(key)?;
-        self.shard_db_mut(key).remove(key.hash, key.bytes)
+        self.shard_db_mut(key).take(key.hash, key.bytes)
+    }
+
+    /// Deletes a key; whether it was there.
+    pub fn delete(&mut self, key: Key<'_>) -> bool {
+        self.discard(key, false)
     }
 
     /// Deletes a key, big values by another thread if so wanted; whether it was there.
     pub fn discard(&mut self, key: Key<'_>, in_background: bool) -> bool {
-        let Some(entry) = self.delete(key) else { return false };
-        self.free(entry, in_background);
+        if self.live(key).is_none() {
+            return false;
+        }
+        self.discard_any(key, in_background);
         true
     }
 
     /// [`Db::discard`] of a key whose time may be over (eviction).
     pub fn discard_any(&mut self, key: Key<'_>, in_background: bool) {
-        if let Some(entry) = self.shard_db_mut(key).remove(key.hash, key.bytes) {
+        if let Some(Some(entry)) = self.shard_db_mut(key).discard(key.hash, key.bytes) {
             self.free(entry, in_background);
         }
     }
@@ -275,7 +289,7 @@ impl<'g> Db<'_, 'g> {
     pub fn delete_if_vacant<T: Typed>(&mut self, key: Key<'_>) -> bool {
         let is_vacant = matches!(self.peek_as::<T>(key), Ok(Some(value)) if value.is_vacant());
         if is_vacant {
-            self.shard_db_mut(key).remove(key.hash, key.bytes);
+            self.shard_db_mut(key).discard(key.hash, key.bytes);
         }
         is_vacant
     }
@@ -310,8 +324,10 @@ impl<'g> Db<'_, 'g> {
 
     /// Deletes a key because its time is over, whoever noticed.
     pub fn expire(&mut self, key: Key<'_>) {
-        if let Some(entry) = self.shard_db_mut(key).remove(key.hash, key.bytes) {
-            self.free(entry, self.effects.lazy_delete);
+        if let Some(gone) = self.shard_db_mut(key).discard(key.hash, key.bytes) {
+            if let Some(entry) = gone {
+                self.free(entry, self.effects.lazy_delete);
+            }
             self.effects.expired += 1;
             self.deleted_by_server(key, KeyspaceEvents::EXPIRED, "expired");
         }
@@ -394,7 +410,7 @@ impl<'g> Db<'_, 'g> {
         let db = self.shard_db_mut(key);
         if hides_expired {
             // A replica hides a key whose time is over; a new value takes its place.
-            db.remove(key.hash, key.bytes);
+            db.discard(key.hash, key.bytes);
         }
         db.insert(key.hash, entry);
         self.notify(KeyspaceEvents::NEW, "new", key);
@@ -403,7 +419,7 @@ impl<'g> Db<'_, 'g> {
     #[inline]
     fn touch(&mut self, key: Key<'_>, place: Place) {
         let Some(touch) = self.access.touch else { return };
-        let entry = self.shard_db_mut(key).keys.at_mut(place);
+        let entry = self.shard_db_mut(key).touched_entry_mut(place);
         let before = entry.lru();
         let after = match touch {
             Touch::Lru(clock) => clock,

@@ -149,7 +149,7 @@ mod tests {
         let mut pick = || {
             assert!(pool.fill(0, &shard.dbs[0], &choice(policy), &mut rng));
             let best = pool.pop().unwrap();
-            shard.dbs[0].remove(hash_key(7, &best.key), &best.key).expect("the pool has each key once");
+            shard.dbs[0].take(hash_key(7, &best.key), &best.key).expect("the pool has each key once");
             std::str::from_utf8(&best.key).unwrap().parse().unwrap()
         };
         (0..rounds).map(|_| pick()).collect()

@@ -11,6 +11,7 @@ pub mod lock;
 pub mod shard;
 pub mod value;
 pub mod waiters;
+pub mod walk;
 
 use redstart_types::table::hash_key;
 

@@ -2,7 +2,8 @@
 
 use crate::keyspace::value::Entry;
 use crate::keyspace::waiters::Waiters;
-use redstart_types::table::{Keyed, Table, hash_key};
+use crate::keyspace::walk::Walk;
+use redstart_types::table::{Keyed, Place, Table, hash_key};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,6 +24,7 @@ pub type Watcher = (u64, Arc<AtomicBool>);
 /// A shard's part of one database.
 #[derive(Debug)]
 pub struct ShardDb {
+    /// Changed only by methods of this type, which know of a walk.
     pub keys: Table<Entry>,
     /// (expire_at_ms, hash) of every key that expires. Two keys of equal hash and time share one record.
     expires: BTreeSet<(i64, u64)>,
@@ -30,6 +32,10 @@ pub struct ShardDb {
     pub waiters: Waiters,
     /// Flags to raise when a key changes (WATCH), by key: (client id, flag).
     pub watchers: HashMap<Box<[u8]>, Vec<Watcher>>,
+    /// The mark of entries that no walk has to come to.
+    pub(super) epoch: bool,
+    /// A snapshot's walk, while one is under way.
+    pub(super) walk: Option<Box<Walk>>,
 }
 
 impl Shard {
@@ -47,6 +53,8 @@ impl ShardDb {
             expires: BTreeSet::new(),
             waiters: Waiters::default(),
             watchers: HashMap::new(),
+            epoch: false,
+            walk: None,
         }
     }
 
@@ -75,18 +83,42 @@ impl ShardDb {
     }
 
     /// Adds an entry whose key is not there yet.
-    pub fn insert(&mut self, hash: u64, entry: Entry) {
+    pub fn insert(&mut self, hash: u64, mut entry: Entry) {
+        entry.set_marked(self.epoch);
+        self.note_arrival(&entry);
         if let Some(at) = entry.expire_at_ms() {
             self.expires.insert((at, hash));
         }
         self.keys.insert(hash, entry);
     }
 
-    /// Takes a key out.
-    pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
+    /// Takes a key out, to be put in again elsewhere.
+    pub fn take(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
+        let mut entry = self.keys.remove(hash, key)?;
+        self.forget_expiry(hash, entry.expire_at_ms());
+        self.preserve_taken(&mut entry);
+        Some(entry)
+    }
+
+    /// Takes a key out whose value is not wanted any more: None if there is none, else its entry to be freed, unless
+    /// a walk has taken it.
+    pub fn discard(&mut self, hash: u64, key: &[u8]) -> Option<Option<Entry>> {
         let entry = self.keys.remove(hash, key)?;
         self.forget_expiry(hash, entry.expire_at_ms());
-        Some(entry)
+        Some(self.give_taken(entry))
+    }
+
+    /// The entry at a place that has just been found, to change it.
+    #[inline]
+    pub fn entry_mut(&mut self, place: Place) -> &mut Entry {
+        self.preserve(place);
+        self.keys.at_mut(place)
+    }
+
+    /// The same, to change what does not count as a change: the LRU field.
+    #[inline]
+    pub fn touched_entry_mut(&mut self, place: Place) -> &mut Entry {
+        self.keys.at_mut(place)
     }
 
     /// Notes that an entry's expiry has changed from `before` to `after` (Unix ms).
@@ -100,17 +132,19 @@ impl ShardDb {
         }
     }
 
-    /// Takes everything out; waiters and watchers stay.
+    /// Takes everything out, for the caller to free; waiters and watchers stay.
     pub fn take_keys(&mut self) -> Table<Entry> {
         self.expires.clear();
         let empty = Table::new(self.keys.seed());
-        std::mem::replace(&mut self.keys, empty)
+        let keys = std::mem::replace(&mut self.keys, empty);
+        self.give_all(keys)
     }
 
     /// Exchanges the keys of two databases; waiters and watchers stay with theirs.
     pub fn swap_keys(&mut self, other: &mut ShardDb) {
         std::mem::swap(&mut self.keys, &mut other.keys);
         std::mem::swap(&mut self.expires, &mut other.expires);
+        std::mem::swap(&mut self.walk, &mut other.walk);
     }
 
     fn forget_expiry(&mut self, hash: u64, at: Option<i64>) {

@@ -360,7 +360,9 @@ impl Connection {
             client.set(Client::BLOCKED, true);
             blocked.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(until_ms) = worker.server.pause.until_ms(worker.server.clock.now_ms())
+        let (server, now_ms) = (&worker.server, worker.server.clock.now_ms());
+        let for_snapshot = || server.snapshot_pause_until_ms(&server.config.load(), now_ms);
+        if let Some(until_ms) = server.pause.until_ms(now_ms).or_else(for_snapshot)
             && wait_until(cx, &worker.server.clock, until_ms, timer).is_pending()
         {
             return;

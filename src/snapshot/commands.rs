@@ -2,8 +2,11 @@
 
 use crate::config::Config;
 use crate::keyspace::lock::Locked;
-use crate::keyspace::value::{Entry, StringRef, Value};
+use crate::keyspace::value::Value;
+use crate::keyspace::walk::{BigKind, Facts, Header, Piece};
 use crate::server::Server;
+use crate::snapshot::walker::{Output, Snapshot};
+use crate::util::sync::Mutex;
 use redstart_persistence::aof::LogBuffer;
 use redstart_types::encoding::listpack::Element;
 use redstart_types::entry::Content;
@@ -17,48 +20,79 @@ const ELEMENTS: usize = 64;
 /// Bytes collected before they are written.
 const FLUSH_BYTES: usize = 256 << 10;
 
-/// Writes the whole data set into `out`.
+/// Writes the whole data set into `out`, while all shards are locked.
 pub fn write<W: Write>(server: &Server, config: &Config, locked: &Locked<'_>, out: W) -> io::Result<W> {
-    let now_s = server.clock.now_ms() / 1000;
-    let buffer = LogBuffer::new(config.aof_checksum, config.aof_timestamp_enabled);
-    let mut commands = Commands { out, buffer, now_s, db: 0 };
-    for source in server.functions.sources() {
-        commands.put_for(None, &[b"FUNCTION", b"LOAD", &source])?;
-    }
+    let mut commands = Commands::new(server, config, out, &server.functions.sources());
     for db in 0..config.databases as usize {
-        commands.db = db as u64;
         for entry in locked.iter().flat_map(|shard| shard.dbs[db].keys.iter()) {
-            commands.key(entry)?;
+            commands.entry(db, entry.key(), Facts::of(entry), &entry.content());
+            commands.drain()?;
         }
     }
     commands.flush()?;
     Ok(commands.out)
 }
 
-struct Commands<W> {
+/// Writes a snapshot into `out`.
+pub fn write_snapshot<W: Write + Send>(
+    server: &Server,
+    config: &Config,
+    snapshot: Snapshot,
+    mut out: W,
+    is_cancelled: impl Fn() -> bool + Sync,
+) -> io::Result<W> {
+    let commands = Mutex::new(Some(Commands::new(server, config, &mut out, &snapshot.functions)));
+    snapshot.write(server, 1, || commands.lock().take().expect("there is one walker"), is_cancelled)?;
+    drop(commands);
+    Ok(out)
+}
+
+/// A snapshot as commands.
+pub struct Commands<W> {
     out: W,
     buffer: LogBuffer,
     now_s: i64,
     db: u64,
+    big: Big,
+}
+
+/// The big value being written.
+#[derive(Default)]
+struct Big {
+    key: Vec<u8>,
+    name: &'static [u8],
+    /// Elements a piece.
+    width: usize,
+    pieces: Vec<Vec<u8>>,
+    expire_at_ms: Option<i64>,
 }
 
 impl<W: Write> Commands<W> {
-    fn key(&mut self, entry: &Entry) -> io::Result<()> {
-        let key = entry.key();
-        if let Some(value) = StringRef::of(entry) {
-            self.put(&[b"SET", key, value.bytes(&mut itoa::Buffer::new())])?;
-        } else if let Content::Object(value) = entry.content() {
-            self.collection(key, value)?;
-        }
-        if let Some(at) = entry.expire_at_ms() {
-            self.put(&[b"PEXPIREAT", key, itoa::Buffer::new().format(at).as_bytes()])?;
-        }
-        Ok(())
+    /// Begins with the function libraries.
+    pub fn new(server: &Server, config: &Config, out: W, functions: &[Vec<u8>]) -> Self {
+        let buffer = LogBuffer::new(config.aof_checksum, config.aof_timestamp_enabled);
+        let now_s = server.clock.now_ms() / 1000;
+        let mut commands = Commands { out, buffer, now_s, db: 0, big: Big::default() };
+        functions.iter().for_each(|source| commands.put_for(None, &[b"FUNCTION", b"LOAD", source]));
+        commands
     }
 
-    fn collection(&mut self, key: &[u8], value: &Value) -> io::Result<()> {
+    fn put_big(&mut self) {
+        let big = std::mem::take(&mut self.big.pieces);
+        let mut argv: Vec<&[u8]> = vec![self.big.name, &self.big.key];
+        argv.extend(big.iter().map(Vec::as_slice));
+        self.buffer.command(Some(self.db), self.now_s, argv.into_iter());
+    }
+
+    fn expire(&mut self, key: &[u8], expire_at_ms: Option<i64>) {
+        if let Some(at) = expire_at_ms {
+            self.put(&[b"PEXPIREAT", key, itoa::Buffer::new().format(at).as_bytes()]);
+        }
+    }
+
+    fn collection(&mut self, key: &[u8], value: &Value) {
         match value {
-            Value::String(_) => Ok(()),
+            Value::String(_) => {}
             Value::List(list) => self.elements(b"RPUSH", key, 1, list.iter().map(Element::to_vec)),
             Value::Set(set) => self.elements(b"SADD", key, 1, set.iter().map(Element::to_vec)),
             Value::Hash(hash) => {
@@ -77,24 +111,17 @@ impl<W: Write> Commands<W> {
     }
 
     /// Commands `name key element..`, each with up to [`ELEMENTS`] groups of `width` elements.
-    fn elements(
-        &mut self,
-        name: &[u8],
-        key: &[u8],
-        width: usize,
-        elements: impl Iterator<Item = Vec<u8>>,
-    ) -> io::Result<()> {
+    fn elements(&mut self, name: &[u8], key: &[u8], width: usize, elements: impl Iterator<Item = Vec<u8>>) {
         let mut elements = elements.peekable();
         while elements.peek().is_some() {
             let some: Vec<Vec<u8>> = elements.by_ref().take(ELEMENTS * width).collect();
             let mut argv = vec![name, key];
             argv.extend(some.iter().map(Vec::as_slice));
-            self.put(&argv)?;
+            self.put(&argv);
         }
-        Ok(())
     }
 
-    fn stream(&mut self, key: &[u8], stream: &Stream) -> io::Result<()> {
+    fn stream(&mut self, key: &[u8], stream: &Stream) {
         let entries = &stream.entries;
         for entry in entries.range(StreamId::MIN, StreamId::MAX) {
             let id = entry.id.text();
@@ -102,26 +129,25 @@ impl<W: Write> Commands<W> {
                 entry.fields().flat_map(|(field, value)| [field.to_vec(), value.to_vec()]).collect();
             let mut argv: Vec<&[u8]> = vec![b"XADD", key, &id];
             argv.extend(fields.iter().map(Vec::as_slice));
-            self.put(&argv)?;
+            self.put(&argv);
         }
         if entries.is_empty() {
-            self.put(&[b"XADD", key, b"MAXLEN", b"0", b"0-1", b"x", b"y"])?;
+            self.put(&[b"XADD", key, b"MAXLEN", b"0", b"0-1", b"x", b"y"]);
         }
         let (last, added, deleted) =
             (entries.last_id().text(), entries.added().to_string(), entries.max_deleted_id().text());
-        self.put(&[b"XSETID", key, &last, b"ENTRIESADDED", added.as_bytes(), b"MAXDELETEDID", &deleted])?;
+        self.put(&[b"XSETID", key, &last, b"ENTRIESADDED", added.as_bytes(), b"MAXDELETEDID", &deleted]);
         for (name, group) in stream.groups() {
-            self.group(key, name, group)?;
+            self.group(key, name, group);
         }
-        Ok(())
     }
 
-    fn group(&mut self, key: &[u8], name: &[u8], group: &Group) -> io::Result<()> {
+    fn group(&mut self, key: &[u8], name: &[u8], group: &Group) {
         let last = group.last_id.text();
         let read = group.entries_read.map_or(-1, |read| read as i64).to_string();
-        self.put(&[b"XGROUP", b"CREATE", key, name, &last, b"ENTRIESREAD", read.as_bytes()])?;
+        self.put(&[b"XGROUP", b"CREATE", key, name, &last, b"ENTRIESREAD", read.as_bytes()]);
         for consumer in group.consumers().filter(|consumer| consumer.pending_len() == 0) {
-            self.put(&[b"XGROUP", b"CREATECONSUMER", key, name, consumer.name()])?;
+            self.put(&[b"XGROUP", b"CREATECONSUMER", key, name, consumer.name()]);
         }
         for pending in group.pending(..) {
             let id = pending.id.text();
@@ -141,17 +167,68 @@ impl<W: Write> Commands<W> {
                 b"JUSTID",
                 b"FORCE",
             ];
-            self.put(&argv)?;
+            self.put(&argv);
         }
+    }
+
+    fn put(&mut self, argv: &[&[u8]]) {
+        self.put_for(Some(self.db), argv);
+    }
+
+    fn put_for(&mut self, db: Option<u64>, argv: &[&[u8]]) {
+        self.buffer.command(db, self.now_s, argv.iter().copied());
+    }
+}
+
+impl<W: Write> Output for Commands<W> {
+    fn entry(&mut self, db: usize, key: &[u8], facts: Facts, content: &Content<'_, Value>) {
+        self.db = db as u64;
+        match content {
+            Content::Str(bytes) => self.put(&[b"SET", key, bytes]),
+            Content::Int(value) => self.put(&[b"SET", key, itoa::Buffer::new().format(*value).as_bytes()]),
+            Content::Object(Value::String(bytes)) => self.put(&[b"SET", key, bytes]),
+            Content::Object(value) => self.collection(key, value),
+        }
+        self.expire(key, facts.expire_at_ms);
+    }
+
+    fn begin_big(&mut self, header: &Header) -> io::Result<()> {
+        self.db = header.db as u64;
+        let (name, width): (&[u8], usize) = match header.kind {
+            BigKind::Hash => (b"HMSET", 2),
+            BigKind::Set => (b"SADD", 1),
+            BigKind::ZSet => (b"ZADD", 2),
+        };
+        let (key, expire_at_ms) = (header.key.to_vec(), header.facts.expire_at_ms);
+        self.big = Big { key, name, width, pieces: Vec::new(), expire_at_ms };
         Ok(())
     }
 
-    fn put(&mut self, argv: &[&[u8]]) -> io::Result<()> {
-        self.put_for(Some(self.db), argv)
+    fn piece(&mut self, piece: Piece<'_>) {
+        match piece {
+            Piece::Field(field, value) => self.big.pieces.extend([field.to_vec(), value.to_vec()]),
+            Piece::Member(member) => self.big.pieces.push(member.to_vec()),
+            Piece::Scored(member, score) => {
+                let mut text = Vec::new();
+                number::append_shortest(&mut text, score);
+                self.big.pieces.extend([text, member.to_vec()]);
+            }
+        }
+        if self.big.pieces.len() >= ELEMENTS * self.big.width {
+            self.put_big();
+        }
     }
 
-    fn put_for(&mut self, db: Option<u64>, argv: &[&[u8]]) -> io::Result<()> {
-        self.buffer.command(db, self.now_s, argv.iter().copied());
+    fn end_big(&mut self) -> io::Result<()> {
+        if !self.big.pieces.is_empty() {
+            self.put_big();
+        }
+        let big = std::mem::take(&mut self.big);
+        self.expire(&big.key, big.expire_at_ms);
+        Ok(())
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
         if self.buffer.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
     }
 

@@ -3,7 +3,8 @@
 use crate::config::Config;
 use crate::keyspace::db::lfu_decayed;
 use crate::keyspace::limits;
-use crate::keyspace::value::{Entry, Value};
+use crate::keyspace::value::Value;
+use crate::keyspace::walk::Facts;
 use redstart_persistence::rdb::{Encoder, Family, KeyMeta, Kind, Packed, Part, Str, StreamId, StreamMeta};
 use redstart_types::encoding::intset::IntSet;
 use redstart_types::encoding::listpack::{Element, Listpack};
@@ -253,17 +254,17 @@ pub fn natural_kind(content: &Content<'_, Value>) -> Kind {
     }
 }
 
-/// What stands beside an entry's value in a file written under this configuration.
-pub fn meta(entry: &Entry, config: &Config, now_ms: i64) -> KeyMeta {
+/// What stands beside a value in a file written under this configuration.
+pub fn meta(facts: Facts, config: &Config, now_ms: i64) -> KeyMeta {
     use crate::config::MaxmemoryPolicy::{AllkeysLfu, AllkeysLru, VolatileLfu, VolatileLru};
-    let mut meta = KeyMeta { expire_at_ms: entry.expire_at_ms(), ..KeyMeta::default() };
+    let mut meta = KeyMeta { expire_at_ms: facts.expire_at_ms, ..KeyMeta::default() };
     match config.maxmemory_policy {
         AllkeysLru | VolatileLru => {
-            let idle_s = ((now_ms / 1000) as u32).wrapping_sub(entry.lru()) & 0xff_ffff;
+            let idle_s = ((now_ms / 1000) as u32).wrapping_sub(facts.lru) & 0xff_ffff;
             meta.lru_idle_s = Some(idle_s.into());
         }
         AllkeysLfu | VolatileLfu => {
-            meta.lfu_freq = Some(lfu_decayed(entry.lru(), (now_ms / 60_000) as u16, config.lfu_decay_time));
+            meta.lfu_freq = Some(lfu_decayed(facts.lru, (now_ms / 60_000) as u16, config.lfu_decay_time));
         }
         _ => {}
     }

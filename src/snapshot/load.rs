@@ -103,7 +103,7 @@ fn insert(db: &mut ShardDb, key: Key<'_>, entry: Entry, merge: bool) -> bool {
         if !merge {
             return false;
         }
-        db.remove(key.hash, key.bytes);
+        db.discard(key.hash, key.bytes);
     }
     db.insert(key.hash, entry);
     true

@@ -2,10 +2,15 @@
 
 use crate::config::Config;
 use crate::keyspace::lock::Locked;
+use crate::keyspace::value::Value;
+use crate::keyspace::walk::{BigKind, Facts, Header, Piece};
 use crate::server::Server;
 use crate::snapshot::convert;
+use crate::snapshot::walker::{self, Output, Snapshot};
+use crate::util::sync::{Mutex, MutexGuard};
 use redstart_persistence::file::{Dir, DiskDir, File};
-use redstart_persistence::rdb::{WriteOptions, Writer};
+use redstart_persistence::rdb::{Encoder, Kind, WriteOptions, Writer};
+use redstart_types::entry::Content;
 use redstart_types::table::Keyed;
 use std::fmt;
 use std::io::{self, Write};
@@ -54,32 +59,51 @@ impl fmt::Display for SaveError {
 
 impl std::error::Error for SaveError {}
 
-/// Starts a save on a thread of its own. The caller has not begun one: false if one is under way already.
-pub fn start(server: &Arc<Server>) -> bool {
+/// Starts a save on a thread of its own; all shards are locked: this is its instant. False if one is under way already,
+/// or there is no thread.
+pub fn start(server: &Arc<Server>, locked: &mut Locked<'_>) -> bool {
     let now_s = server.clock.now_ms() / 1000;
     if !server.persistence.begin(now_s) {
         return false;
     }
     server.log.notice(format_args!("Background saving started by pid {}", std::process::id()));
     let own = server.clone();
-    let thread = std::thread::Builder::new().name("bgsave".to_owned()).spawn(move || in_background(&own));
-    if let Err(error) = thread {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let run = move || {
+        if let Ok((dirty, snapshot)) = receiver.recv() {
+            in_background(&own, dirty, snapshot);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("bgsave".to_owned()).spawn(run) {
         server.log.warning(format_args!("Can't save in background: fork: {error}"));
         server.persistence.end(now_s, false);
         return false;
     }
+    let Some(snapshot) = Snapshot::begin(server, locked) else {
+        server.persistence.end(now_s, false);
+        return false;
+    };
+    let dirty = server.stats.dirty.load(Ordering::Relaxed);
+    sender.send((dirty, snapshot)).expect("the thread that has just been started waits for it");
     true
 }
 
-fn in_background(server: &Arc<Server>) {
+/// Writes a snapshot, at whose instant there were `dirty` changes since the save before.
+fn in_background(server: &Arc<Server>, dirty: i64, snapshot: Snapshot) {
     let config = server.config.load();
-    let locked = server.shards.lock(server.shards.all());
-    let dirty = server.stats.dirty.load(Ordering::Relaxed);
-    let result = write_file(server, &config, &locked);
-    drop(locked);
+    let is_cancelled = || server.persistence.is_cancelled() || server.stop.is_requested();
+    let write = |file| write_snapshot(server, &config, snapshot, file, false, is_cancelled);
+    let result = write_file(server, &config, write);
     let now_s = server.clock.now_ms() / 1000;
+    let kept = server.persistence.kept.peak_bytes();
+    server.persistence.last_save_kept.store(kept, Ordering::Relaxed);
     match &result {
+        Err(_) if is_cancelled() => {
+            server.log.notice("Background saving terminated by signal 10");
+            return server.persistence.end_cancelled();
+        }
         Ok(()) => {
+            server.log.notice(format_args!("Old values kept for the snapshot: at most {} MB", kept >> 20));
             server.log.notice("Background saving terminated with success");
             server.stats.dirty.fetch_sub(dirty, Ordering::Relaxed);
         }
@@ -94,27 +118,38 @@ fn in_background(server: &Arc<Server>) {
 /// SAVE: writes the file while all shards are locked, and counts it.
 pub fn in_foreground(server: &Server, config: &Config, locked: &Locked<'_>) -> Result<(), SaveError> {
     server.persistence.count_save();
-    write_file(server, config, locked)?;
+    write_file(server, config, |file| write(server, config, locked, file, false))?;
     server.stats.dirty.store(0, Ordering::Relaxed);
     server.persistence.saved(server.clock.now_ms() / 1000);
     Ok(())
 }
 
-/// Writes the file under a temporary name and puts it in the place of the old one.
-fn write_file(server: &Server, config: &Config, locked: &Locked<'_>) -> Result<(), SaveError> {
+/// Lets `write` write the file under a temporary name, and puts it in the place of the old one.
+fn write_file(
+    server: &Server,
+    config: &Config,
+    write: impl FnOnce(Syncing) -> io::Result<Syncing>,
+) -> Result<(), SaveError> {
     let dir = DiskDir::new(&config.dir);
-    let temp = format!("temp-{}.rdb", std::process::id());
+    // Two saves never write the same file: one in the foreground may overtake one that is being called off.
+    let number = server.persistence.saves().count;
+    let temp = format!("temp-{}-{number}.rdb", std::process::id());
     let failed = |what, file: &str, error| SaveError { what, file: file.to_owned(), dir: config.dir.clone(), error };
-    let file = dir.create(&temp).map_err(|error| failed(What::Open, &temp, error))?;
-    let file = Syncing { file, unsynced: 0, incremental: config.rdb_save_incremental_fsync };
-    let written = write(server, config, locked, file, false).and_then(|mut file| file.file.sync());
-    if let Err(error) = written {
+    let created = dir.create(&temp).map(|file| Syncing::new(file, config.rdb_save_incremental_fsync));
+    let written = match created {
+        Ok(file) => write(file).and_then(|mut file| file.sync()).map_err(|error| failed(What::Write, &temp, error)),
+        // The snapshot must be brought to its end all the same.
+        Err(error) => {
+            drop(write(Syncing::failing()));
+            Err(failed(What::Open, &temp, error))
+        }
+    };
+    let installed = written.and_then(|()| {
+        dir.rename(&temp, &config.dbfilename).map_err(|error| failed(What::Rename, &config.dbfilename, error))
+    });
+    if installed.is_err() {
         remove_quietly(&config.dir, &temp);
-        return Err(failed(What::Write, &temp, error));
-    }
-    if let Err(error) = dir.rename(&temp, &config.dbfilename) {
-        remove_quietly(&config.dir, &temp);
-        return Err(failed(What::Rename, &config.dbfilename, error));
+        return installed;
     }
     dir.sync().map_err(|error| failed(What::SyncDir, &config.dbfilename, error))?;
     server.log.notice("DB saved on disk");
@@ -135,49 +170,218 @@ pub struct Contents {
     pub aof_base: bool,
 }
 
-/// Writes the whole data set as one RDB file into `out`; `aof_base` says that it is the base of a log.
-pub fn write<W: Write>(server: &Server, config: &Config, locked: &Locked<'_>, out: W, aof_base: bool) -> io::Result<W> {
+/// Writes the whole data set as one RDB file into `out`, while all shards are locked; `aof_base` says that it is the
+/// base of a log.
+pub fn write<W: Write + Send>(
+    server: &Server,
+    config: &Config,
+    locked: &Locked<'_>,
+    out: W,
+    aof_base: bool,
+) -> io::Result<W> {
     write_part(server, config, locked, out, Contents { data: true, functions: true, aof_base })
 }
 
 /// Writes some of the data set as one RDB file into `out`.
-pub fn write_part<W: Write>(
+pub fn write_part<W: Write + Send>(
     server: &Server,
     config: &Config,
     locked: &Locked<'_>,
     out: W,
     contents: Contents,
 ) -> io::Result<W> {
-    let now_ms = server.clock.now_ms();
-    let mut writer = Writer::new(out, options(config));
-    write_aux(server, &mut writer, now_ms, contents.aof_base);
-    if contents.functions {
-        server.functions.sources().iter().for_each(|source| writer.encoder().function(source));
-    }
     let databases = if contents.data { config.databases as usize } else { 0 };
+    let counts: Vec<_> = (0..databases).map(|db| counts(locked, db)).collect();
+    let functions = if contents.functions { server.functions.sources() } else { Vec::new() };
+    let file = RdbFile::begin(server, config, out, &functions, contents.aof_base, &counts);
+    let file = Mutex::new(file);
+    let mut rdb = RdbOutput::new(&file, config, server.clock.now_ms());
     for db in 0..databases {
-        let parts = || locked.iter().map(move |shard| &shard.dbs[db]);
-        let keys: usize = parts().map(|part| part.keys.len()).sum();
-        if keys == 0 {
-            continue;
-        }
-        writer.encoder().select_db(db as u64);
-        writer.encoder().resize_db(keys as u64, parts().map(|part| part.expires_len() as u64).sum());
-        for entry in parts().flat_map(|part| part.keys.iter()) {
-            let content = entry.content();
-            let encoder = writer.encoder();
-            let kind = encoder.kind(convert::natural_kind(&content));
-            encoder.key(entry.key(), kind, &convert::meta(entry, config, now_ms));
-            convert::encode(encoder, kind, &content);
-            writer.drain()?;
+        for entry in locked.iter().flat_map(|shard| shard.dbs[db].keys.iter()) {
+            rdb.entry(db, entry.key(), Facts::of(entry), &entry.content());
+            rdb.drain()?;
         }
     }
-    writer.finish()
+    rdb.flush()?;
+    drop(rdb);
+    file.into_inner().writer.finish()
+}
+
+/// How many keys a database has, and how many of them expire.
+fn counts(locked: &Locked<'_>, db: usize) -> (u64, u64) {
+    let parts = locked.iter().map(|shard| &shard.dbs[db]);
+    parts.fold((0, 0), |(keys, expires), part| (keys + part.keys.len() as u64, expires + part.expires_len() as u64))
+}
+
+/// Writes a snapshot as one RDB file into `out`.
+pub fn write_snapshot<W: Write + Send>(
+    server: &Server,
+    config: &Config,
+    snapshot: Snapshot,
+    out: W,
+    aof_base: bool,
+    is_cancelled: impl Fn() -> bool + Sync,
+) -> io::Result<W> {
+    let walkers = walker::walkers(config.io_threads);
+    write_snapshot_by(walkers, server, config, snapshot, out, aof_base, is_cancelled)
+}
+
+/// [`write_snapshot`] by so many threads.
+pub(super) fn write_snapshot_by<W: Write + Send>(
+    walkers: usize,
+    server: &Server,
+    config: &Config,
+    snapshot: Snapshot,
+    out: W,
+    aof_base: bool,
+    is_cancelled: impl Fn() -> bool + Sync,
+) -> io::Result<W> {
+    let file = RdbFile::begin(server, config, out, &snapshot.functions, aof_base, &snapshot.counts);
+    let file = Mutex::new(file);
+    let now_ms = server.clock.now_ms();
+    snapshot.write(server, walkers, || RdbOutput::new(&file, config, now_ms), is_cancelled)?;
+    file.into_inner().writer.finish()
+}
+
+/// An RDB file that several threads write.
+struct RdbFile<W> {
+    writer: Writer<W>,
+    /// The database of the last key.
+    db: Option<usize>,
+}
+
+impl<W: Write> RdbFile<W> {
+    /// Begins a file with what stands before all keys. `counts` are the keys, and the keys that expire, by database.
+    fn begin(
+        server: &Server,
+        config: &Config,
+        out: W,
+        functions: &[Vec<u8>],
+        aof_base: bool,
+        counts: &[(u64, u64)],
+    ) -> Self {
+        let mut writer = Writer::new(out, options(config));
+        write_aux(server, &mut writer, server.clock.now_ms(), aof_base);
+        functions.iter().for_each(|source| writer.encoder().function(source));
+        let mut file = RdbFile { writer, db: None };
+        for (db, (keys, expires)) in counts.iter().enumerate().filter(|(_, (keys, _))| *keys > 0) {
+            file.select(db);
+            file.writer.encoder().resize_db(*keys, *expires);
+        }
+        file
+    }
+
+    fn select(&mut self, db: usize) {
+        if self.db != Some(db) {
+            self.db = Some(db);
+            self.writer.encoder().select_db(db as u64);
+        }
+    }
+}
+
+/// One thread's part of an RDB file: keys are encoded here and put into the file many at a time.
+struct RdbOutput<'a, W> {
+    file: &'a Mutex<RdbFile<W>>,
+    /// The file while a big value is being written: it must be in one piece.
+    held: Option<MutexGuard<'a, RdbFile<W>>>,
+    encoder: Encoder,
+    config: &'a Config,
+    now_ms: i64,
+    /// The databases of the first and the last key in the encoder.
+    first_db: usize,
+    db: usize,
+}
+
+/// Encoded bytes that are worth a visit to the file.
+const FLUSH_BYTES: usize = 64 << 10;
+
+impl<'a, W: Write> RdbOutput<'a, W> {
+    fn new(file: &'a Mutex<RdbFile<W>>, config: &'a Config, now_ms: i64) -> Self {
+        let encoder = Encoder::new(options(config));
+        RdbOutput { file, held: None, encoder, config, now_ms, first_db: 0, db: 0 }
+    }
+
+    fn select(&mut self, db: usize) {
+        if self.encoder.bytes().is_empty() {
+            self.first_db = db;
+        } else if self.db != db {
+            self.encoder.select_db(db as u64);
+        }
+        self.db = db;
+    }
+}
+
+impl<W: Write> Output for RdbOutput<'_, W> {
+    fn entry(&mut self, db: usize, key: &[u8], facts: Facts, content: &Content<'_, Value>) {
+        self.select(db);
+        let kind = self.encoder.kind(convert::natural_kind(content));
+        self.encoder.key(key, kind, &convert::meta(facts, self.config, self.now_ms));
+        convert::encode(&mut self.encoder, kind, content);
+    }
+
+    fn begin_big(&mut self, header: &Header) -> io::Result<()> {
+        self.flush()?;
+        self.held = Some(self.file.lock());
+        self.select(header.db);
+        let kind = match header.kind {
+            BigKind::Hash => Kind::Hash,
+            BigKind::Set => Kind::Set,
+            BigKind::ZSet => Kind::Zset2,
+        };
+        self.encoder.key(&header.key, kind, &convert::meta(header.facts, self.config, self.now_ms));
+        self.encoder.count(header.len as u64);
+        Ok(())
+    }
+
+    fn piece(&mut self, piece: Piece<'_>) {
+        match piece {
+            Piece::Field(field, value) => {
+                self.encoder.string(field);
+                self.encoder.string(value);
+            }
+            Piece::Member(member) => self.encoder.string(member),
+            Piece::Scored(member, score) => {
+                self.encoder.string(member);
+                self.encoder.score(score);
+            }
+        }
+    }
+
+    fn end_big(&mut self) -> io::Result<()> {
+        let flushed = self.flush();
+        self.held = None;
+        flushed
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
+        if self.encoder.bytes().len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.encoder.bytes().is_empty() {
+            return Ok(());
+        }
+        let mut guard;
+        let file = match &mut self.held {
+            Some(file) => file,
+            None => {
+                guard = self.file.lock();
+                &mut guard
+            }
+        };
+        file.select(self.first_db);
+        file.db = Some(self.db);
+        let written = file.writer.encoded(self.encoder.bytes());
+        self.encoder.clear();
+        self.first_db = self.db;
+        written
+    }
 }
 
 /// How files are written under this configuration.
 pub fn options(config: &Config) -> WriteOptions {
-    WriteOptions { compression: config.rdbcompression, checksum: config.rdbchecksum, ..WriteOptions::default() }
+    let (compression, checksum) = (config.rdbcompression, config.rdbchecksum);
+    WriteOptions { version: config.rdb_version, compression, checksum }
 }
 
 fn write_aux<W: Write>(server: &Server, writer: &mut Writer<W>, now_ms: i64, aof_base: bool) {
@@ -190,19 +394,38 @@ fn write_aux<W: Write>(server: &Server, writer: &mut Writer<W>, now_ms: i64, aof
 }
 
 /// A file that is brought to disk bit by bit while it is being written.
-struct Syncing {
-    file: Box<dyn File>,
+pub struct Syncing {
+    /// None: every write fails.
+    file: Option<Box<dyn File>>,
     unsynced: u64,
     incremental: bool,
 }
 
+impl Syncing {
+    /// `incremental` is `rdb-save-incremental-fsync` or `aof-rewrite-incremental-fsync`.
+    pub fn new(file: Box<dyn File>, incremental: bool) -> Self {
+        Syncing { file: Some(file), unsynced: 0, incremental }
+    }
+
+    /// A file that takes nothing.
+    fn failing() -> Self {
+        Syncing { file: None, unsynced: 0, incremental: false }
+    }
+
+    /// Brings all of it to disk.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.unsynced = 0;
+        self.file.as_mut().map_or_else(|| Err(io::ErrorKind::NotFound.into()), |file| file.sync())
+    }
+}
+
 impl Write for Syncing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let len = self.file.write(bytes)?;
+        let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
+        let len = file.write(bytes)?;
         self.unsynced += len as u64;
         if self.incremental && self.unsynced >= AUTOSYNC_BYTES {
-            self.file.sync()?;
-            self.unsynced = 0;
+            self.sync()?;
         }
         Ok(len)
     }

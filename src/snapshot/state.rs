@@ -1,8 +1,11 @@
 //! What a server remembers of its saves and loads, for INFO, LASTSAVE, the save points and the refusal of writes.
 
 use crate::config::Config;
+use crate::snapshot::walker::Progress;
 use crate::util::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use redstart_types::frozen::Kept;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// The persistence of one server.
 #[derive(Debug)]
@@ -16,6 +19,13 @@ pub struct Persistence {
     skips_checksum: AtomicBool,
     /// The data set being loaded.
     pub loading: Loading,
+    /// The snapshot being taken.
+    pub progress: Progress,
+    /// Old values that it keeps.
+    pub kept: Arc<Kept>,
+    /// The most that the last save in the background, and the last rewrite, kept, in bytes.
+    pub last_save_kept: AtomicUsize,
+    pub last_rewrite_kept: AtomicUsize,
 }
 
 /// How saving has gone so far.
@@ -75,6 +85,10 @@ impl Persistence {
             cancelled: AtomicBool::new(false),
             skips_checksum: AtomicBool::new(false),
             loading: Loading::default(),
+            progress: Progress::default(),
+            kept: Arc::default(),
+            last_save_kept: AtomicUsize::new(0),
+            last_rewrite_kept: AtomicUsize::new(0),
         }
     }
 
