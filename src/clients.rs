@@ -1,6 +1,7 @@
 //! The register of connected clients: what every thread may know of a connection, and the mailbox through which
 //! other threads speak to it.
 
+use crate::acl::Account;
 use crate::util::sync::Mutex;
 use dashmap::DashMap;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub struct Client {
     pub output_buffer: AtomicUsize,
     pub mailbox: Mailbox,
     pub names: Mutex<Names>,
+    /// Its user. Its session has the same one.
+    pub account: Mutex<Arc<Account>>,
 }
 
 /// Where a client's writes end.
@@ -59,7 +62,6 @@ pub struct Names {
     pub name: Vec<u8>,
     pub lib_name: Vec<u8>,
     pub lib_ver: Vec<u8>,
-    pub user: String,
 }
 
 impl Client {
@@ -82,7 +84,7 @@ impl Client {
     /// A replica.
     pub const REPLICA: u32 = 1 << 8;
 
-    fn new(id: u64, origin: Origin, worker: usize, now_ms: i64) -> Client {
+    fn new(id: u64, origin: Origin, worker: usize, now_ms: i64, account: Arc<Account>) -> Client {
         Client {
             id,
             addr: origin.addr,
@@ -104,6 +106,7 @@ impl Client {
             output_buffer: AtomicUsize::new(0),
             mailbox: Mailbox::default(),
             names: Mutex::default(),
+            account: Mutex::new(account),
         }
     }
 
@@ -213,18 +216,18 @@ pub struct Origin {
 }
 
 impl Clients {
-    /// Enters a new connection.
-    pub fn add(&self, origin: Origin, worker: usize, now_ms: i64) -> Arc<Client> {
+    /// Enters a new connection, which begins as this user.
+    pub fn add(&self, origin: Origin, worker: usize, now_ms: i64, account: Arc<Account>) -> Arc<Client> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let client = Arc::new(Client::new(id, origin, worker, now_ms));
+        let client = Arc::new(Client::new(id, origin, worker, now_ms, account));
         self.by_id.insert(id, client.clone());
         client
     }
 
-    /// A client that is no connection and is not entered: the server's own.
+    /// A client that is no connection and is not entered: the server's own, which may do everything.
     pub fn nobody(&self, worker: usize, now_ms: i64) -> Arc<Client> {
         let origin = Origin { addr: String::new(), laddr: String::new(), fd: -1, unix_socket: false };
-        Arc::new(Client::new(0, origin, worker, now_ms))
+        Arc::new(Client::new(0, origin, worker, now_ms, Arc::new(Account::of_server())))
     }
 
     /// Strikes a connection off.

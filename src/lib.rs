@@ -4,6 +4,7 @@
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+pub mod acl;
 pub mod aof;
 pub mod banner;
 pub mod check;

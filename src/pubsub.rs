@@ -8,7 +8,8 @@ use dashmap::DashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-type Listeners = Vec<Arc<Client>>;
+/// Those who listen to one name.
+pub type Listeners = Vec<Arc<Client>>;
 
 /// The three kinds of subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +93,19 @@ impl PubSub {
     pub fn listeners(&self, topic: Topic, name: &[u8]) -> usize {
         let map = if topic == Topic::Shard { &self.shard_channels } else { &self.channels };
         map.get(name).map_or(0, |listeners| listeners.len())
+    }
+
+    /// Who listens to what `fits`; somebody may be named several times.
+    pub fn listeners_where(&self, fits: impl Fn(Topic, &[u8]) -> bool) -> Listeners {
+        let mut found = Vec::new();
+        for (topic, map) in [(Topic::Channel, &self.channels), (Topic::Shard, &self.shard_channels)] {
+            let fitting = map.iter().filter(|entry| fits(topic, entry.key()));
+            fitting.for_each(|entry| found.extend(entry.value().iter().cloned()));
+        }
+        let patterns = self.patterns.read();
+        let fitting = patterns.iter().filter(|(pattern, _)| fits(Topic::Pattern, pattern));
+        fitting.for_each(|(_, listeners)| found.extend(listeners.iter().cloned()));
+        found
     }
 
     /// How many channels, patterns and shard channels have listeners.

@@ -81,6 +81,10 @@ impl Server {
                 self.rebind(directive, new)
             }
             Group::MaxClients => make_room(old, new),
+            Group::Password => {
+                self.acl.set_default_password(new.requirepass.as_deref());
+                Ok(())
+            }
             Group::OomScore => self.apply_oom_score(new),
             Group::Title => self.apply_title(new),
             Group::Maxmemory => {
@@ -169,6 +173,7 @@ enum Group {
     Tls,
     TlsPort,
     MaxClients,
+    Password,
     OomScore,
     Title,
     Maxmemory,
@@ -181,6 +186,7 @@ fn group(directive: &Directive) -> Group {
         "loglevel" => Group::LogLevel,
         "bind" => Group::Bind,
         "port" => Group::Port,
+        "requirepass" => Group::Password,
         "maxclients" => Group::MaxClients,
         "oom-score-adj" | "oom-score-adj-values" => Group::OomScore,
         "proc-title-template" => Group::Title,

@@ -1,5 +1,6 @@
 //! One server: a field per register and engine; no logic of its own.
 
+use crate::acl::Acl;
 use crate::aof::Aof;
 use crate::clients::Clients;
 use crate::command::error::CmdError;
@@ -39,6 +40,7 @@ pub struct Server {
     pub random: Random,
     pub shards: Shards,
     pub registry: Registry,
+    pub acl: Acl,
     pub clients: Clients,
     /// What connections on `tls-port` are accepted with.
     pub tls: Tls,

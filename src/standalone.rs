@@ -1,8 +1,11 @@
 //! A server that has the process to itself: what is logged, the title, the pid file, signals, the exit code.
 
+use crate::acl::selector::RuleError;
+use crate::acl::user::merge_selectors;
+use crate::acl::{self, Acl, Catalog, User};
 use crate::banner;
 use crate::command::table::Registry;
-use crate::config::{Config, ConfigError, Loaded, ShutdownFlags, Supervised};
+use crate::config::{AclPubsubDefault, Config, ConfigError, Loaded, Located, ShutdownFlags, Supervised};
 use crate::log::{Log, Role};
 use crate::process::{self, OpenFiles, OwnProcess, PidFile};
 use crate::server::Server;
@@ -64,7 +67,8 @@ impl From<String> for Refusal {
 fn start(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool, log: &Log) -> Result<Running, Refusal> {
     refuse_what_is_missing(&loaded)?;
     let registry = registry(&loaded)?;
-    let mut config = loaded.config;
+    check_users(&loaded, &registry.catalog())?;
+    let (mut config, users) = (loaded.config, loaded.users);
     if config.daemonize && config.supervised == Supervised::No {
         process::daemonize().map_err(|error| format!("Can't go to the background: {error}"))?;
     }
@@ -87,6 +91,7 @@ fn start(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool, 
         })?;
     }
     let ports = (config.port, config.tls_port);
+    let acl = load_users(&config, &users, registry.catalog(), log)?;
     let options = Options {
         config,
         any_port: false,
@@ -96,6 +101,7 @@ fn start(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool, 
         process: Some(process),
         registry,
         tls,
+        acl: Some(acl),
         ..Options::default()
     };
     log.set_role(Role::Master);
@@ -132,22 +138,64 @@ fn refuse_what_is_missing(loaded: &Loaded) -> Result<(), Refusal> {
     if let Some(module) = loaded.modules.first() {
         return Err(ConfigError::at(&module.place, "Modules cannot be loaded into this server").into());
     }
-    // Without them, whoever they were meant to keep out would come in.
-    let is_everybody = |user: &[Vec<u8>]| user.iter().map(Vec::as_slice).eq(DEFAULT_USER.split(|byte| *byte == b' '));
-    if let Some(user) = loaded.users.iter().find(|user| !is_everybody(&user.value)) {
-        return Err(ConfigError::at(&user.place, "ACL users are not part of this server yet").into());
-    }
-    if !config.aclfile.is_empty() {
-        return Err("aclfile: ACL users are not part of this server yet".to_owned().into());
-    }
     if config.cluster_enabled {
         return Err("cluster-enabled: this server cannot be a cluster node yet".to_owned().into());
     }
     Ok(())
 }
 
-/// The default user as it is without any rule, which CONFIG REWRITE writes.
-const DEFAULT_USER: &[u8] = b"default on nopass sanitize-payload ~* &* +@all";
+/// Checks the words of the `user` lines; a command or category that is unknown is told later, when the log is open.
+fn check_users(loaded: &Loaded, catalog: &Catalog) -> Result<(), ConfigError> {
+    for line in &loaded.users {
+        let words: Vec<&[u8]> = line.value.iter().skip(1).map(Vec::as_slice).collect();
+        let wrong = |word: &[u8], reason: &dyn std::fmt::Display| {
+            let word = String::from_utf8_lossy(word);
+            ConfigError::at(&line.place, format!("Error in user declaration '{word}': {reason}"))
+        };
+        let rules = merge_selectors(&words).map_err(|start| wrong(words[start], &"Unmatched parenthesis"))?;
+        let mut user = User::new(&line.value[0], false);
+        for rule in &rules {
+            match user.apply(rule, catalog, false) {
+                Ok(()) | Err(RuleError::Unknown) => {}
+                Err(error) => return Err(wrong(rule, &error)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The users of the configuration or of the ACL file. Errors are what the log is told.
+fn load_users(config: &Config, users: &[Located<Vec<Vec<u8>>>], catalog: Catalog, log: &Log) -> Result<Acl, String> {
+    if !config.aclfile.is_empty() && !users.is_empty() {
+        return Err(
+            "Users are declared both in the configuration and in an ACL file (aclfile). This is likely to be a \
+                    mistake, and may let somebody in who was meant to be kept out: use one of the two."
+                .to_owned(),
+        );
+    }
+    let all_channels = config.acl_pubsub_default == AclPubsubDefault::AllChannels;
+    let acl = Acl::new(catalog, config.requirepass.as_deref());
+    let lines: Vec<&[Vec<u8>]> = users.iter().map(|user| user.value.as_slice()).collect();
+    acl.load_configured(&lines, all_channels).map_err(|error| {
+        log.warning(error);
+        "Critical error while loading ACLs. Exiting.".to_owned()
+    })?;
+    for user in users.iter().filter_map(|user| acl.find(&user.value[0])).map(|account| account.user()) {
+        if !user.enabled {
+            let name = String::from_utf8_lossy(&user.name);
+            log.notice(format_args!(
+                "The user '{name}' is disabled (there is no 'on' modifier in the user description). Make sure this is \
+                 not a configuration error."
+            ));
+        }
+    }
+    if !config.aclfile.is_empty() {
+        let users = acl::file::load(&config.dir, &config.aclfile, acl.catalog(), all_channels);
+        let users = users.map_err(|errors| format!("Aborting Redis startup because of ACL errors: {errors}"))?;
+        acl.replace_all(users);
+    }
+    Ok(acl)
+}
 
 /// The commands as `rename-command` leaves them.
 fn registry(loaded: &Loaded) -> Result<Registry, ConfigError> {

@@ -1,5 +1,6 @@
 //! Wiring: from a configuration to a running server, and its orderly end.
 
+use crate::acl::Acl;
 use crate::command::call::Engine;
 use crate::command::table::Registry;
 use crate::config::Config;
@@ -41,6 +42,8 @@ pub struct Options {
     pub registry: Registry,
     /// TLS, where somebody has configured it already.
     pub tls: Tls,
+    /// Its users; the default user alone if none are given.
+    pub acl: Option<Acl>,
 }
 
 impl Default for Options {
@@ -57,6 +60,7 @@ impl Default for Options {
             process: None,
             registry: Registry::default(),
             tls: Tls::default(),
+            acl: None,
         }
     }
 }
@@ -114,12 +118,14 @@ impl Server {
         let config = options.config;
         let workers = config.io_threads;
         let registry = options.registry;
+        let acl = options.acl.unwrap_or_else(|| Acl::new(registry.catalog(), config.requirepass.as_deref()));
         let shards = (workers * SHARDS_A_WORKER).next_power_of_two().min(Shards::MAX);
         Server {
             shards: Shards::new(shards, config.databases as usize, random.next_u64()),
             stats: Stats::new(workers, registry.all().len()),
             errors: Default::default(),
             registry,
+            acl,
             run_id: random.hex(40),
             started_at_ms: options.clock.now_ms(),
             persistence: Persistence::new(options.clock.now_ms() / 1000),

@@ -9,9 +9,10 @@ const LAYERS: &[&[&str]] = &[
     &["util"],
     &["resp", "histogram", "memory"],
     &["config", "log", "banner", "process", "selftest"],
+    &["acl"],
     &["clients"],
     &["keyspace"],
-    &["acl", "pubsub", "tracking", "stats", "slowlog", "latency", "feed", "reclaim", "sampler", "switches", "tls"],
+    &["pubsub", "tracking", "stats", "slowlog", "latency", "feed", "reclaim", "sampler", "switches", "tls"],
     &[
         "snapshot",
         "dataset",

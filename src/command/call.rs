@@ -1,10 +1,12 @@
 //! Running one command: check, lock, run, record, wake.
 
+use crate::acl::log::Place;
 use crate::clients::Client;
 use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::locks::{self, Needed};
+use crate::command::permission;
 use crate::command::redact;
 use crate::command::room::Evictor;
 use crate::command::serve;
@@ -95,6 +97,7 @@ impl Engine {
     pub fn execute(&mut self, session: &mut Session, reply: &mut Reply, argv: &[&[u8]]) {
         let start = reply.buf.len();
         let result = self.server.registry.resolve(argv).and_then(|command| {
+            session.client.last_command.store(command.id, Ordering::Relaxed);
             let result = self.checked(session, reply, command, argv);
             if result.is_err() {
                 self.stats().commands[usize::from(command.id)].rejected.add(1);
@@ -132,9 +135,15 @@ impl Engine {
         if !spec.takes(argv.len()) {
             return Err(CmdError::Arity(spec.name));
         }
-        if !session.authenticated && !spec.has(NO_AUTH) {
+        if !session.authenticated && !spec.has(NO_AUTH) && self.server.acl.requires_auth() {
             return Err(CmdError::NoAuth);
         }
+        if session.multi.is_some() && spec.has(NO_MULTI) {
+            return Err(CmdError::Text("ERR Command not allowed inside a transaction"));
+        }
+        let place = if session.multi.is_some() { Place::Multi } else { Place::TopLevel };
+        permission::check(&self.server, session, command, argv, place)
+            .map_err(|denial| permission::error(session, command, denial))?;
         if session.in_pubsub_mode() && !is_allowed_while_subscribed(spec.name) {
             return Err(CmdError::owned(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
@@ -158,9 +167,6 @@ impl Engine {
         }
         if self.config.maxmemory > 0 && !self.make_room() && needs_room(session, command) {
             return Err(CmdError::OutOfMemory);
-        }
-        if session.multi.is_some() && spec.has(NO_MULTI) {
-            return Err(CmdError::Text("ERR Command not allowed inside a transaction"));
         }
         Ok(())
     }
@@ -228,7 +234,6 @@ impl Engine {
         if is_monitored && !is_exec {
             server.monitors.show(&server, session, &redact::shown(command.command, argv));
         }
-        session.client.last_command.store(command.id, Ordering::Relaxed);
         let needed = locks::needed(&server.shards, session, command, argv);
         let mut locked = self.lock(&server, needed)?;
         self.begin_effects();
@@ -367,24 +372,23 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
     track(ctx, args.argv());
     record(ctx, args.argv(), index, dirty);
     ctx.db.effects.instead = outer;
-    // A command that waits was counted when it began to.
-    let is_new = u64::from(ctx.origin != Origin::Waiter);
-    counters.calls.add(is_new);
+    // A command that waits is counted once it is answered.
+    let is_over = ctx.session.block.is_none();
+    counters.calls.add(u64::from(is_over));
     if let Some(clock) = clock {
         let now = Instant::now();
         let took = now.duration_since(*clock);
         *clock = now;
-        let nanos = took.as_nanos() as u64;
-        counters.nanos.add(nanos);
-        if ctx.config.latency_tracking {
-            counters.latency.record(nanos);
-        }
-        // A command that waits is slow or not once it is answered.
-        if ctx.session.block.is_none() {
+        if is_over {
+            let nanos = took.as_nanos() as u64;
+            counters.nanos.add(nanos);
+            if ctx.config.latency_tracking {
+                counters.latency.record(nanos);
+            }
             ctx.server.note_slow(ctx.config, &ctx.session.client, ctx.command, args.argv(), micros(took), ctx.now_ms);
         }
     }
-    stats.commands_processed.add(is_new);
+    stats.commands_processed.add(u64::from(is_over));
 }
 
 /// Remembers the keys that a tracking client has read.
@@ -419,6 +423,14 @@ fn record(ctx: &mut Ctx<'_, '_>, argv: &[&[u8]], index: usize, dirty_before: u64
         }
         None => {}
     }
+}
+
+/// Counts a command that was refused before it ran.
+pub fn count_rejected(server: &Server, worker: usize, command: CommandRef, error: &str) {
+    let stats = server.stats.worker(worker);
+    stats.commands[usize::from(command.id)].rejected.add(1);
+    stats.error_replies.add(1);
+    server.errors.count(error);
 }
 
 /// Runs a command inside another one (EXEC, a script): the locks are held already. Its reply goes to `reply`.

@@ -44,7 +44,7 @@ pub fn describe(server: &Server, client: &Client) -> String {
         query[0] + query[1] + output + size_of::<Client>(),
         if output > 0 { "rw" } else { "r" },
         command.map_or("NULL", |command| command.name),
-        if names.user.is_empty() { "default" } else { &names.user },
+        String::from_utf8_lossy(client.account.lock().name()),
         if client.resp3.load(Ordering::Relaxed) { 3 } else { 2 },
         String::from_utf8_lossy(&names.lib_name),
         String::from_utf8_lossy(&names.lib_ver),

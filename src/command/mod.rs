@@ -6,6 +6,7 @@ pub mod ctx;
 pub mod error;
 pub mod locks;
 pub mod monitor;
+pub mod permission;
 pub mod redact;
 pub mod room;
 pub mod scan;

@@ -1,9 +1,11 @@
 //! What follows a command before its locks fall: blocked clients are served, events published, the feed written.
 
+use crate::acl::log::Place;
 use crate::clients::Client;
 use crate::command::args::Args;
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
+use crate::command::permission;
 use crate::command::session::Session;
 use crate::command::spec::BLOCKING;
 use crate::command::table::CommandRef;
@@ -119,6 +121,19 @@ pub fn abandon(server: &Server, waiter: &Arc<Waiter>) -> bool {
     true
 }
 
+/// Counts a command whose wait has ended without its being run again: its time was over, or CLIENT UNBLOCK ended it.
+pub fn count_unserved(server: &Server, worker: usize, waiter: &Waiter, error: Option<&str>) {
+    let stats = server.stats.worker(worker);
+    let command = &stats.commands[usize::from(waiter.command.id)];
+    command.calls.add(1);
+    stats.commands_processed.add(1);
+    if let Some(error) = error {
+        command.failed.add(1);
+        stats.error_replies.add(1);
+        server.errors.count(error);
+    }
+}
+
 /// Publishes keyspace events in order. Source: Redis 7.2 keyspace notifications.
 pub fn publish_events(server: &Server, events: &mut Vec<KeyEvent>) {
     for event in events.drain(..) {
@@ -178,8 +193,18 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
         command: waiter.command,
         origin: Origin::Waiter,
     };
-    let mut args = Args::new(&argv, waiter.command.command, ctx.server.shards.seed(), (0, 0));
-    call::run_handler(&mut nested, &mut args, Some(&mut Instant::now()));
+    // Its rights may have changed since it began to wait.
+    match permission::check(ctx.server, nested.session, waiter.command, &argv, Place::TopLevel) {
+        Ok(()) => {
+            let mut args = Args::new(&argv, waiter.command.command, ctx.server.shards.seed(), (0, 0));
+            call::run_handler(&mut nested, &mut args, Some(&mut Instant::now()));
+        }
+        Err(denial) => {
+            let error = permission::error(nested.session, waiter.command, denial);
+            call::count_rejected(ctx.server, nested.session.worker, waiter.command, &error.text());
+            nested.reply.error(&error.text());
+        }
+    }
     log(ctx.server, &mut ctx.db, &waiter.client);
     if session.block.is_some() {
         return;

@@ -1,5 +1,6 @@
 //! What one connection is in the middle of: its database, transaction, subscriptions, wait.
 
+use crate::acl::Account;
 use crate::clients::{Client, Written};
 use crate::command::table::CommandRef;
 use crate::keyspace::Key;
@@ -18,12 +19,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub struct Session {
     pub client: Arc<Client>,
+    /// Who it is: what its commands may do.
+    pub account: Arc<Account>,
     /// The worker that runs it: whose counters to use.
     pub worker: usize,
     /// The selected database.
     pub db: usize,
     pub resp3: bool,
-    /// Whether commands other than AUTH, HELLO, RESET and QUIT are allowed.
+    /// Whether it has logged in, or did not have to when it came. Otherwise only AUTH, HELLO, RESET and QUIT are allowed
+    /// as long as the default user is not open to everybody.
     pub authenticated: bool,
     /// Between MULTI and EXEC.
     pub multi: Option<Box<Multi>>,
@@ -137,9 +141,11 @@ impl TimeoutReply {
 impl Session {
     /// A new connection's session.
     pub fn new(client: Arc<Client>, authenticated: bool) -> Self {
+        let account = client.account.lock().clone();
         Session {
             worker: client.worker,
             client,
+            account,
             db: 0,
             resp3: false,
             authenticated,
@@ -166,6 +172,13 @@ impl Session {
         session.db = waiter.db;
         session.resp3 = waiter.resp3;
         session
+    }
+
+    /// Makes it another user's.
+    pub fn become_user(&mut self, account: Arc<Account>, authenticated: bool) {
+        *self.client.account.lock() = account.clone();
+        self.account = account;
+        self.authenticated = authenticated;
     }
 
     /// Selects a database.

@@ -1,8 +1,9 @@
 //! Lookup of commands by name, and of keys in their arguments.
 
+use crate::acl::Catalog;
 use crate::command::error::CmdError;
 use crate::command::spec::{
-    Begin, Command, Find, KEY_ACCESS, KEY_NOT_KEY, KEY_OW, KEY_RO, KEY_RW, KEY_UPDATE, KEY_VARIABLE, KeySpec,
+    Begin, Command, Find, KEY_ACCESS, KEY_NOT_KEY, KEY_OW, KEY_RO, KEY_RW, KEY_UPDATE, KEY_VARIABLE, KeySpec, acl,
 };
 use std::collections::HashMap;
 
@@ -44,6 +45,11 @@ impl Registry {
     fn add(&mut self, command: &'static Command) -> u16 {
         self.all.push(command);
         u16::try_from(self.all.len() - 1).expect("there are fewer than 65536 commands")
+    }
+
+    /// What ACL rules can speak of; a command's number is its id.
+    pub fn catalog(&self) -> Catalog {
+        Catalog::new(self.all.iter().map(|command| (command.name, command.categories())), acl::NAMES)
     }
 
     /// Every command and subcommand; the index is its id.
@@ -119,13 +125,6 @@ pub fn key_positions(command: &Command, argv: &[&[u8]], mut each: impl FnMut(usi
         if spec.flags & KEY_NOT_KEY == 0 {
             let flags = if spec.flags & KEY_VARIABLE == 0 { spec.flags } else { variable_flags(command, argv) };
             spec_positions(spec, argv, |position| each(position, flags));
-        }
-    }
-    if matches!(command.name, "sort" | "sort_ro") {
-        let is_store = |position: &usize| argv[*position].eq_ignore_ascii_case(b"store");
-        // The last STORE counts; it is a keyword only before the last argument.
-        if let Some(store) = (2..argv.len().saturating_sub(1)).rev().find(is_store) {
-            each(store + 1, KEY_OW | KEY_UPDATE);
         }
     }
 }

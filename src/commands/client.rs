@@ -1,5 +1,6 @@
 //! CLIENT: what the server knows of connections, and what may be done to them.
 
+use crate::acl::Account;
 use crate::clients::Client;
 use crate::command::args::Args;
 use crate::command::client_line::describe;
@@ -205,7 +206,7 @@ struct Victims {
     addr: Option<String>,
     laddr: Option<String>,
     class: Option<Class>,
-    user: Option<String>,
+    user: Option<Arc<Account>>,
     skip_me: Option<bool>,
 }
 
@@ -224,13 +225,13 @@ fn client_kill(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
             }
         };
     }
-    let victims = parse_victims(args)?;
+    let victims = parse_victims(ctx, args)?;
     let killed = kill(ctx, &victims);
     ctx.reply.integer(killed);
     Ok(())
 }
 
-fn parse_victims(args: &mut Args) -> CmdResult<Victims> {
+fn parse_victims(ctx: &Ctx, args: &mut Args) -> CmdResult<Victims> {
     let mut victims = Victims::default();
     if !args.remaining().is_multiple_of(2) {
         return Err(CmdError::Syntax);
@@ -247,8 +248,11 @@ fn parse_victims(args: &mut Args) -> CmdResult<Victims> {
             1 => victims.addr = Some(text()),
             2 => victims.laddr = Some(text()),
             3 => victims.class = Some(Class::parse(value)?),
-            4 if value == b"default" => victims.user = Some(text()),
-            4 => return Err(CmdError::owned(format!("ERR No such user '{}'", text()))),
+            4 => {
+                let account = ctx.server.acl.find(value);
+                let missing = || CmdError::owned(format!("ERR No such user '{}'", text()));
+                victims.user = Some(account.ok_or_else(missing)?);
+            }
             _ => {
                 victims.skip_me = Some(match value.to_ascii_lowercase().as_slice() {
                     b"yes" => true,
@@ -269,6 +273,7 @@ fn kill(ctx: &mut Ctx, victims: &Victims) -> i64 {
             && victims.addr.as_ref().is_none_or(|addr| *addr == client.addr)
             && victims.laddr.as_ref().is_none_or(|laddr| *laddr == client.laddr)
             && victims.class.is_none_or(|class| class == Class::of(&client))
+            && victims.user.as_ref().is_none_or(|user| Arc::ptr_eq(user, &client.account.lock()))
             && !(is_me && victims.skip_me.unwrap_or(true));
         if !fits {
             continue;

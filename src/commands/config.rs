@@ -74,6 +74,7 @@ fn resetstat(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     let server = ctx.server;
     server.stats.reset();
     server.errors.reset();
+    server.acl.log.reset_counts();
     server.reclaimer.reset();
     server.replication.reset_counters();
     ctx.reply.ok();
@@ -95,7 +96,7 @@ pub(crate) fn rewrite_file(server: &Server, all: bool) -> CmdResult {
     let config = server.config.load();
     let rewritten = match std::fs::read(file) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        old => Ok(config::rewrite(&old.unwrap_or_default(), &config, &user_lines(&config), all)),
+        old => Ok(config::rewrite(&old.unwrap_or_default(), &config, &user_lines(server, &config), all)),
     };
     let written: io::Result<()> = rewritten.and_then(|text| config::replace_file(file, &text));
     match written {
@@ -111,12 +112,9 @@ pub(crate) fn rewrite_file(server: &Server, all: bool) -> CmdResult {
     }
 }
 
-/// The `user` lines of the file: the default user, unless `requirepass` says it all.
-fn user_lines(config: &Config) -> Vec<Vec<u8>> {
-    if !config.aclfile.is_empty() || config.requirepass.is_some() {
-        return Vec::new();
-    }
-    vec![b"user default on nopass sanitize-payload ~* &* +@all".to_vec()]
+/// The `user` lines of the file; none where an ACL file holds them.
+fn user_lines(server: &Server, config: &Config) -> Vec<Vec<u8>> {
+    if config.aclfile.is_empty() { server.acl.lines() } else { Vec::new() }
 }
 
 /// `CONFIG HELP`: array of status lines. Source: Redis 7.2 CONFIG HELP.

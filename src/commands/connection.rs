@@ -1,14 +1,15 @@
 //! The connection itself: AUTH, HELLO, PING, ECHO, SELECT, QUIT, RESET.
 
+use crate::acl::log::{Cause, Place};
 use crate::clients::Client;
 use crate::command::args::Args;
-use crate::command::ctx::Ctx;
+use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
+use crate::command::permission;
 use crate::command::session::{self, ReplyMode};
 use crate::command::spec::*;
 use crate::pubsub::Topic;
 use redstart_types::number;
-use sha2::{Digest, Sha256};
 
 pub const COMMANDS: &[Command] = &[
     Command::new("auth", -2, auth).flags(ALLOW_BUSY | FAST | LOADING | NO_AUTH | NOSCRIPT | STALE).acl(acl::CONNECTION),
@@ -80,12 +81,12 @@ fn auth(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let has_user = args.remaining() == 2;
     let user = if has_user { args.bytes()? } else { b"default" };
     let password = args.bytes()?;
-    if !has_user && ctx.config.requirepass.is_none() {
+    if !has_user && ctx.server.acl.default_account().user().nopass {
         return Err(CmdError::Text(
             "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
         ));
     }
-    authenticate(ctx, user, password)?;
+    authenticate(ctx, args, user, password)?;
     ctx.reply.ok();
     Ok(())
 }
@@ -108,14 +109,14 @@ fn hello(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         if args.remaining() >= 3 && args.flag("AUTH") {
             credentials = Some((args.bytes()?, args.bytes()?));
         } else if args.remaining() >= 2 && args.flag("SETNAME") {
-            name = Some(args.bytes()?);
+            name = Some(check_name(args.bytes()?)?);
         } else {
             let shown = String::from_utf8_lossy(option);
             return Err(CmdError::owned(format!("ERR Syntax error in HELLO option '{shown}'")));
         }
     }
     if let Some((user, password)) = credentials {
-        authenticate(ctx, user, password)?;
+        authenticate(ctx, args, user, password)?;
     }
     if !ctx.session.authenticated {
         return Err(CmdError::Text(
@@ -123,7 +124,7 @@ fn hello(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         ));
     }
     if let Some(name) = name {
-        set_name(ctx, name)?;
+        ctx.client().names.lock().name = name.to_vec();
     }
     if let Some(version) = version {
         ctx.session.set_resp3(version == 3);
@@ -157,24 +158,30 @@ fn describe(ctx: &mut Ctx) {
 
 /// Gives the connection a name. Errors: characters other than printable ASCII. Source: Redis 7.2 CLIENT SETNAME.
 pub(crate) fn set_name(ctx: &mut Ctx, name: &[u8]) -> CmdResult {
-    if !name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
-        return Err(CmdError::Text("ERR Client names cannot contain spaces, newlines or special characters."));
-    }
-    ctx.client().names.lock().name = name.to_vec();
+    ctx.client().names.lock().name = check_name(name)?.to_vec();
     Ok(())
 }
 
-fn authenticate(ctx: &mut Ctx, user: &[u8], password: &[u8]) -> CmdResult {
-    let is_right = match &ctx.config.requirepass {
-        // Digests are compared, so the time taken tells nothing of the password.
-        Some(required) => Sha256::digest(required) == Sha256::digest(password),
-        None => true,
-    };
-    if user != b"default" || !is_right {
-        return Err(CmdError::Text("WRONGPASS invalid username-password pair or user is disabled."));
+fn check_name(name: &[u8]) -> CmdResult<&[u8]> {
+    if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        return Ok(name);
     }
-    ctx.session.authenticated = true;
-    Ok(())
+    Err(CmdError::Text("ERR Client names cannot contain spaces, newlines or special characters."))
+}
+
+/// Makes the session `user`'s if that is its password; otherwise that is entered into the ACL log.
+fn authenticate(ctx: &mut Ctx, args: &Args, user: &[u8], password: &[u8]) -> CmdResult {
+    if let Some(account) = ctx.server.acl.authenticate(user, password) {
+        ctx.session.become_user(account, true);
+        // A user deleted meanwhile has not kicked this client.
+        if !ctx.session.account.is_deleted() {
+            return Ok(());
+        }
+        ctx.session.become_user(ctx.server.acl.default_account().clone(), false);
+    }
+    let place = if ctx.origin == Origin::Exec { Place::Multi } else { Place::TopLevel };
+    permission::note(ctx.server, ctx.session, Cause::Auth, place, args.argv()[0], user);
+    Err(CmdError::Text("WRONGPASS invalid username-password pair or user is disabled."))
 }
 
 /// `RESET`: the status RESET; the connection is as new. Source: Redis 7.2 RESET.
@@ -196,7 +203,8 @@ fn reset(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     ctx.session.set_resp3(false);
     ctx.reply.resp3 = false;
     ctx.session.reply_mode = ReplyMode::On;
-    ctx.session.authenticated = ctx.config.requirepass.is_none();
+    let account = ctx.server.acl.default_account().clone();
+    ctx.session.become_user(account, !ctx.server.acl.requires_auth());
     client.set(Client::NO_EVICT | Client::NO_TOUCH, false);
     client.names.lock().name.clear();
     ctx.reply.status("RESET");

@@ -31,6 +31,7 @@ pub const COMMANDS: &[Command] = &[
             KeySpec::after("STORE", 6).flags(KEY_OW | KEY_UPDATE),
             KeySpec::after("STOREDIST", 6).flags(KEY_OW | KEY_UPDATE),
         ])
+        .find_keys(|argv, each| radius_keys(argv, 6, each))
         .since("3.2.0"),
     Command::new("georadius_ro", -6, georadius_ro).flags(READONLY).acl(acl::GEO).keys(READS).since("3.2.10"),
     Command::new("georadiusbymember", -5, georadiusbymember)
@@ -41,6 +42,7 @@ pub const COMMANDS: &[Command] = &[
             KeySpec::after("STORE", 5).flags(KEY_OW | KEY_UPDATE),
             KeySpec::after("STOREDIST", 5).flags(KEY_OW | KEY_UPDATE),
         ])
+        .find_keys(|argv, each| radius_keys(argv, 5, each))
         .since("3.2.0"),
     Command::new("georadiusbymember_ro", -5, georadiusbymember_ro)
         .flags(READONLY)
@@ -54,6 +56,22 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[KeySpec::at(1).flags(KEY_OW | KEY_UPDATE), KeySpec::at(2).flags(KEY_RO | KEY_ACCESS)])
         .since("6.2.0"),
 ];
+
+/// The keys of GEORADIUS and GEORADIUSBYMEMBER, whose options begin at `options`: the one to search, and whatever a STORE
+/// or STOREDIST names. The key specs find only the first of these; the last is the one that counts.
+fn radius_keys(argv: &[&[u8]], options: usize, each: &mut dyn FnMut(usize, u16)) {
+    if argv.len() > 1 {
+        each(1, KEY_RO | KEY_ACCESS);
+    }
+    let mut at = options;
+    while at + 1 < argv.len() {
+        let is_store = ["STORE", "STOREDIST"].iter().any(|word| argv[at].eq_ignore_ascii_case(word.as_bytes()));
+        if is_store {
+            each(at + 1, KEY_OW | KEY_UPDATE);
+        }
+        at += 1 + usize::from(is_store);
+    }
+}
 
 const NO_MEMBER: CmdError = CmdError::Text("ERR could not decode requested zset member");
 

@@ -461,8 +461,9 @@ fn stats(ctx: &Ctx, lines: &mut Lines) {
     // A cycle takes some time, if less than a microsecond.
     let micros = server.sampler.rate(Metric::CycleMicros).checked_div(cycles).map_or(0, |micros| micros.max(1));
     lines.put("instantaneous_eventloop_duration_usec", micros);
-    lines.zeros(&["acl_access_denied_auth", "acl_access_denied_cmd", "acl_access_denied_key"]);
-    lines.put("acl_access_denied_channel", 0);
+    for (reason, count) in ["auth", "cmd", "key", "channel"].iter().zip(ctx.server.acl.log.counts()) {
+        lines.put(&format!("acl_access_denied_{reason}"), count);
+    }
 }
 
 fn key_stats(ctx: &Ctx, lines: &mut Lines) {

@@ -7,6 +7,7 @@ use crate::command::spec::Command;
 mod client_tracking;
 pub(crate) mod script_host;
 
+pub mod acl;
 pub mod bitmap;
 pub mod client;
 pub mod cluster;
@@ -40,6 +41,7 @@ pub mod zset;
 
 /// Every family's entries.
 pub const FAMILIES: &[&[Command]] = &[
+    acl::COMMANDS,
     bitmap::COMMANDS,
     client::COMMANDS,
     cluster::COMMANDS,

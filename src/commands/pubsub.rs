@@ -80,6 +80,11 @@ fn enter(ctx: &mut Ctx, args: &mut Args, topic: Topic, name: &str) -> CmdResult 
             ctx.server.pubsub.subscribe(topic, channel, &client);
         }
         confirm(ctx, topic, VERBS[topic as usize].0, Some(channel));
+        // A change of rights on another thread may have looked at the subscriptions before this one was there.
+        let account = &ctx.session.account;
+        if !account.is_free() && !account.user().allows_channel(channel, topic == Topic::Pattern) {
+            ctx.session.closing = true;
+        }
     }
     Ok(())
 }

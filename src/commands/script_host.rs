@@ -1,8 +1,10 @@
 //! The server as a running script or function sees it: `redis.call` and its relatives.
 
+use crate::acl::log::Place;
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
+use crate::command::permission;
 use crate::command::spec::{Command, DENYOOM, NOSCRIPT, SKIP_MONITOR, WRITE, acl};
 use crate::keyspace::effects::Target;
 use crate::resp::reply::Reply;
@@ -120,6 +122,10 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
         if is_denied || spec.acl & acl::SCRIPTING != 0 {
             return Err(CmdError::Text("ERR This Redis command is not allowed from script"));
         }
+        permission::check(server, self.ctx.session, command, argv, Place::Lua).map_err(|denial| {
+            let text = permission::text(self.ctx.session.account.name(), command, denial);
+            CmdError::owned(format!("ERR ACL failure in script: {text}"))
+        })?;
         if self.rules.read_only && (spec.has(WRITE) || spec.may_replicate()) {
             return Err(CmdError::Text("ERR Write commands are not allowed from read-only scripts."));
         }
@@ -180,7 +186,9 @@ impl Host for ScriptHost<'_, '_, '_> {
     }
 
     fn acl_check(&mut self, argv: &[&[u8]]) -> Result<bool, UnknownCommand> {
-        self.ctx.server.registry.resolve(argv).map(|_| true).map_err(|_| UnknownCommand)
+        let command = self.ctx.server.registry.resolve(argv).map_err(|_| UnknownCommand)?;
+        let account = &self.ctx.session.account;
+        Ok(account.is_free() || permission::check_user(&account.user(), command, argv).is_ok())
     }
 
     fn set_repl(&mut self, flags: u8) {

@@ -3,6 +3,7 @@
 use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
+use crate::command::permission;
 use crate::command::spec::{
     Command, DENYOOM, KEY_ACCESS, KEY_OW, KEY_RO, KEY_UPDATE, KeySpec, MOVABLEKEYS, READONLY, Scope, WRITE, acl,
 };
@@ -90,14 +91,14 @@ enum Weight {
 /// Source: Redis 7.2 SORT.
 fn sort(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
-    let request = Request::parse(args, true)?;
+    let request = Request::parse(ctx, args, true)?;
     run(ctx, args, key, request)
 }
 
 /// `SORT_RO key ...`: SORT without STORE. Source: Redis 7.2 SORT_RO.
 fn sort_ro(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
-    let request = Request::parse(args, false)?;
+    let request = Request::parse(ctx, args, false)?;
     run(ctx, args, key, request)
 }
 
@@ -157,7 +158,9 @@ fn store(ctx: &mut Ctx, args: &Args, request: &Request, destination: &[u8], elem
 }
 
 impl<'a> Request<'a> {
-    fn parse(args: &mut Args<'a>, may_store: bool) -> CmdResult<Self> {
+    fn parse(ctx: &Ctx, args: &mut Args<'a>, may_store: bool) -> CmdResult<Self> {
+        // Which keys BY and GET name is known only from the elements.
+        let reads_all_keys = permission::reads_all_keys(ctx.session, ctx.command, args.argv());
         let mut request = Request { limit: (0, -1), ..Request::default() };
         while !args.is_empty() {
             let more = args.remaining() - 1;
@@ -172,11 +175,18 @@ impl<'a> Request<'a> {
             } else if may_store && more >= 1 && args.flag("STORE") {
                 request.store = Some(args.bytes()?);
             } else if more >= 1 && args.flag("BY") {
-                let pattern = Pattern::parse(args.bytes()?);
+                let text = args.bytes()?;
+                let pattern = Pattern::parse(text);
+                if text.contains(&b'*') && !reads_all_keys {
+                    return Err(CmdError::Text("ERR BY option of SORT denied due to insufficient ACL permissions."));
+                }
                 // Once a BY says not to sort, a later one does not take that back.
                 request.unsorted |= !matches!(pattern, Pattern::Key { .. });
                 request.by = Some(pattern);
             } else if more >= 1 && args.flag("GET") {
+                if !reads_all_keys {
+                    return Err(CmdError::Text("ERR GET option of SORT denied due to insufficient ACL permissions."));
+                }
                 request.get.push(Pattern::parse(args.bytes()?));
             } else {
                 return Err(CmdError::Syntax);
@@ -273,7 +283,9 @@ fn sort_keys(argv: &[&[u8]], each: &mut dyn FnMut(usize, u16)) {
             () => 1,
         };
     }
-    each(1, KEY_RO | KEY_ACCESS);
+    if argv.len() > 1 {
+        each(1, KEY_RO | KEY_ACCESS);
+    }
     if let Some(destination) = destination {
         each(destination, KEY_OW | KEY_UPDATE);
     }

@@ -160,6 +160,11 @@ impl Checker {
         }
     }
 
+    /// Whether our server has closed the first client's connection.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        self.own[0].stream.fill_buf().is_ok_and(<[u8]>::is_empty)
+    }
+
     /// The next reply or push that the first client gets from us, whatever it is.
     pub(crate) fn next(&mut self) -> String {
         if let Some(oracle) = &mut self.oracle {

@@ -1,9 +1,12 @@
 //! Transactions: MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
+use crate::acl::Reason;
+use crate::acl::log::Place;
 use crate::command::args::Args;
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
+use crate::command::permission;
 use crate::command::session::{self, Multi, Watch};
 use crate::command::spec::*;
 use crate::keyspace::Key;
@@ -78,12 +81,34 @@ fn exec(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     let mut reply = Reply { buf: std::mem::take(&mut ctx.reply.buf), ..*ctx.reply };
     for queued in &multi.queue {
         let argv: Vec<&[u8]> = queued.argv.iter().map(|arg| &**arg).collect();
-        call::run_nested(ctx, queued.command, &argv, &mut reply, Origin::Exec);
+        // Rights may have changed since it was queued.
+        match permission::check(ctx.server, ctx.session, queued.command, &argv, Place::Multi) {
+            Ok(()) => call::run_nested(ctx, queued.command, &argv, &mut reply, Origin::Exec),
+            Err(denial) => {
+                let error = lost_right(denial.reason);
+                ctx.server.errors.count(&error);
+                ctx.server.stats.worker(ctx.session.worker).error_replies.add(1);
+                reply.error(&error);
+            }
+        }
         reply.resp3 = ctx.session.resp3;
     }
     ctx.reply.buf = reply.buf;
     ctx.reply.resp3 = reply.resp3;
     Ok(())
+}
+
+/// What stands in the place of a queued command's reply when its client may no longer run it.
+fn lost_right(reason: Reason) -> String {
+    let reason = match reason {
+        Reason::Command => "no permission to execute the command or subcommand",
+        Reason::Key => "no permission to touch the specified keys",
+        Reason::Channel => "no permission to access one of the channels used as arguments",
+    };
+    format!(
+        "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This command \
+         is no longer allowed for the following reason: {reason}"
+    )
 }
 
 /// Whether a watched key was changed, or its time has come since it was watched.

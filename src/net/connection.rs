@@ -309,6 +309,9 @@ impl Connection {
         }
         self.reply.raw(&letters.bytes);
         if letters.unblocked {
+            if let Some(waiter) = self.session.waiter.as_ref().filter(|waiter| waiter.acknowledgement.is_some()) {
+                serve::count_unserved(&worker.server, self.session.worker, waiter, None);
+            }
             self.resume(worker);
         } else if let (Some(with_error), Some(waiter)) = (letters.unblock, self.session.waiter.clone())
             && serve::abandon(&worker.server, &waiter)
@@ -316,12 +319,10 @@ impl Connection {
             self.reply.resp3 = self.session.resp3;
             if with_error {
                 let error = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
-                let stats = worker.server.stats.worker(self.session.worker);
-                stats.error_replies.add(1);
-                stats.commands[usize::from(waiter.command.id)].failed.add(1);
-                worker.server.errors.count(error);
+                serve::count_unserved(&worker.server, self.session.worker, &waiter, Some(error));
                 self.reply.error(error);
             } else {
+                serve::count_unserved(&worker.server, self.session.worker, &waiter, None);
                 serve::time_out(&worker.server, &waiter, &mut self.reply);
             }
             self.resume(worker);
@@ -347,6 +348,7 @@ impl Connection {
             && serve::abandon(&worker.server, &waiter)
         {
             self.reply.resp3 = self.session.resp3;
+            serve::count_unserved(&worker.server, self.session.worker, &waiter, None);
             serve::time_out(&worker.server, &waiter, &mut self.reply);
             self.resume(worker);
         }
@@ -405,7 +407,8 @@ impl Connection {
 
     /// Closes a client that nobody knows when it does not read (CVE-2025-21605: its replies were kept without limit).
     fn check_unauthenticated_output(&self, worker: &Worker) -> Result<(), End> {
-        if !self.session.authenticated && self.reply.buf.len() - self.sent > KEEP_BYTES {
+        let is_long = self.reply.buf.len() - self.sent > KEEP_BYTES;
+        if is_long && !self.session.authenticated && worker.server.acl.requires_auth() {
             return Err(self.end_for_output(&worker.server));
         }
         Ok(())

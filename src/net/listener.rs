@@ -187,7 +187,7 @@ impl Acceptor {
                 None => Stream::Tcp(socket),
             }
         };
-        self.adopt(stream, origin, worker, &config);
+        self.adopt(stream, origin, worker);
         Ok(())
     }
 
@@ -205,7 +205,7 @@ impl Acceptor {
             let _runtime = self.workers[worker].runtime.enter();
             Stream::Unix(tokio::net::UnixStream::from_std(socket)?)
         };
-        self.adopt(stream, origin, worker, &config);
+        self.adopt(stream, origin, worker);
         Ok(())
     }
 
@@ -214,12 +214,13 @@ impl Acceptor {
         self.next
     }
 
-    fn adopt(&self, stream: Stream, origin: Origin, worker: usize, config: &Config) {
+    fn adopt(&self, stream: Stream, origin: Origin, worker: usize) {
         let server = &self.server;
         server.stats.connections_received.fetch_add(1, Ordering::Relaxed);
-        let client = server.clients.add(origin, worker, server.clock.now_ms());
+        let account = server.acl.default_account().clone();
+        let client = server.clients.add(origin, worker, server.clock.now_ms(), account);
         let id = client.id;
-        let session = Session::new(client, config.requirepass.is_none());
+        let session = Session::new(client, !server.acl.requires_auth());
         let connection = Arc::new(Mutex::new(Connection::new(stream, session)));
         self.connections.insert(id, connection.clone());
         self.workers[worker].adopt(connection);
@@ -233,7 +234,7 @@ impl Acceptor {
             return Some("-ERR max number of clients reached\r\n");
         }
         let is_remote = peer.is_some_and(|ip| !ip.to_canonical().is_loopback());
-        if config.protected_mode && config.requirepass.is_none() && is_remote {
+        if config.protected_mode && is_remote && self.server.acl.default_account().user().nopass {
             stats.rejected_connections.fetch_add(1, Ordering::Relaxed);
             return Some(PROTECTED);
         }

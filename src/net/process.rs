@@ -34,7 +34,7 @@ pub fn process(
         let mut inline = None;
         let mut invalid = None;
         // Before authentication one command at a time: the next one's limits depend on it.
-        let most = if session.authenticated { BATCH } else { 1 };
+        let most = if is_known(engine, session) { BATCH } else { 1 };
         while batch.len() < most {
             match parser.parse(&data[position..], limits(engine, session)) {
                 Parsed::Incomplete => break,
@@ -131,8 +131,13 @@ fn is_stopped(session: &Session) -> bool {
 fn limits(engine: &Engine, session: &Session) -> Limits {
     Limits {
         max_bulk_len: usize::try_from(engine.config.proto_max_bulk_len).unwrap_or(usize::MAX),
-        authenticated: session.authenticated,
+        authenticated: is_known(engine, session),
     }
+}
+
+/// Whether the client need not log in any more.
+fn is_known(engine: &Engine, session: &Session) -> bool {
+    session.authenticated || !engine.server.acl.requires_auth()
 }
 
 /// Asks for the memory of the first argument of each command, as if it were a key: nearly always it is, and a wrong
