@@ -53,6 +53,8 @@ pub(crate) struct ScriptHost<'h, 'a, 'g> {
     has_written: bool,
     /// `redis.set_repl`: for whom effects are recorded.
     target: Target,
+    /// The server ends before the script does.
+    cut_short: bool,
 }
 
 /// What a script may do.
@@ -97,7 +99,15 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
     pub(crate) fn new(ctx: &'h mut Ctx<'a, 'g>, rules: Rules, running: Running<'h>) -> Self {
         let is_function = matches!(running, Running::Function { .. });
         ctx.server.busy.begin(ctx.server.clock.now_ms(), is_function);
-        ScriptHost { ctx, reply: Reply::new(false), rules, running, has_written: false, target: Target::Everybody }
+        ScriptHost {
+            ctx,
+            reply: Reply::new(false),
+            rules,
+            running,
+            has_written: false,
+            target: Target::Everybody,
+            cut_short: false,
+        }
     }
 
     fn stats(&self) -> &'h WorkerStats {
@@ -213,7 +223,9 @@ impl Host for ScriptHost<'_, '_, '_> {
                 argv: argv.iter().map(|arg| arg.to_vec()).collect(),
             });
         }
-        if self.ctx.server.busy.is_killed() { Tick::Kill } else { Tick::Continue }
+        // A server that ends does not wait for a script that may never do so.
+        self.cut_short |= self.ctx.server.stop.is_requested();
+        if self.cut_short || self.ctx.server.busy.is_killed() { Tick::Kill } else { Tick::Continue }
     }
 
     fn script_error(&mut self, error: &[u8]) {
@@ -223,6 +235,10 @@ impl Host for ScriptHost<'_, '_, '_> {
 
 impl Drop for ScriptHost<'_, '_, '_> {
     fn drop(&mut self) {
+        if self.cut_short {
+            // Half of what it does must not be found in the log.
+            self.ctx.db.effects.records.clear();
+        }
         self.ctx.server.busy.end();
     }
 }
