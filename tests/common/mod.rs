@@ -156,6 +156,12 @@ impl Client {
         self.reply()
     }
 
+    /// Runs a command of any bytes.
+    pub(crate) fn call_bytes(&mut self, args: &[&[u8]]) -> Reply {
+        self.send(&request_bytes(args));
+        self.reply()
+    }
+
     /// Sends a command without waiting for its reply.
     pub(crate) fn start(&mut self, command: &str) {
         self.send(&request(&command.split_whitespace().collect::<Vec<_>>()));
@@ -220,9 +226,16 @@ impl Client {
 
 /// A command as clients send it.
 pub(crate) fn request(args: &[&str]) -> Vec<u8> {
+    request_bytes(&args.iter().map(|arg| arg.as_bytes()).collect::<Vec<_>>())
+}
+
+/// A command of any bytes as clients send it.
+pub(crate) fn request_bytes(args: &[&[u8]]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
     for arg in args {
-        bytes.extend_from_slice(format!("${}\r\n{arg}\r\n", arg.len()).as_bytes());
+        bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        bytes.extend_from_slice(arg);
+        bytes.extend_from_slice(b"\r\n");
     }
     bytes
 }
