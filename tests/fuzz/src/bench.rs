@@ -1,0 +1,213 @@
+//! A server in this process, without threads and sockets: commands go in as arguments, replies are checked and come out.
+
+use crate::resp;
+use redstart::clients::Origin;
+use redstart::command::call::Engine;
+use redstart::command::serve;
+use redstart::command::session::{ReplyMode, Session};
+use redstart::config::{Config, ProtectedAction};
+use redstart::feed;
+use redstart::keyspace::effects::Record;
+use redstart::resp::reply::Reply;
+use redstart::server::Server;
+use redstart::startup::Options;
+use redstart::util::clock::Clock;
+use redstart_persistence::aof::{Item, Reader};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+/// A server and a few clients of it.
+pub struct Bench {
+    pub server: Arc<Server>,
+    engine: Engine,
+    clients: Vec<Session>,
+    log: Log,
+}
+
+/// What entered the feed, as the bytes of an append-only file.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<LogBytes>>);
+
+#[derive(Default)]
+struct LogBytes {
+    db: usize,
+    bytes: Vec<u8>,
+}
+
+impl feed::Reader for Log {
+    fn append(&mut self, records: &[Record]) {
+        let mut log = self.0.lock().expect("the target ends with its first panic");
+        for record in records {
+            if record.db != log.db {
+                let select = Record::new(0, &[b"SELECT", record.db.to_string().as_bytes()]);
+                log.bytes.extend_from_slice(&select.command);
+                log.db = record.db;
+            }
+            log.bytes.extend_from_slice(&record.command);
+        }
+    }
+}
+
+/// Clients that a [`Bench`] has for its callers; one more is its own.
+pub const CLIENTS: usize = 2;
+/// Where the clock stands at first, Unix time.
+const START_MS: i64 = 1_700_000_000_000;
+/// Longest argument, and so the longest string that SETRANGE and its like may make: short, because LCS takes time and
+/// memory by the product of two.
+const LONGEST_STRING: u64 = 8192;
+
+impl Default for Bench {
+    fn default() -> Self {
+        Bench::new()
+    }
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        Bench::with(config())
+    }
+
+    pub fn with(config: Config) -> Bench {
+        let options = Options { config, clock: Clock::stopped_at(START_MS), seed: Some(1), ..Options::default() };
+        let server = Arc::new(Server::new(options));
+        let log = Log::default();
+        server.feed.add_reader(Box::new(log.clone()));
+        let clients = (0..=CLIENTS).map(|_| connect(&server)).collect();
+        Bench { engine: Engine::new(server.clone(), 0), server, clients, log }
+    }
+
+    /// Runs a command of the client with this number (the last one is [`Bench::check`]'s); what it is sent: the reply,
+    /// messages and the late reply of a blocking command. Panics if that is no RESP.
+    pub fn run(&mut self, client: usize, argv: &[&[u8]]) -> Vec<u8> {
+        self.engine.begin_batch();
+        let session = &mut self.clients[client];
+        let mut reply = Reply::new(session.resp3);
+        if let Some(waiter) = session.waiter.take()
+            && serve::abandon(&self.server, &waiter)
+        {
+            waiter.on_timeout.write(&mut reply);
+        }
+        if let Some(letters) = session.client.mailbox.take() {
+            session.closing |= letters.kill;
+            reply.raw(&letters.bytes);
+        }
+        if session.closing || session.client.has(redstart::clients::Client::MONITOR) {
+            self.clients[client] = connect(&self.server);
+        }
+        let session = &mut self.clients[client];
+        resp::count(&reply.buf);
+        let mut reply = Reply::new(session.resp3);
+        let mode = session.reply_mode;
+        self.engine.execute(session, &mut reply, argv);
+        let replies = resp::count(&reply.buf);
+        let is_answered = session.waiter.is_none() && !session.closing;
+        if is_answered && mode == ReplyMode::On && session.reply_mode == ReplyMode::On {
+            assert!(replies > 0, "no reply to {}", text(argv));
+        }
+        reply.buf
+    }
+
+    /// A command of words without spaces, of the own client.
+    pub fn own(&mut self, command: &str) -> String {
+        let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+        String::from_utf8_lossy(&self.run(CLIENTS, &words)).into_owned()
+    }
+
+    pub fn advance_ms(&mut self, by_ms: i64) {
+        self.server.clock.advance_ms(by_ms);
+    }
+
+    /// Deletes what has expired by looking at every key.
+    fn expire(&mut self) {
+        for db in 0..self.engine.config.databases {
+            self.own(&format!("SELECT {db}"));
+            assert!(self.own("SCAN 0 COUNT 1000000").starts_with('*'));
+        }
+    }
+
+    fn digest(&mut self) -> String {
+        let digest = self.own("DEBUG DIGEST");
+        assert!(digest.starts_with('+'), "{digest}");
+        digest
+    }
+
+    /// A second server that has run the log holds the same data.
+    pub fn check_log(&mut self) {
+        self.expire();
+        let log = self.log.0.lock().expect("nobody panicked").bytes.clone();
+        let mut copy = Bench::new();
+        copy.apply(&log, false);
+        let (ours, theirs) = (self.digest(), copy.digest());
+        assert_eq!(ours, theirs, "the log gives other data:\n{}", String::from_utf8_lossy(&log));
+    }
+
+    /// The data is the same after it has been saved and loaded.
+    pub fn check_reload(&mut self) {
+        self.expire();
+        let before = self.digest();
+        assert_eq!(self.own("DEBUG RELOAD"), "+OK\r\n");
+        assert_eq!(self.digest(), before, "saved and loaded, the data is another");
+    }
+
+    /// Runs the commands of an append-only file, as far as it is one. `foreign`: it may hold anything.
+    pub fn apply(&mut self, log: &[u8], foreign: bool) {
+        let mut session = Session::new(self.engine.own_client.clone(), true);
+        let mut reply = Reply::default();
+        let mut reader = Reader::new(log, 0);
+        self.engine.begin_batch();
+        loop {
+            let commands = match reader.item() {
+                Ok(Some(Item::Command(command))) => vec![command],
+                Ok(Some(Item::Transaction(commands))) => commands,
+                Ok(Some(Item::Timestamp(_))) => continue,
+                Ok(None) => return,
+                Err(_) if foreign => return,
+                Err(error) => panic!("our own log: {error}"),
+            };
+            for command in commands {
+                let argv: Vec<&[u8]> = command.args().collect();
+                if foreign && !crate::grammar::is_tame(&argv) {
+                    continue;
+                }
+                reply.buf.clear();
+                let applied = self.engine.apply(None, &mut session, &mut reply, &argv);
+                let is_good = applied.is_ok() && !reply.buf.starts_with(b"-");
+                let answer = String::from_utf8_lossy(&reply.buf);
+                assert!(is_good || foreign, "our own log: {} gives {answer}", text(&argv));
+            }
+        }
+    }
+}
+
+/// The configuration of a bench: nothing is logged, files go to memory, everything is allowed.
+pub fn config() -> Config {
+    Config {
+        port: 0,
+        save: Vec::new(),
+        dir: folder(),
+        io_threads: 1,
+        enable_debug_command: ProtectedAction::Yes,
+        proto_max_bulk_len: LONGEST_STRING,
+        ..Config::default()
+    }
+}
+
+/// A folder of this process's own, in memory where there is such a place.
+fn folder() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    let parent = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    let folder = parent.join(format!("redstart-fuzz-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("temporary files can be written");
+    folder
+}
+
+fn connect(server: &Server) -> Session {
+    let origin =
+        Origin { addr: "127.0.0.1:1000".to_owned(), laddr: "127.0.0.1:6379".to_owned(), fd: 1, unix_socket: false };
+    Session::new(server.clients.add(origin, 0, server.clock.now_ms()), true)
+}
+
+/// A command to be read by people.
+pub fn text(argv: &[&[u8]]) -> String {
+    argv.iter().map(|arg| arg.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
+}
