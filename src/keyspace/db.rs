@@ -139,7 +139,7 @@ impl<'g> Db<'_, 'g> {
     #[inline]
     pub fn write_or_insert<T: Typed>(&mut self, key: Key<'_>, make: impl FnOnce() -> T) -> Result<&mut T, WrongType> {
         if self.live(key).is_none() {
-            self.insert(key, NewContent::Object(Box::new(make().wrap())), None);
+            self.insert(key, NewContent::Object(make().wrap()), None);
         }
         let found = self.write_as(key)?;
         Ok(found.expect("it was there or has just been inserted"))
@@ -164,7 +164,7 @@ impl<'g> Db<'_, 'g> {
     /// Sets a key to a string that OBJECT ENCODING calls raw even when it is short.
     pub fn set_raw_string(&mut self, key: Key<'_>, value: Vec<u8>, expiry: Expiry) {
         if value.len() > INLINE_MAX {
-            return self.set_content(key, NewContent::Object(Box::new(Value::String(value))), expiry);
+            return self.set_content(key, NewContent::Object(Value::String(value)), expiry);
         }
         self.set_content(key, NewContent::Str(&value), expiry);
         if let Some(entry) = self.shard_db_mut(key).keys.get_mut(key.hash, key.bytes) {
@@ -191,7 +191,7 @@ impl<'g> Db<'_, 'g> {
     pub fn set_value(&mut self, key: Key<'_>, value: Value, expiry: Expiry) {
         match value {
             Value::String(bytes) => self.set_string(key, &bytes, expiry),
-            value => self.set_content(key, NewContent::Object(Box::new(value)), expiry),
+            value => self.set_content(key, NewContent::Object(value), expiry),
         }
     }
 
@@ -477,7 +477,7 @@ fn typed<T: Typed>(entry: &Entry) -> Result<&T, WrongType> {
 
 fn string_content(value: &[u8]) -> NewContent<'_, Value> {
     if value.len() > INLINE_MAX {
-        return NewContent::Object(Box::new(Value::String(value.to_vec())));
+        return NewContent::Object(Value::String(value.to_vec()));
     }
     match value.first() {
         Some(b'0'..=b'9' | b'-') if value.len() <= 20 => {

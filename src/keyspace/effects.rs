@@ -30,7 +30,7 @@ pub struct Effects {
     /// Whether overwritten values are freed by another thread (`lazyfree-lazy-server-del`).
     pub lazy_overwrite: bool,
     /// Big values for another thread to free.
-    pub garbage: Vec<Box<Value>>,
+    pub garbage: Vec<Value>,
     /// What the running command says in the log instead of itself.
     pub instead: Option<SmallVec<[Record; 1]>>,
     /// The time that TIME has told (Unix microseconds): it stands still within a script or a transaction.
@@ -107,8 +107,7 @@ pub struct KeyEvent {
 
 impl Effects {
     /// Frees a value here, or leaves it to another thread if that is wanted and worth it.
-    #[allow(clippy::boxed_local, reason = "the box is what is kept")]
-    pub fn free(&mut self, value: Box<Value>, in_background: bool) {
+    pub fn free(&mut self, value: Value, in_background: bool) {
         if in_background && value.allocations() > WORTH_ANOTHER_THREAD {
             self.garbage.push(value);
         }

@@ -11,7 +11,7 @@ use redstart_types::zset::ZSet;
 /// A key with its value.
 pub type Entry = entry::Entry<Value>;
 
-/// What an [`Entry`] points at when it is neither a short string nor an integer.
+/// What an [`Entry`] holds when it is neither a short string nor an integer.
 #[derive(Debug, Clone)]
 pub enum Value {
     /// Longer than [`entry::INLINE_MAX`].
@@ -127,7 +127,7 @@ pub fn kind_of(entry: &Entry) -> Kind {
 /// Bytes of a key with its value.
 pub fn memory_bytes(entry: &Entry) -> usize {
     let object = match entry.content() {
-        entry::Content::Object(value) => size_of::<Value>() + value.memory_bytes(),
+        entry::Content::Object(value) => value.memory_bytes(),
         _ => 0,
     };
     entry.memory_bytes() + object
@@ -225,3 +225,14 @@ typed!(Set, Set, std::convert::identity, |set: &Set| set.is_empty());
 typed!(ZSet, ZSet, std::convert::identity, |zset: &ZSet| zset.is_empty());
 typed!(Hash, Hash, std::convert::identity, |hash: &Hash| hash.is_empty());
 typed!(Stream, Stream, Box::new, |_: &Stream| false);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every key with a value of its own carries one inside its entry.
+    #[test]
+    fn a_value_takes_32_bytes() {
+        assert_eq!(size_of::<Value>(), 32);
+    }
+}

@@ -274,10 +274,10 @@ pub fn entry(key: &[u8], loaded: Loaded, expire_at_ms: Option<i64>) -> Entry {
     let bytes = match loaded {
         Loaded::String(Str::Int(value)) => return Entry::new(key, NewContent::Int(value), expire_at_ms),
         Loaded::String(Str::Bytes(bytes)) => bytes,
-        Loaded::Collection(value) => return Entry::new(key, NewContent::Object(Box::new(value)), expire_at_ms),
+        Loaded::Collection(value) => return Entry::new(key, NewContent::Object(value), expire_at_ms),
     };
     if bytes.len() > INLINE_MAX {
-        return Entry::new(key, NewContent::Object(Box::new(Value::String(bytes))), expire_at_ms);
+        return Entry::new(key, NewContent::Object(Value::String(bytes)), expire_at_ms);
     }
     let content = match redstart_types::number::parse_int(&bytes) {
         Some(value) => NewContent::Int(value),
