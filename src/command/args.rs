@@ -83,6 +83,15 @@ impl<'a> Args<'a> {
         number::parse_int(self.bytes()?).ok_or(CmdError::NotAnInteger)
     }
 
+    /// The next argument as the number of a database, in range or not (C's `int`, which bounds it).
+    pub fn db_index(&mut self) -> CmdResult<i64> {
+        let index = self.int()?;
+        if i32::try_from(index).is_err() {
+            return Err(CmdError::Text("ERR value is out of range, value must between -2147483648 and 2147483647"));
+        }
+        Ok(index)
+    }
+
     /// The next argument as a signed integer that has a negative (random counts, ranks).
     pub fn balanced_int(&mut self) -> CmdResult<i64> {
         let value = self.int()?;

@@ -59,7 +59,7 @@ fn echo(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 /// `SELECT index`: OK. Errors: no integer; out of range. Source: Redis 7.2 SELECT.
 fn select(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    let index = args.int()?;
+    let index = args.db_index()?;
     let db = usize::try_from(index).ok().filter(|db| *db < ctx.config.databases as usize);
     ctx.session.select(db.ok_or(CmdError::DbIndexOutOfRange)?);
     ctx.reply.ok();
@@ -223,6 +223,7 @@ mod tests {
         c.check("PING a b", "-ERR wrong number of arguments for 'ping' command");
         c.check("ECHO x", "\"x\"");
         c.check("SELECT 16", "-ERR DB index is out of range");
+        c.check("SELECT 2147483648", "-ERR value is out of range, value must between -2147483648 and 2147483647");
         c.check("SELECT x", "-ERR value is not an integer or out of range");
         c.check("SELECT 1", "OK");
         c.check("HELLO 4", "-NOPROTO unsupported protocol version");

@@ -179,7 +179,7 @@ fn rename_if(ctx: &mut Ctx, args: &mut Args, may: impl FnOnce(bool) -> bool) -> 
 /// the same. Source: Redis 7.2 MOVE.
 fn move_key(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
-    let to = args.int()?;
+    let to = args.db_index()?;
     let to = database(ctx, to)?;
     if to == ctx.db.index {
         return Err(SAME_OBJECT);
@@ -207,7 +207,7 @@ fn copy(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         if args.flag("REPLACE") {
             replace = true;
         } else if args.remaining() >= 2 && args.flag("DB") {
-            let wanted = args.int()?;
+            let wanted = args.db_index()?;
             index = database(ctx, wanted)?;
         } else {
             return Err(CmdError::Syntax);
@@ -468,6 +468,10 @@ mod tests {
         c.check("LLEN {t}b", ":3");
         c.check("COPY {t}a {t}a DB 3", ":1");
         c.check("COPY {t}a {t}a DB 99", "-ERR DB index is out of range");
+        c.check(
+            "COPY {t}a {t}a DB 4294967296",
+            "-ERR value is out of range, value must between -2147483648 and 2147483647",
+        );
         c.check("COPY {t}a {t}a DB x", "-ERR value is not an integer or out of range");
         c.check("COPY {t}a {t}b FOO", "-ERR syntax error");
         c.check("COPY {t}a {t}b DB", "-ERR syntax error");
@@ -484,6 +488,7 @@ mod tests {
         c.check("MOVE a 0", "-ERR source and destination objects are the same");
         c.check("MOVE a 16", "-ERR DB index is out of range");
         c.check("MOVE a -1", "-ERR DB index is out of range");
+        c.check("MOVE a -2147483649", "-ERR value is out of range, value must between -2147483648 and 2147483647");
         c.check("MOVE a x", "-ERR value is not an integer or out of range");
         c.check("MOVE a 3", ":1");
         c.check("EXISTS a", ":0");

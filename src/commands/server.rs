@@ -107,7 +107,7 @@ fn flush(ctx: &mut Ctx, args: &Args, databases: &[usize], in_background: bool) {
 /// `SWAPDB index1 index2`: OK; clients of either database see the keys of the other. Errors: no integer; out of range.
 /// Source: Redis 7.2 SWAPDB.
 fn swapdb(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    let mut index = |error: &'static str| args.int().map_err(|_| CmdError::Text(error));
+    let mut index = |error: &'static str| args.db_index().map_err(|_| CmdError::Text(error));
     let (one, other) = (index("ERR invalid first DB index")?, index("ERR invalid second DB index")?);
     let in_range = |index: i64| usize::try_from(index).ok().filter(|index| *index < ctx.config.databases as usize);
     let one = in_range(one).ok_or(CmdError::DbIndexOutOfRange)?;

@@ -103,7 +103,7 @@ pub struct Header {
 pub enum Whereabouts {
     At(usize, Box<[u8]>),
     /// Its key has been deleted or overwritten: nobody can change it any more.
-    Gone(Box<Value>),
+    Gone(Value),
 }
 
 /// How a step through a frozen value has ended.

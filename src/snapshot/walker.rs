@@ -172,7 +172,7 @@ struct Walker<'a, O> {
     batch: Batch,
     pieces: Pieces,
     /// The frozen value being walked, once nobody else has it.
-    gone: Option<Box<Value>>,
+    gone: Option<Value>,
 }
 
 impl<O: Output> Walker<'_, O> {

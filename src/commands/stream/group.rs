@@ -19,15 +19,16 @@ pub(super) fn xgroup(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 pub(super) fn xgroup_create(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let (key, name, id) = (args.key()?, args.bytes()?, args.bytes()?);
     let (mut mkstream, mut entries_read) = (false, None);
-    if args.remaining() > 3 {
-        return Err(args.subcommand_error());
-    }
+    let words = args.remaining();
     while !args.is_empty() {
         if args.flag("MKSTREAM") {
             mkstream = true;
         } else {
             entries_read = parse_entries_read(args)?;
         }
+    }
+    if words > 3 {
+        return Err(args.subcommand_error());
     }
     let stream = ctx.db.write_as::<Stream>(key)?;
     if stream.is_none() && !mkstream {
@@ -55,11 +56,12 @@ pub(super) fn xgroup_create(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 pub(super) fn xgroup_setid(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let (key, name, id) = (args.key()?, args.bytes()?, args.bytes()?);
     let mut entries_read = None;
-    if args.remaining() > 2 {
-        return Err(args.subcommand_error());
-    }
+    let words = args.remaining();
     while !args.is_empty() {
         entries_read = parse_entries_read(args)?;
+    }
+    if words > 2 {
+        return Err(args.subcommand_error());
     }
     let stream = ctx.db.write_as::<Stream>(key)?.ok_or(NO_KEY)?;
     let (entries, group) = stream.group_mut(name).ok_or_else(|| no_group(key.bytes, name))?;

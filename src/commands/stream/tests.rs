@@ -391,6 +391,7 @@ fn xgroup_manages_groups_and_consumers() {
         "XGROUP SETID s g 0 MKSTREAM",
         "-ERR unknown subcommand or wrong number of arguments for 'SETID'. Try XGROUP HELP.",
     );
+    c.check("XGROUP SETID s g 0 ENTRIESREAD 1 ENTRIESREAD -3", "-ERR value for ENTRIESREAD must be positive or -1");
     c.check("XGROUP SETID s none 0", "-NOGROUP No such consumer group 'none' for key name 's'");
     c.check("XGROUP SETID s g + ENTRIESREAD 7", "OK");
     c.check("XGROUP SETID s g $", "OK");
