@@ -213,12 +213,15 @@ impl Cron {
         if self.server.busy.is_busy() {
             return;
         }
-        if self.server.switches.active_expire() && !self.server.loading.load(Ordering::Acquire) {
+        let may_expire =
+            self.server.switches.active_expire() && self.server.pause.until_ms(self.engine.now_ms).is_none();
+        if may_expire && !self.server.loading.load(Ordering::Acquire) {
             let began = Instant::now();
             self.expire();
             self.server.note_latency("expire-cycle", began.elapsed(), &self.engine.config, self.engine.now_ms);
         }
         self.engine.make_room();
+        self.server.tracking.shrink(self.engine.config.tracking_table_max_keys, &self.server.clients);
         self.close_idle_clients();
         self.look_at_full_buffers();
         self.save();

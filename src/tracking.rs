@@ -128,7 +128,10 @@ impl Tracking {
         let mut inner = self.inner.lock();
         for key in keys {
             for id in inner.readers.remove(key).unwrap_or_default() {
-                inner.tell(id, &[&**key], by, clients);
+                // Whoever broadcasts now hears of its prefixes, whatever it read before.
+                if inner.clients.get(&id).is_some_and(|tracker| !tracker.options.bcast) {
+                    inner.tell(id, &[&**key], by, clients);
+                }
             }
         }
         // One message for each prefix, as Redis sends them: its keys once each, and in order.
@@ -159,6 +162,9 @@ impl Tracking {
     /// Forgets keys, telling their readers, until at most `max_keys` are remembered (`tracking-table-max-keys`;
     /// 0: no limit).
     pub fn shrink(&self, max_keys: usize, clients: &Clients) {
+        if !self.is_on() {
+            return;
+        }
         loop {
             let mut inner = self.inner.lock();
             if max_keys == 0 || inner.readers.len() <= max_keys {

@@ -71,6 +71,10 @@ impl Engine {
         }
         let is_held = paused.is_some() && !self.server.pause.is_writes_only()
             || self.server.registry.resolve(argv).is_ok_and(|command| {
+                // What is refused is refused at once.
+                if !command.command.takes(argv.len()) || !session.authenticated {
+                    return false;
+                }
                 let queued = session.multi.iter().flat_map(|multi| &multi.queue);
                 self.may_change(command, argv)
                     || command.command.name == "exec"
@@ -461,7 +465,8 @@ pub fn run_nested(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], re
 /// How this server looks at keys now.
 pub fn access(server: &Server, config: &Config, client: &Client, now_ms: i64) -> Access {
     let touch = if client.has(Client::NO_TOUCH) { None } else { Some(touch(server, config, now_ms)) };
-    Access { deletes_expired: true, touch }
+    // Nothing may change during a pause, whatever it holds back.
+    Access { deletes_expired: server.pause.until_ms(now_ms).is_none(), touch }
 }
 
 /// What an access leaves in a key's LRU field now.

@@ -53,6 +53,10 @@ impl Engine {
     /// Evicts keys until no more memory is used than `maxmemory`, or the time for that is over. Whether commands that
     /// need memory may run. No lock may be held.
     pub fn make_room(&mut self) -> bool {
+        // Nothing may change during a pause.
+        if self.server.pause.until_ms(self.now_ms).is_some() {
+            return true;
+        }
         let limit = self.config.maxmemory;
         if limit == 0 {
             self.note_room(true);

@@ -457,9 +457,23 @@ mod tests {
         c.check("EVAL \"#!lua flags=no-writes\nreturn 3\" 0", ":3");
         c.check("EVALSHA ae33f9227913b24d053a555637f98260b23bd3a3 0", ":2");
         c.check("EVAL_RO \"return 4\" 0", ":4");
+        c.check("SET k", "-ERR wrong number of arguments for 'set' command");
         c.send("EVAL \"return 5\" 0");
         c.other("CLIENT UNPAUSE", "OK");
         c.receive(":5");
+        let expired = |c: &mut Checker| {
+            let stats = c.run("INFO stats");
+            stats.split("expired_keys:").nth(1).and_then(|rest| rest.split('\\').next().map(str::to_owned))
+        };
+        let before = expired(&mut c);
+        c.check("SET soon v PX 1", "OK");
+        c.check("CLIENT PAUSE 60000 WRITE", "OK");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        c.check("GET soon", "nil");
+        assert_eq!(expired(&mut c), before, "nothing changes during a pause");
+        c.check("CLIENT UNPAUSE", "OK");
+        c.check("GET soon", "nil");
+        assert_ne!(expired(&mut c), before);
         c.other("CLIENT PAUSE 50", "OK");
         c.check("GET k", "\"v\"");
     }

@@ -200,6 +200,34 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_before_broadcasting_is_told_once() {
+        let mut c = Checker::new();
+        c.run("HELLO 3");
+        c.check("CLIENT TRACKING ON", "OK");
+        c.check("GET read", "nil");
+        c.check("CLIENT TRACKING OFF", "OK");
+        c.check("CLIENT TRACKING ON BCAST", "OK");
+        c.other("SET read 1", "OK");
+        c.receive(">[\"invalidate\", [\"read\"]]");
+        c.check("PING", "PONG");
+    }
+
+    #[test]
+    fn a_smaller_table_forgets() {
+        let mut c = Checker::new();
+        // In RESP2 nobody is told.
+        c.check("CLIENT TRACKING ON", "OK");
+        c.run("MGET one two");
+        assert!(c.run("INFO stats").contains("tracking_total_keys:2"));
+        c.check("CONFIG SET tracking-table-max-keys 1", "OK");
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !c.run("INFO stats").contains("tracking_total_keys:1") {
+            assert!(std::time::Instant::now() < end, "the table stays large");
+        }
+        c.check("CONFIG SET tracking-table-max-keys 1000000", "OK");
+    }
+
+    #[test]
     fn options_that_do_not_go_together() {
         let mut c = Checker::new();
         c.check("CLIENT GETREDIR", ":-1");
