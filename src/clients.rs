@@ -183,6 +183,14 @@ impl Mailbox {
         self.filled.swap(false, Ordering::AcqRel).then(|| std::mem::take(&mut *self.inner.lock()))
     }
 
+    /// Takes out the encoded bytes alone; the rest stays for the connection's next turn.
+    pub fn take_bytes(&self) -> Vec<u8> {
+        if !self.filled.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.inner.lock().bytes)
+    }
+
     /// Names the task to wake. To be called before looking into the mailbox.
     pub fn register(&self, waker: &Waker) {
         let mut slot = self.waker.lock();

@@ -5,6 +5,7 @@
 //! to mailboxes, so they reach a client behind the replies under way. One lock; nothing is taken under it but mailboxes.
 
 use crate::clients::{Client, Clients};
+use crate::keyspace::effects::StaleRead;
 use crate::resp::reply::Reply;
 use crate::util::sync::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -123,14 +124,25 @@ impl Tracking {
         }
     }
 
-    /// Tells who has read these keys, or tracks their prefixes, that they have changed; `by` is who changed them.
-    pub fn invalidate(&self, keys: &[Box<[u8]>], by: u64, clients: &Clients) {
+    /// Takes out who has read these keys, which `by` has changed. They are told later: behind the replies that the change
+    /// brings about, though what they read after it stays valid.
+    pub fn take_readers(&self, keys: &[Box<[u8]>], by: u64, into: &mut Vec<StaleRead>) {
         let mut inner = self.inner.lock();
         for key in keys {
-            for id in inner.readers.remove(key).unwrap_or_default() {
+            if let Some(readers) = inner.readers.remove(key) {
+                into.push(StaleRead { key: key.clone(), readers: readers.into_iter().collect(), by });
+            }
+        }
+    }
+
+    /// Tells readers of keys that these have changed, and who tracks prefixes that `keys` have, which `by` has changed.
+    pub fn invalidate(&self, stale: &[StaleRead], keys: &[Box<[u8]>], by: u64, clients: &Clients) {
+        let mut inner = self.inner.lock();
+        for StaleRead { key, readers, by } in stale {
+            for id in readers {
                 // Whoever broadcasts now hears of its prefixes, whatever it read before.
-                if inner.clients.get(&id).is_some_and(|tracker| !tracker.options.bcast) {
-                    inner.tell(id, &[&**key], by, clients);
+                if inner.clients.get(id).is_some_and(|tracker| !tracker.options.bcast) {
+                    inner.tell(*id, &[&**key], *by, clients);
                 }
             }
         }

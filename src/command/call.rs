@@ -123,6 +123,20 @@ impl Engine {
         }
     }
 
+    /// Evicts keys, and tracked reads, that have to go for a limit. Whoever tracks keys and sends the next command hears
+    /// of those before its reply.
+    pub fn keep_limits(&mut self, session: &Session, reply: &mut Reply) {
+        if !session.client.has(Client::TRACKING) {
+            return;
+        }
+        if self.config.maxmemory > 0 {
+            self.make_room();
+        }
+        self.server.tracking.shrink(self.config.tracking_table_max_keys, &self.server.clients);
+        let bytes = session.client.mailbox.take_bytes();
+        reply.raw(&bytes);
+    }
+
     fn checked(&mut self, session: &mut Session, reply: &mut Reply, command: CommandRef, argv: &[&[u8]]) -> CmdResult {
         self.check(session, command, argv)?;
         if session.multi.is_some() && !command.command.has(NO_MULTI) && !is_transaction_control(command) {
@@ -373,6 +387,7 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
             ctx.server.errors.count(&String::from_utf8_lossy(&line[..line.len().min(64)]));
         }
     }
+    look_up_readers(ctx);
     track(ctx, args.argv());
     record(ctx, args.argv(), index, dirty);
     ctx.db.effects.instead = outer;
@@ -393,6 +408,16 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
         }
     }
     stats.commands_processed.add(u64::from(is_over));
+}
+
+/// Notes who has read the keys that the command has changed, before it counts as a reader itself.
+pub(super) fn look_up_readers(ctx: &mut Ctx<'_, '_>) {
+    let effects = &mut *ctx.db.effects;
+    if effects.looked_up < effects.tracked.len() {
+        let keys = &effects.tracked[effects.looked_up..];
+        ctx.server.tracking.take_readers(keys, ctx.session.client.id, &mut effects.stale);
+        effects.looked_up = effects.tracked.len();
+    }
 }
 
 /// Remembers the keys that a tracking client has read.

@@ -38,9 +38,12 @@ pub fn deliver(ctx: &mut Ctx<'_, '_>) {
     ctx.db.effects.ready.clear();
     publish_events(ctx.server, &mut ctx.db.effects.events);
     if !ctx.db.effects.tracked.is_empty() {
-        let by = ctx.session.client.id;
-        ctx.server.tracking.invalidate(&ctx.db.effects.tracked, by, &ctx.server.clients);
-        ctx.db.effects.tracked.clear();
+        call::look_up_readers(ctx);
+        let effects = &mut *ctx.db.effects;
+        ctx.server.tracking.invalidate(&effects.stale, &effects.tracked, ctx.session.client.id, &ctx.server.clients);
+        effects.tracked.clear();
+        effects.stale.clear();
+        effects.looked_up = 0;
     }
     for value in ctx.db.effects.garbage.drain(..) {
         ctx.server.reclaimer.free(value, 1);

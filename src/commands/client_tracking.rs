@@ -200,6 +200,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_transaction_reads_after_its_own_change_stays_valid() {
+        let mut c = Checker::new();
+        c.run("HELLO 3");
+        c.check("CLIENT TRACKING ON", "OK");
+        c.check("MULTI", "OK");
+        c.check("SET own 1", "QUEUED");
+        c.check("GET own", "QUEUED");
+        c.check("EXEC", "[OK, \"1\"]");
+        c.check("MULTI", "OK");
+        c.check("INCR own", "QUEUED");
+        c.check("GET other", "QUEUED");
+        c.check("EXEC", "[:2, nil]");
+        c.receive(">[\"invalidate\", [\"own\"]]");
+        c.other("SET other 1", "OK");
+        c.receive(">[\"invalidate\", [\"other\"]]");
+    }
+
+    #[test]
     fn what_was_read_before_broadcasting_is_told_once() {
         let mut c = Checker::new();
         c.run("HELLO 3");

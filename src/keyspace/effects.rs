@@ -19,6 +19,9 @@ pub struct Effects {
     pub events: Vec<KeyEvent>,
     /// Keys changed, while a client tracks keys.
     pub tracked: Vec<Box<[u8]>>,
+    /// What clients had read of the first `looked_up` of those keys.
+    pub stale: Vec<StaleRead>,
+    pub looked_up: usize,
     /// Whether any client tracks keys.
     pub tracking: bool,
     /// Whether records are wanted at all (the feed has a reader).
@@ -41,6 +44,16 @@ pub struct Effects {
     pub misses: u64,
     /// Keys deleted because their time was over, for INFO.
     pub expired: u64,
+}
+
+/// A key that clients had read when it changed, and that they are to be told of.
+#[derive(Debug)]
+pub struct StaleRead {
+    pub key: Box<[u8]>,
+    /// Client ids.
+    pub readers: Vec<u64>,
+    /// The client that changed it.
+    pub by: u64,
 }
 
 /// One effect: a command in RESP, and the database it applies to (MULTI and EXEC: none).
@@ -126,6 +139,8 @@ impl Default for Effects {
             ready: Vec::new(),
             events: Vec::new(),
             tracked: Vec::new(),
+            stale: Vec::new(),
+            looked_up: 0,
             tracking: false,
             recording: false,
             notify: KeyspaceEvents::NONE,

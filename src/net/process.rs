@@ -98,6 +98,7 @@ fn run(engine: &mut Engine, session: &mut Session, reply: &mut Reply, argv: &[&[
     if argv.is_empty() {
         return;
     }
+    engine.keep_limits(session, reply);
     let start = reply.buf.len();
     let was_replica = session.replica.is_some();
     engine.execute(session, reply, argv);
