@@ -21,8 +21,12 @@ class Server:
         self.name, self.binary, self.words = name, binary, list(words)
         self.process = self.directory = self.port = None
 
-    def start(self):
+    def start(self, dump=None):
+        """Starts the process, on a copy of an RDB file if one is given; the seconds until it answers PING."""
         self.directory = tempfile.mkdtemp(prefix="compare-")
+        if dump is not None:
+            pathlib.Path(self.directory, "dump.rdb").write_bytes(dump)
+        patience_s = 10 if dump is None else 300
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -38,7 +42,9 @@ class Server:
                         return time.perf_counter() - began
             except OSError:
                 pass
-            if self.process.poll() is not None or time.perf_counter() - began > 10:
+            if dump is not None:
+                time.sleep(0.005)
+            if self.process.poll() is not None or time.perf_counter() - began > patience_s:
                 log = pathlib.Path(self.directory, "log").read_text(errors="replace")
                 self.stop()
                 raise SystemExit(f"{self.binary} does not start:\n{log}")

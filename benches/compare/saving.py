@@ -1,0 +1,200 @@
+"""Saving and loading under load: BGSAVE beside random writes, what it costs in memory and in waiting; loading; the append-only file."""
+
+import multiprocessing
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import time
+
+from common import alternate, median_of, ratio, table
+
+KEYS = 2_000_000
+FIELDS = 500_000
+MEMBERS = 2_000_000
+VALUE_BYTES = 100
+WRITERS = 8
+DEPTH = 4
+# How long the writers run before a save begins: waiting times without one.
+QUIET_S = 2.0
+
+
+def fill(server, keys, fields):
+    """Strings of random letters under redis-benchmark's keys, and one big hash."""
+    letters = os.urandom(1 << 20).hex().encode()
+    value = lambda n: letters[n * 37 % (len(letters) - VALUE_BYTES) :][:VALUE_BYTES]
+    server.pipeline((b"SET", b"key:%012d" % n, value(n)) for n in range(keys))
+    batch = 10
+    server.pipeline((b"HSET", b"hash", *(word for i in range(n, n + batch) for word in (b"field:%d" % i, value(i)[:20]))) for n in range(0, fields, batch))
+
+
+def connect(server):
+    connection = socket.create_connection(("127.0.0.1", server.port), 60)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def ask(server, text):
+    """One inline command; its reply as text."""
+    with connect(server) as connection:
+        connection.sendall(text.encode() + b"\r\n")
+        reader = connection.makefile("rb")
+        line = reader.readline()
+        return reader.read(int(line[1:])).decode() if line[:1] == b"$" else line.decode().strip()
+
+
+def info(server, name):
+    found = re.search(rf"^{name}:(\S+)", ask(server, "INFO persistence"), re.MULTILINE)
+    return int(found.group(1))
+
+
+def pings(port, stop, result):
+    """Sends PING every millisecond until told to stop: (when, how long it took), seconds."""
+    connection = socket.create_connection(("127.0.0.1", port), 60)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    waits, due = [], time.perf_counter()
+    while not stop.is_set():
+        began = time.perf_counter()
+        connection.sendall(b"PING\r\n")
+        connection.recv(64)
+        waits.append((began, time.perf_counter() - began))
+        due = max(due + 0.001, time.perf_counter() - 0.010)
+        time.sleep(max(0, due - time.perf_counter()))
+    result.send(waits)
+
+
+def worst(waits):
+    return max(waits, default=0) * 1000
+
+
+def quantile(waits, part):
+    waits = sorted(waits)
+    return waits[min(len(waits) - 1, int(len(waits) * part))] * 1000 if waits else 0
+
+
+def pss_bytes(pid):
+    """Proportional set size of a process and its children: what fork shares counts once."""
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    total = 0
+    for each in [pid, *children]:
+        try:
+            text = pathlib.Path(f"/proc/{each}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += int(re.search(r"^Pss:\s+(\d+)", text, re.MULTILINE).group(1)) * 1024
+    return total
+
+
+def benchmark(server, *words):
+    words = ["redis-benchmark", "-h", "127.0.0.1", "-p", server.port, *words]
+    return [str(word) for word in words]
+
+
+def save_under(server, writes):
+    """One BGSAVE while `writes` (redis-benchmark's words) go on."""
+    stop, (receiver, sender) = multiprocessing.Event(), multiprocessing.Pipe(False)
+    quiet = subprocess.DEVNULL
+    words = benchmark(server, "-c", WRITERS, "-P", DEPTH, "-n", 1_000_000_000, *writes)
+    writer = subprocess.Popen(words, stdout=quiet, stderr=quiet, stdin=quiet)
+    pinger = multiprocessing.Process(target=pings, args=(server.port, stop, sender))
+    pinger.start()
+    try:
+        time.sleep(QUIET_S)
+        before = peak = pss_bytes(server.process.pid)
+        began = time.perf_counter()
+        if "started" not in ask(server, "BGSAVE"):
+            raise RuntimeError(f"{server.name} does not save")
+        looks = 0
+        while info(server, "rdb_bgsave_in_progress"):
+            if looks % 5 == 0:
+                peak = max(peak, pss_bytes(server.process.pid))
+            looks += 1
+            time.sleep(0.05)
+        ended = time.perf_counter()
+        time.sleep(0.2)
+    finally:
+        stop.set()
+        waits = receiver.recv()
+        pinger.join()
+        writer.terminate()
+        writer.wait()
+    bytes_written = os.path.getsize(os.path.join(server.directory, "dump.rdb"))
+    # What looking at the memory does to the server is no part of either.
+    during = [wait for when, wait in waits if began <= when <= ended]
+    idle = [wait for when, wait in waits if when < began - 0.1]
+    return {
+        "rate": bytes_written / (ended - began) / 1e6, "extra": (peak - before) / before * 100, "worst": worst(during),
+        "p999": quantile(during, 0.999), "idle": quantile(idle, 0.999), "idle_worst": worst(idle), "seconds": ended - began,
+    }
+
+
+def saving(base, ours, pairs, scale):
+    keys, fields, members = (max(10_000, int(count * scale)) for count in (KEYS, FIELDS, MEMBERS))
+    rows = []
+    kinds = [
+        (f"{keys} strings of {VALUE_BYTES} bytes, a hash of {fields} fields", lambda server: fill(server, keys, fields),
+         ["-t", "set", "-r", keys, "-d", VALUE_BYTES]),
+        (f"a sorted set of {members} members",
+         lambda server: server.pipeline((b"ZADD", b"zset", *(word for i in range(n, n + 10) for word in (b"%d" % i, b"m:%012d" % i))) for n in range(0, members, 10)),
+         ["-r", members, "ZADD", "zset", "__rand_int__", "m:__rand_int__"]),
+    ]
+    loads = []
+    for name, make, writes in kinds:
+        with base, ours:
+            for server in (base, ours):
+                make(server)
+            results = alternate(pairs, base, ours, lambda server: save_under(server, writes))
+            for server, result in zip((base, ours), results):
+                rows.append([name, server.name, *(f"{median_of(result, key):.{digits}f}" for key, digits in
+                             [("seconds", 1), ("rate", 1), ("extra", 0), ("worst", 1), ("p999", 1), ("idle_worst", 1), ("idle", 1)])])
+            rows.append([name, "ratio", *(ratio(median_of(results[1], key), median_of(results[0], key)) for key in ("seconds", "rate", "extra", "worst", "p999", "idle_worst", "idle"))])
+            dump = pathlib.Path(base.directory, "dump.rdb").read_bytes()
+        if not loads:
+            loads = loading(base, ours, pairs, dump)
+    head = ["data", "", "BGSAVE s", "MB/s", "extra PSS %", "worst PING ms", "p99.9", "worst without", "p99.9 without"]
+    writing = f"{WRITERS} clients writing at random, pipeline {DEPTH}, PING every millisecond"
+    return f"### BGSAVE, {writing}\n\n{table(head, rows)}\n\n### Loading\n\n{loads}"
+
+
+def loading(base, ours, pairs, dump):
+    """From starting the process to the end of loading one and the same file."""
+    def once(server):
+        seconds = server.start(dump)
+        server.stop()
+        return {"rate": len(dump) / seconds / 1e6}
+
+    old, new = (median_of(result, "rate") for result in alternate(pairs, base, ours, once))
+    head = ["MB", f"{base.name}: MB/s", f"{ours.name}: MB/s", "ratio"]
+    return table(head, [[f"{len(dump) / 1e6:.0f}", f"{old:.0f}", f"{new:.0f}", ratio(new, old)]])
+
+
+def logging(base, ours, pairs, scale):
+    """SET with and without the append-only file: operations a second."""
+    loads = [("no log", ["--appendonly", "no"], 50, 16), ("everysec", ["--appendonly", "yes"], 50, 16),
+             ("always", ["--appendonly", "yes", "--appendfsync", "always"], 50, 1)]
+    rates = {}
+    for name, words, clients, depth in loads:
+        # A log that grows is rewritten: not what is measured here.
+        extra = [*words, "--auto-aof-rewrite-percentage", "0"]
+        operations = max(2_000, int((1_000_000 if depth > 1 else 100_000) * scale))
+
+        def once(server):
+            text = subprocess.run(benchmark(server, "-t", "set", "-c", clients, "-P", depth, "-n", operations, "-r", 100_000, "-d", VALUE_BYTES, "--csv"),
+                                  capture_output=True, text=True, check=True).stdout
+            line = next(line for line in text.splitlines() if line.lower().startswith('"set'))
+            return {"rate": float(line.split(",")[1].strip('"'))}
+
+        before = base.words, ours.words
+        base.words, ours.words = before[0] + extra, before[1] + extra
+        with base, ours:
+            rates[name] = [median_of(result, "rate") for result in alternate(pairs, base, ours, once)]
+        base.words, ours.words = before
+    plain = rates["no log"]
+    rows = [[name, f"{old / 1000:.1f}k", f"{new / 1000:.1f}k", ratio(new, old), ratio(old, plain[0]), ratio(new, plain[1])] for name, (old, new) in rates.items()]
+    head = ["SET, 50 clients", f"{base.name}: ops/s", f"{ours.name}: ops/s", "ratio", f"{base.name}: of no log", f"{ours.name}: of no log"]
+    return "### The append-only file (pipeline 16; `always` 1)\n\n" + table(head, rows)
+
+
+def compare(base, ours, pairs, scale):
+    return saving(base, ours, pairs, scale) + "\n\n" + logging(base, ours, pairs, scale)
