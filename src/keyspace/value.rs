@@ -7,6 +7,7 @@ use redstart_types::number;
 use redstart_types::set::Set;
 use redstart_types::stream::Stream;
 use redstart_types::zset::ZSet;
+use std::sync::Arc;
 
 /// A key with its value.
 pub type Entry = entry::Entry<Value>;
@@ -15,7 +16,8 @@ pub type Entry = entry::Entry<Value>;
 #[derive(Debug, Clone)]
 pub enum Value {
     /// Longer than [`entry::INLINE_MAX`].
-    String(Vec<u8>),
+    /// Shared with a snapshot while that writes it.
+    String(Arc<Vec<u8>>),
     List(List),
     Set(Set),
     ZSet(ZSet),
@@ -106,7 +108,7 @@ impl Value {
     /// Bytes that the value points at.
     pub fn memory_bytes(&self) -> usize {
         match self {
-            Value::String(bytes) => bytes.capacity(),
+            Value::String(bytes) => size_of::<Vec<u8>>() + bytes.capacity(),
             Value::List(list) => list.memory_bytes(),
             Value::Set(set) => set.memory_bytes(),
             Value::ZSet(zset) => zset.memory_bytes(),

@@ -1,19 +1,20 @@
 //! Reads an RDB file into the keyspace: at the start, for DEBUG RELOAD, and as the base of a log.
 
 use crate::config::Config;
-use crate::keyspace::Key;
 use crate::keyspace::lock::{Locked, ShardSet, Shards};
-use crate::keyspace::shard::ShardDb;
 use crate::keyspace::value::{Entry, Value};
 use crate::server::Server;
 use crate::snapshot::convert::{Builder, Limits, Loaded, lru_field};
 use redstart_persistence::rdb::{self, ChecksumState, RdbError, RdbErrorKind, ReadOptions, Reader, Record, Str};
 use redstart_script::ScriptError;
 use redstart_types::entry::{INLINE_MAX, NewContent};
+use redstart_types::table::{Keyed, hash_key};
 use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver, SyncSender};
 
 /// What a load is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,36 +78,73 @@ impl From<RdbError> for LoadError {
 
 /// Where loaded keys go.
 pub enum Target<'a, 'g> {
-    /// Shards that are free: each key locks its own.
+    /// Shards that are free: each key locks its own. A second thread inserts.
     Shards(&'a Shards),
     /// Shards that are all locked already.
     Locked(&'a mut Locked<'g>),
 }
 
-impl Target<'_, '_> {
-    /// Puts an entry in; false if its key is there already and stays.
-    fn insert(&mut self, db: usize, key: Key<'_>, entry: Entry, merge: bool) -> bool {
+/// A key that has been read.
+struct LoadedKey {
+    db: usize,
+    hash: u64,
+    entry: Entry,
+}
+
+/// The way of loaded keys into the shards.
+enum Way<'a, 'g> {
+    /// By another thread, many at a time: reading and inserting take about as long.
+    Thread(SyncSender<Vec<LoadedKey>>, Vec<LoadedKey>),
+    Locked(&'a mut Locked<'g>),
+}
+
+/// Keys that go to the other thread at a time, and how often before the reader waits for it.
+const KEYS_A_BATCH: usize = 256;
+const BATCHES: usize = 8;
+
+impl Way<'_, '_> {
+    /// Puts a key in, or sends it on its way.
+    fn insert(&mut self, key: LoadedKey, merge: bool) -> Result<(), LoadError> {
         match self {
-            Target::Shards(shards) => {
-                let mut set = ShardSet::NONE;
-                set.add(shards.shard_of(key.hash));
-                let mut locked = shards.lock(set);
-                insert(&mut locked.shard_mut(key.hash).dbs[db], key, entry, merge)
+            Way::Locked(locked) => insert(locked, key, merge),
+            Way::Thread(_, batch) => {
+                batch.push(key);
+                if batch.len() == KEYS_A_BATCH { self.send() } else { Ok(()) }
             }
-            Target::Locked(locked) => insert(&mut locked.shard_mut(key.hash).dbs[db], key, entry, merge),
         }
+    }
+
+    /// Sends what is left.
+    fn send(&mut self) -> Result<(), LoadError> {
+        let Way::Thread(sender, batch) = self else { return Ok(()) };
+        let batch = std::mem::replace(batch, Vec::with_capacity(KEYS_A_BATCH));
+        // The other thread ends before this one only for a reason that it gives when it is joined.
+        sender.send(batch).map_err(|_| LoadError::Open(io::ErrorKind::BrokenPipe.into()))
     }
 }
 
-fn insert(db: &mut ShardDb, key: Key<'_>, entry: Entry, merge: bool) -> bool {
-    if db.keys.get(key.hash, key.bytes).is_some() {
-        if !merge {
-            return false;
+fn insert_all(shards: &Shards, batches: &Receiver<Vec<LoadedKey>>, merge: bool) -> Result<(), LoadError> {
+    for batch in batches {
+        batch.iter().for_each(|key| shards.prefetch_bucket(key.db, key.hash));
+        for key in batch {
+            let mut set = ShardSet::NONE;
+            set.add(shards.shard_of(key.hash));
+            insert(&mut shards.lock(set), key, merge)?;
         }
-        db.discard(key.hash, key.bytes);
     }
-    db.insert(key.hash, entry);
-    true
+    Ok(())
+}
+
+fn insert(locked: &mut Locked<'_>, LoadedKey { db, hash, entry }: LoadedKey, merge: bool) -> Result<(), LoadError> {
+    let part = &mut locked.shard_mut(hash).dbs[db];
+    if part.keys.get(hash, entry.key()).is_some() {
+        if !merge {
+            return Err(LoadError::DuplicateKey { db: db as u64, key: entry.key().to_vec() });
+        }
+        part.discard(hash, entry.key());
+    }
+    part.insert(hash, entry);
+    Ok(())
 }
 
 /// Loads the RDB file at `path`. Logs as Redis does.
@@ -140,7 +178,17 @@ pub fn read<R: Read>(
         tally: Tally::default(),
     };
     let mut reader = Reader::new(inner, options)?;
-    loader.records(&mut reader, target)?;
+    match target {
+        Target::Locked(locked) => loader.records(&mut reader, &mut Way::Locked(locked))?,
+        Target::Shards(shards) => std::thread::scope(|scope| {
+            let (sender, receiver) = mpsc::sync_channel(BATCHES);
+            let inserter = scope.spawn(move || insert_all(shards, &receiver, purpose.merge));
+            let read = loader.records(&mut reader, &mut Way::Thread(sender, Vec::new()));
+            // Why the other thread has ended is why this one could not go on.
+            inserter.join().expect("inserting does not panic")?;
+            read
+        })?,
+    }
     loader.tally.bytes = reader.offset();
     let Tally { keys, expired, empty, .. } = loader.tally;
     let skipped = if empty > 0 { format!(", empty keys skipped: {empty}") } else { String::new() };
@@ -163,7 +211,7 @@ struct Loader<'a> {
 const EMPTY_KEYS_NAMED: u64 = 10;
 
 impl Loader<'_> {
-    fn records<R: Read>(&mut self, reader: &mut Reader<R>, target: &mut Target<'_, '_>) -> Result<(), LoadError> {
+    fn records<R: Read>(&mut self, reader: &mut Reader<R>, way: &mut Way<'_, '_>) -> Result<(), LoadError> {
         loop {
             match reader.record()? {
                 Record::Aux { name, value } => self.aux(&name, &value),
@@ -178,7 +226,7 @@ impl Loader<'_> {
                     ));
                 }
                 Record::Key(key) => {
-                    self.key(reader, key, target)?;
+                    self.key(reader, key, way)?;
                     if self.config.key_load_delay != 0 {
                         // It may have been changed meanwhile.
                         super::dawdle(self.server.config.load().key_load_delay, &self.server.random);
@@ -189,7 +237,7 @@ impl Loader<'_> {
                         let text = "RDB file was saved with checksum disabled: no check performed.";
                         self.server.log.notice(text);
                     }
-                    return Ok(());
+                    return way.send();
                 }
             }
             self.server.persistence.loading.loaded_bytes.store(reader.offset(), Ordering::Relaxed);
@@ -204,12 +252,7 @@ impl Loader<'_> {
         }
     }
 
-    fn key<R: Read>(
-        &mut self,
-        reader: &mut Reader<R>,
-        key: rdb::Key,
-        target: &mut Target<'_, '_>,
-    ) -> Result<(), LoadError> {
+    fn key<R: Read>(&mut self, reader: &mut Reader<R>, key: rdb::Key, way: &mut Way<'_, '_>) -> Result<(), LoadError> {
         let mut builder = None;
         while let Some(part) = reader.part()? {
             // The hint is known only once the first part has come: it is one less than the whole.
@@ -240,10 +283,8 @@ impl Loader<'_> {
         } else {
             entry.set_lru((self.now_ms / 1000) as u32 & 0xff_ffff);
         }
-        let name = Key::new(self.server.shards.seed(), &key.key);
-        if !target.insert(key.db as usize, name, entry, self.purpose.merge) {
-            return Err(LoadError::DuplicateKey { db: key.db, key: key.key });
-        }
+        let hash = hash_key(self.server.shards.seed(), &key.key);
+        way.insert(LoadedKey { db: key.db as usize, hash, entry }, self.purpose.merge)?;
         self.tally.keys += 1;
         Ok(())
     }
@@ -277,7 +318,7 @@ pub fn entry(key: &[u8], loaded: Loaded, expire_at_ms: Option<i64>) -> Entry {
         Loaded::Collection(value) => return Entry::new(key, NewContent::Object(value), expire_at_ms),
     };
     if bytes.len() > INLINE_MAX {
-        return Entry::new(key, NewContent::Object(Value::String(bytes)), expire_at_ms);
+        return Entry::new(key, NewContent::Object(Value::String(Arc::new(bytes))), expire_at_ms);
     }
     let content = match redstart_types::number::parse_int(&bytes) {
         Some(value) => NewContent::Int(value),

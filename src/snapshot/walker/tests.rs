@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::commands::testing::Peer;
-use crate::config::Config;
+use crate::config::{Config, ProtectedAction};
 use crate::snapshot::load::{self, Purpose, Target};
 use crate::snapshot::{convert, digest, save};
 use crate::startup::{Options, Running};
@@ -15,20 +15,24 @@ use std::io::Write;
 /// Database, key, expiry and something that tells the value from all others.
 type Contents = BTreeMap<(usize, Vec<u8>), (Option<i64>, String)>;
 
-fn contents(locked: &Locked<'_>) -> Contents {
+fn contents(locked: &Locked<'_>, fingerprint: fn(&Entry) -> String) -> Contents {
     let databases = locked.iter().flat_map(|shard| shard.dbs.iter().enumerate());
     let entries = databases.flat_map(|(db, part)| part.keys.iter().map(move |entry| (db, entry)));
     entries.map(|(db, entry)| ((db, entry.key().to_vec()), (entry.expire_at_ms(), fingerprint(entry)))).collect()
 }
 
+fn digest_of(entry: &Entry) -> String {
+    digest::value(entry).hex()
+}
+
+/// The digest knows nothing of consumer groups.
 fn fingerprint(entry: &Entry) -> String {
-    // The digest knows nothing of consumer groups.
     if let content @ Content::Object(Value::Stream(_)) = entry.content() {
         let mut encoder = Encoder::new(WriteOptions::default());
         convert::encode(&mut encoder, convert::natural_kind(&content), &content);
         return format!("{:?}", encoder.bytes());
     }
-    digest::value(entry).hex()
+    digest_of(entry)
 }
 
 /// A file on a slow disk, so that the walk takes long enough for clients to change much.
@@ -177,9 +181,13 @@ fn meanwhile<R>(
     })
 }
 
+fn all(server: &Server) -> Locked<'_> {
+    server.shards.lock(server.shards.all())
+}
+
 fn begin(server: &Server) -> (Contents, Snapshot) {
-    let mut locked = server.shards.lock(server.shards.all());
-    let wanted = contents(&locked);
+    let mut locked = all(server);
+    let wanted = contents(&locked, fingerprint);
     (wanted, Snapshot::begin(server, &mut locked).expect("no other is under way"))
 }
 
@@ -195,7 +203,7 @@ fn snapshot_and_load(running: &Running, walkers: usize, delay_ms: u64) -> (Conte
     let target = &mut Target::Shards(&loaded.server.shards);
     let purpose = Purpose { log_follows: true, ..Purpose::default() };
     load::read(&loaded.server, &config, file.as_slice(), target, purpose).expect("the file is valid");
-    (wanted, contents(&loaded.server.shards.lock(loaded.server.shards.all())))
+    (wanted, contents(&all(&loaded.server), fingerprint))
 }
 
 #[track_caller]
@@ -253,7 +261,7 @@ fn a_snapshot_that_fails_leaves_nothing_behind() {
     let config = server.config.load();
     meanwhile(&running, 2, 7, command, || {
         let (_, snapshot) = begin(server);
-        assert!(Snapshot::begin(server, &mut server.shards.lock(server.shards.all())).is_none(), "one at a time");
+        assert!(Snapshot::begin(server, &mut all(server)).is_none(), "one at a time");
         let failed = save::write_snapshot_by(2, server, &config, snapshot, FullDisk, false, || false);
         assert_eq!(failed.err().map(|error| error.kind()), Some(io::ErrorKind::StorageFull));
         let (_, snapshot) = begin(server);
@@ -265,4 +273,35 @@ fn a_snapshot_that_fails_leaves_nothing_behind() {
     assert_eq!(server.persistence.kept.bytes(), 0);
     let (wanted, found) = meanwhile(&running, 2, 8, command, || snapshot_and_load(&running, 1, 3));
     assert_same(&wanted, &found, "the next");
+}
+
+#[test]
+fn a_log_rewritten_under_writers_loses_nothing() {
+    for (seed, aof_use_rdb_preamble) in [(1, true), (2, false)] {
+        let dir = std::env::temp_dir().join(format!("redstart-rewrite-{seed}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let options = Options::default();
+        let enable_debug_command = ProtectedAction::Yes;
+        let config = Config { aof_use_rdb_preamble, enable_debug_command, dir: dir.clone(), ..options.config };
+        let config = Config { appendonly: true, io_threads: 2, ..config };
+        let running = Server::start(Options { config, load: true, ..options }).expect("a free port on 127.0.0.1");
+        let server = &running.server;
+        server.switches.set_active_expire(false);
+        fill(&running);
+        let mut own = client(&running);
+        meanwhile(&running, 3, seed, command, || {
+            for _ in 0..2 {
+                assert_eq!(own.run("BGREWRITEAOF"), "Background append only file rewriting started");
+                while server.aof.is_rewriting() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                assert!(server.aof.figures().rewrites.last_ok);
+            }
+        });
+        let wanted = contents(&all(server), digest_of);
+        assert_eq!(own.run("DEBUG LOADAOF"), "OK");
+        assert_same(&wanted, &contents(&all(server), digest_of), &format!("preamble {aof_use_rdb_preamble}"));
+        drop(running);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }
