@@ -146,6 +146,52 @@ fn a_wrong_directive_is_named() {
 }
 
 #[test]
+fn users_come_from_the_configuration() {
+    let users = "user default on >pass ~* &* +@all\nuser bob on nopass ~b* +get ( ~c +set )\nuser eve >x\n";
+    let process = Process::start("users", &["-"], users);
+    assert!(process.log().contains("The user 'eve' is disabled"), "{}", process.log());
+    let mut client = process.client();
+    assert_eq!(client.run("PING"), "-NOAUTH Authentication required.");
+    assert_eq!(client.run("AUTH bob any"), "+OK");
+    assert_eq!(client.run("GET b1"), "nil");
+    assert_eq!(client.run("GET c"), "-NOPERM No permissions to access a key");
+    assert_eq!(client.run("SET c 1"), "+OK");
+    assert_eq!(client.run("AUTH pass"), "+OK");
+    assert_eq!(client.run("ACL USERS"), "[bob default eve]");
+}
+
+#[test]
+fn users_come_from_a_file() {
+    let folder = Folder::new("acl-file");
+    let file = folder.0.join("users.acl");
+    fs::write(&file, "user ann on >pw ~* &* +@all\nuser default off\n").unwrap();
+    let process = Process::start("acl", &["--aclfile", file.to_str().unwrap(), "--requirepass", "unused"], "");
+    let mut client = process.client();
+    assert_eq!(client.run("AUTH unused"), "-WRONGPASS invalid username-password pair or user is disabled.");
+    assert_eq!(client.run("AUTH ann pw"), "+OK");
+    assert_eq!(client.run("ACL SETUSER new on nopass +@all"), "+OK");
+    assert_eq!(client.run("ACL SAVE"), "+OK");
+    assert!(fs::read_to_string(&file).unwrap().contains("\nuser new on nopass sanitize-payload resetchannels +@all\n"));
+}
+
+#[test]
+fn wrong_users_are_named() {
+    for (args, text) in [
+        (&["--user", "bob", "on", "%"][..], "Error in user declaration '%': Syntax error"),
+        (&["--user", "bob", "(+get"], "Error in user declaration '(+get': Unmatched parenthesis"),
+        (&["--user", "bob", "+nosuch"], "Error loading ACL rule '+nosuch' for the user named 'bob': Unknown command"),
+        (&["--user", "a b", "on"], "Spaces not allowed in ACL usernames"),
+        (&["--aclfile", "nosuch"], "because of ACL errors: Error loading ACLs, opening file 'nosuch': No such file"),
+        (&["--aclfile", "log"], "log:1 should start with user keyword followed by the username."),
+        (&["--user", "bob", "on", "--aclfile", "x"], "both in the configuration and in an ACL file"),
+    ] {
+        let (code, output) = refused("wrong-user", args);
+        assert_eq!(code, Some(1), "{args:?}");
+        assert!(output.contains(text), "{args:?}: {output}");
+    }
+}
+
+#[test]
 fn the_pid_file_and_the_title_are_this_process() {
     let mut process = Process::start("pid-file", &["--pidfile", "pid", "--proc-title-template", "TEST {title}"], "");
     let pid = process.child.id();

@@ -23,7 +23,7 @@ pub fn shown<'a, 'b>(command: &Command, argv: &'b [&'a [u8]]) -> Cow<'b, [&'a [u
             after("auth").into_iter().for_each(|at| hide(at + 1));
             after("auth2").into_iter().flat_map(|at| [at + 1, at + 2]).for_each(&mut hide);
         }
-        "acl|setuser" | "acl|deluser" | "acl|getuser" => (2..argv.len()).for_each(&mut hide),
+        "acl|setuser" => (2..argv.len()).for_each(&mut hide),
         "config|set" => (2..argv.len())
             .step_by(2)
             .filter(|index| Directive::find(argv[*index]).is_some_and(Directive::is_sensitive))
@@ -45,6 +45,8 @@ mod tests {
             ("SET auth x", "SET auth x"),
             ("AUTH user pass", "AUTH (redacted) (redacted)"),
             ("HELLO 3 AUTH user pass SETNAME x", "HELLO 3 AUTH (redacted) (redacted) SETNAME x"),
+            ("ACL SETUSER bob >pass", "ACL SETUSER (redacted) (redacted)"),
+            ("ACL GETUSER bob", "ACL GETUSER bob"),
             ("CONFIG SET masterauth x timeout 3", "CONFIG SET masterauth (redacted) timeout 3"),
             ("CONFIG SET requirepass", "CONFIG SET requirepass"),
         ] {
