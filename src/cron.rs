@@ -225,6 +225,7 @@ impl Cron {
         self.close_idle_clients();
         self.look_at_full_buffers();
         self.save();
+        self.server.migrations.close_unused();
         crate::replication::tick(&self.server, &self.engine.config, self.engine.now_ms);
         let now_s = self.engine.now_ms / 1000;
         if !self.server.loading.load(Ordering::Acquire) {

@@ -22,6 +22,7 @@ pub mod latency;
 pub mod log;
 pub mod memory;
 pub mod metrics;
+pub mod migration;
 pub mod net;
 pub mod process;
 pub mod pubsub;

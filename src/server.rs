@@ -12,6 +12,7 @@ use crate::keyspace::lock::Shards;
 use crate::latency::LatencyMonitor;
 use crate::log::Log;
 use crate::memory::UsedMemory;
+use crate::migration::Migrations;
 use crate::process::OwnProcess;
 use crate::pubsub::PubSub;
 use crate::reclaim::Reclaimer;
@@ -52,6 +53,7 @@ pub struct Server {
     pub persistence: Persistence,
     pub aof: Aof,
     pub replication: Replication,
+    pub migrations: Migrations,
     pub stats: Stats,
     pub errors: ErrorStats,
     pub slowlog: Slowlog,

@@ -131,6 +131,7 @@ impl Server {
             persistence: Persistence::new(options.clock.now_ms() / 1000),
             aof: Default::default(),
             replication: Replication::new(&random),
+            migrations: Default::default(),
             config: ConfigCell::new(config),
             log: options.log,
             clock: options.clock,

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
         "persistence",
         "aof",
         "replication",
+        "migration",
         "server",
         "command",
         "crash",

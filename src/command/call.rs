@@ -112,6 +112,9 @@ impl Engine {
             reply.buf.truncate(start);
             self.refused(session, reply, argv, &error);
         }
+        if session.held_since.is_some() {
+            return;
+        }
         match session.reply_mode {
             ReplyMode::On => {}
             ReplyMode::Off => reply.buf.truncate(start),
@@ -254,6 +257,9 @@ impl Engine {
         }
         let needed = locks::needed(&server.shards, session, command, argv);
         let mut locked = self.lock(&server, needed)?;
+        if server.migrations.is_active() && self.is_held(session, command, argv) {
+            return Ok(());
+        }
         self.begin_effects();
         let mut ctx = Ctx {
             db: Db {
@@ -286,6 +292,25 @@ impl Engine {
             server.config.refresh(&mut self.config);
         }
         Ok(())
+    }
+
+    /// Whether the command would change a key that is under way to another server. If so the session is to come again
+    /// with it; nothing has been done. The command's shards are locked.
+    fn is_held(&self, session: &mut Session, command: CommandRef, argv: &[&[u8]]) -> bool {
+        let touches = |is_held: &dyn Fn(&[u8]) -> bool| {
+            let queued = session.multi.iter().flat_map(|multi| &multi.queue);
+            let queued = if command.command.scope == Scope::Queue { Some(queued) } else { None };
+            may_touch(command, argv, is_held)
+                || queued.into_iter().flatten().any(|queued| {
+                    let argv: Vec<&[u8]> = queued.argv.iter().map(|arg| &**arg).collect();
+                    may_touch(queued.command, &argv, is_held)
+                })
+        };
+        session.held_since = self.server.migrations.wait(&session.client, touches);
+        if session.held_since.is_some() {
+            session.paused_until_ms = Some(i64::MAX);
+        }
+        session.held_since.is_some()
     }
 
     /// Locks the shards of a command; all of them when a client is blocked on keys across shards that this command
@@ -347,6 +372,17 @@ impl Engine {
         self.begin_effects();
         &mut self.effects
     }
+}
+
+/// Whether a command may change a key of which `is_held` is true.
+fn may_touch(command: CommandRef, argv: &[&[u8]], is_held: &dyn Fn(&[u8]) -> bool) -> bool {
+    let spec = command.command;
+    if !spec.has(WRITE) && !spec.runs_script() {
+        return false;
+    }
+    let mut touches = spec.scope == Scope::AllShards;
+    key_positions(spec, argv, |position, _| touches |= is_held(argv[position]));
+    touches
 }
 
 /// What writers are told while saving or logging fails: the data set must not go on without its files. Source: Redis 7.2

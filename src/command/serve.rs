@@ -6,7 +6,7 @@ use crate::command::args::Args;
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::permission;
-use crate::command::session::Session;
+use crate::command::session::{Deferred, Session};
 use crate::command::spec::BLOCKING;
 use crate::command::table::CommandRef;
 use crate::config::KeyspaceEvents;
@@ -82,7 +82,9 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
     waiter.client.set(Client::BLOCKED, true);
     ctx.server.stats.blocked_clients.fetch_add(1, Ordering::Relaxed);
     ctx.session.waiter = Some(waiter.clone());
-    if waiter.acknowledgement.is_some() {
+    if let Some(Deferred(begin)) = ctx.session.deferred.take() {
+        begin(ctx.server, waiter);
+    } else if waiter.acknowledgement.is_some() {
         ctx.server.replication.waits.add(ctx.server, waiter);
     }
 }

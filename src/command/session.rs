@@ -38,6 +38,8 @@ pub struct Session {
     pub caching: Option<bool>,
     /// A pause holds the next command back until this time (Unix ms).
     pub paused_until_ms: Option<i64>,
+    /// Keys under way to another server hold the next command back; how many migrations had ended then.
+    pub held_since: Option<u64>,
     /// Close once the replies so far are out.
     pub closing: bool,
     /// Set by a handler that waits; taken by the engine.
@@ -46,12 +48,23 @@ pub struct Session {
     pub block_argv: Option<Vec<Box<[u8]>>>,
     /// Set with it by WAIT and WAITAOF: what ends the wait.
     pub acknowledgement: Option<Acknowledgement>,
+    /// Set with it by a handler that leaves its work to another thread.
+    pub deferred: Option<Deferred>,
     /// Waiting now.
     pub waiter: Option<Arc<Waiter>>,
     /// What REPLCONF has told of the replica that it will be.
     pub wishes: Option<Box<Wishes>>,
     /// It is a replica: it pulls what it is sent.
     pub replica: Option<Arc<Replica>>,
+}
+
+/// Work that begins once the client waits; whoever does it answers the waiter.
+pub struct Deferred(pub Box<dyn FnOnce(&Arc<Server>, Arc<Waiter>) + Send>);
+
+impl std::fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Deferred")
+    }
 }
 
 /// What WAIT and WAITAOF wait for.
@@ -159,6 +172,8 @@ impl Session {
             block: None,
             block_argv: None,
             acknowledgement: None,
+            deferred: None,
+            held_since: None,
             waiter: None,
             wishes: None,
             replica: None,

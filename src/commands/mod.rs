@@ -23,6 +23,7 @@ pub mod hash;
 pub mod hyperloglog;
 pub mod info;
 pub mod list;
+pub mod migrate;
 pub mod monitoring;
 pub mod object;
 pub mod persistence;
@@ -57,6 +58,7 @@ pub const FAMILIES: &[&[Command]] = &[
     hyperloglog::COMMANDS,
     info::COMMANDS,
     list::COMMANDS,
+    migrate::COMMANDS,
     monitoring::COMMANDS,
     object::COMMANDS,
     persistence::COMMANDS,

@@ -147,11 +147,16 @@ fn shutdown(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 /// Source: Redis 7.2 DUMP.
 fn dump(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
-    let options = rdb::WriteOptions { compression: ctx.config.rdbcompression, ..rdb::WriteOptions::default() };
-    let Some(entry) = ctx.db.read(key) else {
-        ctx.reply.null();
-        return Ok(());
-    };
+    match ctx.db.read(key) {
+        Some(entry) => ctx.reply.bulk(&dump_payload(entry, ctx.config)),
+        None => ctx.reply.null(),
+    }
+    Ok(())
+}
+
+/// A value as RESTORE takes it.
+pub(crate) fn dump_payload(entry: &Entry, config: &Config) -> Vec<u8> {
+    let options = rdb::WriteOptions { compression: config.rdbcompression, ..rdb::WriteOptions::default() };
     let mut encoder = Encoder::new(options);
     let content = entry.content();
     let kind = convert::natural_kind(&content);
@@ -159,8 +164,7 @@ fn dump(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     convert::encode(&mut encoder, kind, &content);
     let mut payload = encoder.take();
     rdb::finish_dump(&mut payload, WRITTEN_VERSION as u16);
-    ctx.reply.bulk(&payload);
-    Ok(())
+    payload
 }
 
 /// Bytes of a value in an RDB file, without its type.

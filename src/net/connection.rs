@@ -4,6 +4,7 @@ use crate::clients::{Client, Letters};
 use crate::command::call::Engine;
 use crate::command::serve;
 use crate::command::session::Session;
+use crate::command::spec::BLOCKING;
 use crate::config::{ClientClass, OutputLimit};
 use crate::net::process::process;
 use crate::net::stream::Stream;
@@ -314,6 +315,7 @@ impl Connection {
             }
             self.resume(worker);
         } else if let (Some(with_error), Some(waiter)) = (letters.unblock, self.session.waiter.clone())
+            && waiter.command.command.has(BLOCKING)
             && serve::abandon(&worker.server, &waiter)
         {
             self.reply.resp3 = self.session.resp3;
@@ -362,6 +364,11 @@ impl Connection {
             client.set(Client::BLOCKED, true);
             blocked.fetch_add(1, Ordering::Relaxed);
         }
+        if self.session.held_since == Some(worker.server.migrations.ended()) {
+            // The end of a migration wakes it.
+            return;
+        }
+        self.session.held_since = None;
         let (server, now_ms) = (&worker.server, worker.server.clock.now_ms());
         let for_snapshot = || server.snapshot_pause_until_ms(&server.config.load(), now_ms);
         if let Some(until_ms) = server.pause.until_ms(now_ms).or_else(for_snapshot)

@@ -66,6 +66,10 @@ pub fn process(
                 return done;
             }
             run(engine, session, reply, &argv[argv_start..bounds.argv_end]);
+            if session.held_since.is_some() {
+                parser.restart();
+                return done;
+            }
             argv_start = bounds.argv_end;
             done = bounds.bytes_end;
             if is_stopped(session) {
@@ -79,6 +83,9 @@ pub fn process(
                 return done;
             }
             run(engine, session, reply, &args);
+            if session.held_since.is_some() {
+                return done;
+            }
             done = position;
             if is_stopped(session) {
                 return done;
