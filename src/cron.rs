@@ -283,7 +283,7 @@ impl Cron {
         let server = &self.server;
         let now_s = self.engine.now_ms / 1000;
         let dirty = server.stats.dirty.load(Ordering::Relaxed);
-        if server.loading.load(Ordering::Acquire) || server.aof.is_rewriting() {
+        if server.loading.load(Ordering::Acquire) || server.aof.is_rewriting() || server.has_snapshot_under_way() {
             return;
         }
         if let Some((changes, seconds)) = server.persistence.save_point(&self.engine.config, dirty, now_s) {

@@ -2,6 +2,7 @@
 
 use redstart::command::spec::{Begin, Command, FLAG_NAMES, Find, KEY_FLAG_NAMES, KeySpec, acl};
 use redstart::command::table::Registry;
+use redstart::commands::command::key_range;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,6 +82,28 @@ fn every_entry_has_redis_s_facts() {
     for command in registry.all() {
         let Some(facts) = reference.get(command.name) else { panic!("Redis 7.2 has no {}", command.name) };
         assert_eq!(ours(command), theirs(facts), "{}", command.name);
+    }
+}
+
+#[test]
+fn every_entry_of_redis_is_there() {
+    let registry = Registry::default();
+    let ours: BTreeSet<&str> = registry.all().iter().map(|command| command.name).collect();
+    let reference = reference();
+    assert_eq!(reference.len(), 370);
+    let missing: Vec<_> = reference.keys().filter(|name| !ours.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// What clients read that do not know key specs.
+#[test]
+fn every_key_range_is_redis_s() {
+    let registry = Registry::default();
+    for (name, facts) in reference() {
+        let command = registry.all().iter().find(|command| command.name == name).expect("the table is whole");
+        let theirs = ["first_key", "last_key", "step"].map(|field| facts[field].as_i64().expect("a number"));
+        let (first, last, step) = key_range(command);
+        assert_eq!([first, last, step].map(i64::from), theirs, "{name}");
     }
 }
 

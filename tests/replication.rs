@@ -4,12 +4,17 @@
 mod common;
 
 use common::{Client, config, start_with, until};
-use redstart::config::{Config, OutputLimit};
+use redstart::config::{Config, OutputLimit, ProtectedAction};
 use redstart::startup::Running;
 
 /// A server whose replicas are served at once and never pinged.
 fn start() -> Running {
-    start_with(Config { repl_ping_replica_period: 3600, repl_diskless_sync_delay: 0, ..config() })
+    start_with(Config {
+        repl_ping_replica_period: 3600,
+        repl_diskless_sync_delay: 0,
+        enable_debug_command: ProtectedAction::Local,
+        ..config()
+    })
 }
 
 /// Follows by SYNC: the data set it gets.
@@ -78,7 +83,8 @@ fn the_stream_follows_the_data_set() {
     assert_eq!(last[4..], ["[SADD s m]", "[DEL s]"]);
     assert!(follower.reply().to_string().starts_with("[SET k v PXAT "));
     client.run("SET k v pxat 9999999999999");
-    assert_eq!(stream(&mut follower, 1), ["[SET k v pxat 9999999999999]"]);
+    client.run("DEBUG REPLICATE fake command");
+    assert_eq!(stream(&mut follower, 2), ["[SET k v pxat 9999999999999]", "[fake command]"]);
 }
 
 #[test]

@@ -244,7 +244,7 @@ impl Server {
                 return Ok(());
             }
             control.mode = Mode::Waiting;
-            if self.persistence.is_saving() {
+            if self.has_snapshot_under_way() {
                 control.rewrites.scheduled = true;
                 self.log.notice(
                     "AOF was enabled but there is already another background operation. An AOF background was \
@@ -349,7 +349,7 @@ impl Aof {
 
     /// Starts a rewrite if one is scheduled or the log has grown enough; called by the cron.
     pub fn tick(&self, server: &Arc<Server>, config: &Config, now_s: i64) {
-        if server.persistence.is_saving() {
+        if server.has_snapshot_under_way() {
             return;
         }
         let Some(growth) = self.wants_rewrite(config, now_s) else { return };

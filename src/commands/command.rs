@@ -250,7 +250,7 @@ fn write_flags<'n>(reply: &mut Reply, names: impl Iterator<Item = &'n str>) {
 
 /// First key, last key and step, as clients knew them before key specs: what the specs with fixed positions make
 /// when they follow each other.
-fn key_range(command: &Command) -> (i32, i32, i32) {
+pub fn key_range(command: &Command) -> (i32, i32, i32) {
     let fixed = |spec: &KeySpec| match (spec.begin, spec.find) {
         (Begin::Index(index), Find::Range { last, step, .. }) => {
             Some((index, if last >= 0 { index + last } else { last }, step))

@@ -8,6 +8,8 @@ use crate::commands::{config, persistence};
 use crate::keyspace::db::{Expiry, lru_idle_seconds};
 use crate::keyspace::value::{self, Value};
 use crate::memory;
+use crate::util::glob;
+use rand::Rng;
 use redstart_types::entry::Content;
 use redstart_types::number;
 use std::fmt::Write;
@@ -29,6 +31,7 @@ const ANY: usize = usize::MAX;
 const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { name: "AOF-FLUSH-SLEEP", least: 1, most: 1, run: aof_flush_sleep },
     Subcommand { name: "ASSERT", least: 0, most: 0, run: assert },
+    Subcommand { name: "CHANGE-REPL-ID", least: 0, most: 0, run: change_repl_id },
     Subcommand { name: "CONFIG-REWRITE-FORCE-ALL", least: 0, most: 0, run: config_rewrite_force_all },
     Subcommand { name: "DIGEST", least: 0, most: 0, run: persistence::debug_digest },
     Subcommand { name: "DIGEST-VALUE", least: 0, most: ANY, run: persistence::debug_digest_value },
@@ -46,11 +49,13 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { name: "PROTOCOL", least: 1, most: 1, run: protocol },
     Subcommand { name: "QUICKLIST-PACKED-THRESHOLD", least: 1, most: 1, run: quicklist_packed_threshold },
     Subcommand { name: "RELOAD", least: 0, most: ANY, run: persistence::debug_reload },
+    Subcommand { name: "REPLICATE", least: 1, most: ANY, run: replicate },
     Subcommand { name: "SEGFAULT", least: 0, most: 0, run: segfault },
     Subcommand { name: "SET-ACTIVE-EXPIRE", least: 1, most: 1, run: set_active_expire },
     Subcommand { name: "SET-DISABLE-DENY-SCRIPTS", least: 1, most: 1, run: set_disable_deny_scripts },
     Subcommand { name: "SET-SKIP-CHECKSUM-VALIDATION", least: 1, most: 1, run: set_skip_checksum_validation },
     Subcommand { name: "SLEEP", least: 1, most: 1, run: sleep },
+    Subcommand { name: "STRINGMATCH-TEST", least: 0, most: 0, run: stringmatch_test },
 ];
 
 /// `DEBUG subcommand [argument ...]`. Everybody waits meanwhile. Errors: not allowed; unknown subcommand.
@@ -141,6 +146,36 @@ fn log(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 /// `DEBUG ERROR text`: an error with this text.
 fn error(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Err(CmdError::owned(String::from_utf8_lossy(args.bytes()?)))
+}
+
+/// `DEBUG REPLICATE arg ...`: OK; replicas are sent these words as a command, whatever they are.
+fn replicate(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    ctx.server.replication.stream.append_command(args.rest());
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `DEBUG CHANGE-REPL-ID`: OK; the data's history has a new name, so no replica can go on where it was.
+fn change_repl_id(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    ctx.server.log.notice("Changing replication IDs after receiving change-repl-id");
+    ctx.server.replication.stream.rename(ctx.server.random.hex(40));
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `DEBUG STRINGMATCH-TEST`: a status once random patterns have been matched with random texts.
+fn stringmatch_test(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    const ROUNDS: usize = 20_000;
+    let mut random = ctx.server.random.small();
+    let mut text = |most: usize| -> Vec<u8> {
+        let len = random.random_range(0..most);
+        (0..len).map(|_| b"ab*?[]^-\\"[random.random_range(0..9)]).collect()
+    };
+    for _ in 0..ROUNDS {
+        std::hint::black_box(glob::matches(&text(32), &text(48)));
+    }
+    ctx.reply.status("Apparently Redis did not crash: test passed");
+    Ok(())
 }
 
 fn segfault(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
@@ -326,6 +361,7 @@ fn help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
         &[
             ("AOF-FLUSH-SLEEP <microseconds>", "Wait before each write of the append-only file."),
             ("ASSERT", "End as after a broken invariant."),
+            ("CHANGE-REPL-ID", "Give the data's history a new name."),
             ("CONFIG-REWRITE-FORCE-ALL", "CONFIG REWRITE, with directives at their default too."),
             ("DIGEST", "A digest of all databases."),
             ("DIGEST-VALUE <key> [<key> ...]", "Digests of values."),
@@ -345,11 +381,13 @@ fn help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
             ),
             ("QUICKLIST-PACKED-THRESHOLD <size>", "Elements of lists from this size on have a chunk of their own."),
             ("RELOAD [MERGE] [NOFLUSH] [NOSAVE]", "Save the data set and load it again."),
+            ("REPLICATE <string> ...", "Send replicas a command."),
             ("SEGFAULT", "End as after a crash."),
             ("SET-ACTIVE-EXPIRE <0|1>", "Leave keys whose time is over until they are met, or do not."),
             ("SET-DISABLE-DENY-SCRIPTS <0|1>", "Let scripts run every command, or do not."),
             ("SET-SKIP-CHECKSUM-VALIDATION <0|1>", "Load data without looking at its checksum, or do not."),
             ("SLEEP <seconds>", "Keep everybody waiting."),
+            ("STRINGMATCH-TEST", "Match random patterns with random texts."),
         ],
     )
 }
@@ -388,6 +426,10 @@ mod tests {
         c.check("DEBUG QUICKLIST-PACKED-THRESHOLD x", wrong);
         c.check("DEBUG NOPE a", "-ERR unknown subcommand or wrong number of arguments for 'NOPE'. Try DEBUG HELP.");
         c.check("DEBUG LOG hello", "OK");
+        c.check("DEBUG REPLICATE fake command", "OK");
+        c.check("DEBUG CHANGE-REPL-ID", "OK");
+        // It keeps Redis busy for a while.
+        c.check_here("DEBUG STRINGMATCH-TEST", "Apparently Redis did not crash: test passed");
         c.check("DEBUG ERROR 'MY oops'", "-MY oops");
         c.check("DEBUG SET-ACTIVE-EXPIRE 0", "OK");
         c.check("DEBUG SET-ACTIVE-EXPIRE 1", "OK");

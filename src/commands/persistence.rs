@@ -44,7 +44,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// `SAVE`: OK once the RDB file is on disk; everybody waits meanwhile. Source: Redis 7.2 SAVE.
 fn save(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
-    if ctx.server.persistence.is_saving() {
+    if ctx.server.has_snapshot_under_way() {
         return Err(CmdError::Text("ERR Background save already in progress"));
     }
     save_now(ctx)?;
@@ -63,7 +63,7 @@ fn save_now(ctx: &mut Ctx) -> CmdResult {
 fn bgsave(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let is_scheduled = args.flag("SCHEDULE");
     args.finish()?;
-    if ctx.server.persistence.is_saving() {
+    if ctx.server.has_snapshot_under_way() {
         return Err(CmdError::Text("ERR Background save already in progress"));
     }
     if ctx.origin == Origin::Exec || is_scheduled && ctx.server.aof.is_rewriting() {
@@ -90,7 +90,7 @@ fn bgrewriteaof(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     if server.aof.is_rewriting() {
         return Err(CmdError::Text("ERR Background append only file rewriting already in progress"));
     }
-    if server.persistence.is_saving() || ctx.origin == Origin::Exec {
+    if server.has_snapshot_under_way() || ctx.origin == Origin::Exec {
         server.aof.schedule_rewrite();
         ctx.reply.status("Background append only file rewriting scheduled");
         return Ok(());

@@ -7,9 +7,11 @@ use crate::config::Config;
 use crate::replication::replica::{Phase, Replica, Wishes};
 use crate::server::Server;
 use crate::snapshot::save;
+use crate::snapshot::walker::Snapshot;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Bytes sent at once.
@@ -80,10 +82,50 @@ fn run(server: &Arc<Server>, replicas: &[Arc<Replica>]) {
 
 /// Writes the data set to a file, and has the replicas follow the stream from that instant on.
 fn write(server: &Arc<Server>, config: &Config, replicas: &[Arc<Replica>]) -> io::Result<File> {
-    let file = nameless_file(config)?;
+    let file = BufWriter::new(nameless_file(config)?);
     let wishes = &replicas[0].wishes;
-    let contents = save::Contents { data: !wishes.without_data, functions: !wishes.without_functions, aof_base: false };
-    let locked = server.shards.lock(server.shards.all());
+    if wishes.without_data {
+        let contents = save::Contents { data: false, functions: !wishes.without_functions, aof_base: false };
+        let locked = server.shards.lock(server.shards.all());
+        attach(server, config, replicas);
+        return into_file(save::write_part(server, config, &locked, file, contents)?);
+    }
+    let snapshot = begin_snapshot(server, config, replicas)?;
+    let is_cancelled = || server.stop.is_requested() || replicas.iter().all(|replica| replica.is_gone());
+    let written = save::write_snapshot(server, config, snapshot, file, false, is_cancelled);
+    server.replication.is_writing.store(false, Ordering::Release);
+    into_file(written?)
+}
+
+fn into_file(writer: BufWriter<File>) -> io::Result<File> {
+    writer.into_inner().map_err(io::IntoInnerError::into_error)
+}
+
+/// The instant of the data set: waits until no other snapshot is under way.
+fn begin_snapshot(server: &Server, config: &Config, replicas: &[Arc<Replica>]) -> io::Result<Snapshot> {
+    loop {
+        let mut locked = server.shards.lock(server.shards.all());
+        if let Some(mut snapshot) = Snapshot::begin(server, &mut locked) {
+            server.replication.is_writing.store(true, Ordering::Release);
+            attach(server, config, replicas);
+            if replicas[0].wishes.without_functions {
+                snapshot.functions.clear();
+            }
+            return Ok(snapshot);
+        }
+        drop(locked);
+        if server.stop.is_requested() {
+            return Err(io::Error::other("the server ends"));
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// How often it is looked whether another snapshot has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Lets the replicas follow the stream from now on; all shards are locked.
+fn attach(server: &Server, config: &Config, replicas: &[Arc<Replica>]) {
     server.replication.begin_stream(server, config);
     for replica in replicas {
         let offset = server.replication.stream.attach(replica);
@@ -92,10 +134,11 @@ fn write(server: &Arc<Server>, config: &Config, replicas: &[Arc<Replica>]) -> io
             replica.put(format!("+FULLRESYNC {id} {offset}\r\n").into_bytes().into());
         }
         replica.enter(Phase::Saving);
+        if replica.is_gone() {
+            // It has left before it was entered.
+            server.replication.stream.detach(replica);
+        }
     }
-    let written = save::write_part(server, config, &locked, BufWriter::new(file), contents);
-    drop(locked);
-    written?.into_inner().map_err(io::IntoInnerError::into_error)
 }
 
 /// A file in `dir` that is gone when it is closed.

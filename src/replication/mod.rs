@@ -20,7 +20,7 @@ use crate::util::rng::Random;
 use crate::util::sync::Mutex;
 use replica::{Phase, Replica};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use stream::{History, Limits, Refusal, Stream};
 use waits::Waits;
 
@@ -30,6 +30,8 @@ pub struct Replication {
     pub stream: Arc<Stream>,
     pub waits: Waits,
     register: Mutex<Register>,
+    /// A snapshot for replicas is being written.
+    is_writing: AtomicBool,
     /// How many replicas there are, in whatever phase.
     count: AtomicUsize,
     /// How many are online and were heard of within `min-replicas-max-lag`.
@@ -71,6 +73,7 @@ impl Replication {
             stream: Arc::new(Stream::new(random.hex(40))),
             waits: Waits::default(),
             register: Mutex::new(register),
+            is_writing: AtomicBool::new(false),
             count: AtomicUsize::new(0),
             good: AtomicUsize::new(0),
             full_syncs: AtomicU64::new(0),
@@ -159,6 +162,13 @@ impl Replication {
                 .log
                 .notice(format_args!("Replication backlog freed after {ttl_s} seconds without connected replicas."));
         }
+    }
+}
+
+impl Server {
+    /// Whether a snapshot is being written, for the RDB file or for replicas.
+    pub fn has_snapshot_under_way(&self) -> bool {
+        self.persistence.is_saving() || self.replication.is_writing.load(Ordering::Acquire)
     }
 }
 

@@ -151,6 +151,11 @@ impl Stream {
         inner.db = None;
     }
 
+    /// The history goes on under a new name, as if it had no past.
+    pub fn rename(&self, id: String) {
+        self.inner.lock().history = History::new(id);
+    }
+
     /// Forgets all bytes. The history goes on under a new name: from now on it has gaps.
     pub fn end_history(&self, id: String) {
         let mut inner = self.inner.lock();
