@@ -228,7 +228,11 @@ impl Cron {
         self.server.migrations.close_unused();
         crate::replication::tick(&self.server, &self.engine.config, self.engine.now_ms);
         let now_s = self.engine.now_ms / 1000;
-        if !self.server.loading.load(Ordering::Acquire) {
+        if self.server.loading.load(Ordering::Acquire) {
+            if let Some(report) = self.server.persistence.loading.report(now_s.unsigned_abs()) {
+                self.server.log.notice(report);
+            }
+        } else {
             self.server.aof.tick(&self.server, &self.engine.config, now_s);
         }
     }

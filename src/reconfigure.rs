@@ -1,5 +1,6 @@
 //! CONFIG SET on a running server: a checked change is put into force, with all its side effects or none.
 
+use crate::aof::Mode;
 use crate::config::{self, Access, Change, Config, Directive, LogLevel, SetError};
 use crate::process;
 use crate::server::Server;
@@ -93,6 +94,11 @@ impl Server {
             }
             Group::AutoGc if new.aof_disable_auto_gc => Ok(()),
             Group::AutoGc => self.remove_log_history(new).map_err(|error| error.to_string()),
+            Group::Log => {
+                // From the next command on, not when the log's thread looks at the configuration next.
+                self.aof.queue.obey(new, self.aof.mode() == Mode::On);
+                Ok(())
+            }
             Group::AppendOnly if new.appendonly => self.start_logging(),
             Group::AppendOnly => {
                 self.end_logging();
@@ -178,6 +184,8 @@ enum Group {
     Title,
     Maxmemory,
     AppendOnly,
+    /// How the log is written.
+    Log,
     AutoGc,
 }
 
@@ -192,6 +200,7 @@ fn group(directive: &Directive) -> Group {
         "proc-title-template" => Group::Title,
         "maxmemory" => Group::Maxmemory,
         "appendonly" => Group::AppendOnly,
+        "appendfsync" | "aof-checksum" | "aof-timestamp-enabled" => Group::Log,
         "aof-disable-auto-gc" => Group::AutoGc,
         "tls-port" => Group::TlsPort,
         name if name.starts_with("tls-") => Group::Tls,

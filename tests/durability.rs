@@ -1,12 +1,15 @@
-//! What is promised to be on disk: WAITAOF.
+//! What is promised to be on disk: WAITAOF, CONFIG SET, and logs that do not end well.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use common::{Client, Folder, config, start_with, until_blocked};
+use common::{Client, Folder, config, start_with, until, until_blocked};
 use redstart::config::{AppendFsync, Config};
+use redstart::log::Log;
 use redstart::server::Server;
 use redstart::startup::{Options, Running};
+use redstart_persistence::aof::LogBuffer;
+use std::sync::atomic::Ordering;
 
 /// A server that logs into `folder`.
 fn logging(folder: &Folder, appendfsync: AppendFsync) -> Running {
@@ -85,4 +88,140 @@ fn waitaof_without_a_log() {
     client.run("SET k v");
     assert_eq!(client.run("WAITAOF 0 0 0"), "[:0 :0]");
     assert_eq!(client.run("WAITAOF 0 1 1"), "[:0 :0]");
+}
+
+/// Under `always` a reply means that the write is on disk, from the reply to CONFIG SET on.
+#[test]
+fn always_is_in_force_at_once() {
+    let folder = Folder::new("always-at-once");
+    let running = logging(&folder, AppendFsync::No);
+    let mut client = Client::connect(&running);
+    for n in 0..20 {
+        client.run("SET k v");
+        assert_eq!(client.run("CONFIG SET appendfsync always"), "+OK");
+        client.run("SET k w");
+        assert_eq!(client.run("WAITAOF 0 0 0"), "[:1 :0]", "round {n}");
+        assert_eq!(client.run("CONFIG SET appendfsync no"), "+OK");
+    }
+}
+
+/// While a data set is loaded, clients are told so, and INFO and the log say how far it is.
+#[test]
+fn a_data_set_that_takes_long_to_load() {
+    let folder = Folder::new("loading");
+    let logfile = folder.0.join("log");
+    let config = Config { dir: folder.0.clone(), logfile: logfile.to_str().unwrap().to_owned(), ..config() };
+    let running = start_with(config.clone());
+    let mut client = Client::connect(&running);
+    for n in 0..700 {
+        client.run(&format!("SET k:{n} {n}"));
+    }
+    assert_eq!(client.run("SAVE"), "+OK");
+    drop(running);
+    let config = Config { key_load_delay: 10_000, ..config };
+    let options = Options { log: Log::open(&config), config, load: true, ..Options::default() };
+    let running = Server::start(options).unwrap();
+    let mut client = Client::connect(&running);
+    let loading = "-LOADING Redis is loading the dataset in memory";
+    assert_eq!(client.run("PING"), loading);
+    assert_eq!(client.run("GET k:1"), loading);
+    assert_eq!(client.run("CONFIG GET databases"), "[databases 16]");
+    let info = client.call(&["INFO", "persistence"]).text();
+    for fact in ["loading:1\r\n", "loading_total_bytes:", "loading_loaded_perc:", "loading_eta_seconds:"] {
+        assert!(info.contains(fact), "{fact} in {info}");
+    }
+    until("it is loaded", || client.run("PING") == "+PONG");
+    assert_eq!(client.run("DBSIZE"), ":700");
+    let told = std::fs::read_to_string(logfile).unwrap();
+    assert!(told.contains("% of 0 MB, about "), "{told}");
+}
+
+/// A log of `batches`, each of these commands in database 3.
+fn batches(commands: &[&[&str]]) -> Vec<Vec<u8>> {
+    let mut buffer = LogBuffer::new(true, false);
+    let batch = |words: &&[&str]| {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        buffer.command(Some(3), 0, words.into_iter());
+        buffer.take(Vec::new())
+    };
+    commands.iter().map(batch).collect()
+}
+
+/// A server that loads `log`; what it has logged of it.
+fn load(folder: &Folder, log: &[u8]) -> (Option<Running>, String) {
+    let dir = folder.0.join("appendonlydir");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("appendonly.aof.1.incr.aof"), log).unwrap();
+    std::fs::write(dir.join("appendonly.aof.manifest"), "file appendonly.aof.1.incr.aof seq 1 type i\n").unwrap();
+    let logfile = folder.0.join("log");
+    let config =
+        Config { dir: folder.0.clone(), appendonly: true, logfile: logfile.to_str().unwrap().to_owned(), ..config() };
+    let options = Options { log: Log::open(&config), config, load: true, ..Options::default() };
+    let running = Server::start(options).unwrap();
+    let server = running.server.clone();
+    until("the log is loaded", || !server.loading.load(Ordering::Acquire) || server.stop.has_failed());
+    let told = std::fs::read_to_string(logfile).unwrap();
+    ((!server.stop.has_failed()).then_some(running), told)
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_damage_is_refused() {
+    let parts = batches(&[&["SET", "a", "1"], &["SET", "b", "2"], &["SET", "c", "3"]]);
+    let whole = parts.concat();
+    let folder = Folder::new("torn");
+    let (running, told) = load(&folder, &whole[..whole.len() - 5]);
+    let kept = whole.len() - parts[2].len();
+    assert!(told.contains(&format!("!!! Truncating the AOF appendonly.aof.1.incr.aof at offset {kept} !!!")), "{told}");
+    let running = running.unwrap();
+    let mut client = Client::connect(&running);
+    client.run("SELECT 3");
+    assert_eq!(client.run("MGET a b c"), "[1 2 nil]");
+    let file = folder.0.join("appendonlydir/appendonly.aof.1.incr.aof");
+    assert_eq!(std::fs::metadata(file).unwrap().len(), kept as u64);
+    // The third batch says that what is before it was on disk.
+    let mut flipped = whole.clone();
+    let at = parts[0].len() + parts[1].len() - 3;
+    flipped[at] ^= 1;
+    let header = flipped.len() - parts[2].len();
+    flipped[header + 24] = b's';
+    let folder = Folder::new("damaged");
+    let (running, told) = load(&folder, &flipped);
+    assert!(running.is_none());
+    let place = format!("Damaged batch at offset {}", parts[0].len());
+    assert!(told.contains(&place), "{told}");
+}
+
+/// Redis has cut a torn batch of ours at its last whole command and gone on: nothing of what it wrote may be cut off.
+#[test]
+fn a_log_that_redis_has_gone_on_with() {
+    let mut buffer = LogBuffer::new(true, false);
+    for value in ["1", "2", "3"] {
+        buffer.command(Some(3), 0, [b"RPUSH".as_slice(), b"l", value.as_bytes()].into_iter());
+    }
+    let batch = buffer.take(Vec::new());
+    let third = batch.windows(5).rposition(|bytes| bytes == b"*3\r\n$").unwrap();
+    let mut log = batches(&[&["SET", "a", "1"]]).concat();
+    log.extend_from_slice(&batch[..third]);
+    for _ in 0..3 {
+        log.extend_from_slice(b"*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*3\r\n$5\r\nRPUSH\r\n$1\r\nl\r\n$1\r\nr\r\n");
+    }
+    let folder = Folder::new("gone-on");
+    let (running, told) = load(&folder, &log);
+    let running = running.unwrap_or_else(|| panic!("{told}"));
+    let mut client = Client::connect(&running);
+    client.run("SELECT 3");
+    assert_eq!(client.run("LRANGE l 0 -1"), "[1 2 r r r]", "{told}");
+    assert_eq!(client.run("GET a"), "1");
+    assert!(told.contains("reading on without checksums"), "{told}");
+    // It goes on in a file of its own.
+    client.run("RPUSH l s");
+    drop(running);
+    let manifest = std::fs::read_to_string(folder.0.join("appendonlydir/appendonly.aof.manifest")).unwrap();
+    assert!(manifest.contains("appendonly.aof.2.incr.aof"), "{manifest}");
+    let options = Config { dir: folder.0.clone(), appendonly: true, ..config() };
+    let running = Server::start(Options { config: options, load: true, ..Options::default() }).unwrap();
+    until("the log is loaded", || !running.server.loading.load(Ordering::Acquire));
+    let mut client = Client::connect(&running);
+    client.run("SELECT 3");
+    assert_eq!(client.run("LRANGE l 0 -1"), "[1 2 r r r s]");
 }

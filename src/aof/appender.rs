@@ -76,13 +76,11 @@ impl Worker {
     }
 
     fn obey_config(&mut self) {
-        let always = self.config.appendfsync == AppendFsync::Always;
-        self.queue.set_options(self.config.aof_checksum, self.config.aof_timestamp_enabled, always);
+        self.queue.obey(&self.config, self.appender.is_some());
         let options = self.options();
         if let Some(appender) = &mut self.appender {
             appender.set_options(options);
         }
-        self.queue.hold_replies(always && self.appender.is_some());
     }
 
     fn options(&self) -> AppendOptions {
@@ -110,8 +108,12 @@ impl Worker {
                     }
                 }
                 Job::Switch(file, len) => {
-                    // What went wrong has been logged; the records are in the snapshot that this file follows.
-                    let _ = self.finish();
+                    if self.finish().is_err() {
+                        // A log that goes on elsewhere would have a hole.
+                        self.server.log.warning("The old file of the AOF cannot be finished. Exiting...");
+                        self.server.stop.fail();
+                        return spare;
+                    }
                     self.appender = Some(Appender::new(file, len, self.options(), self.now_ms()));
                     self.obey_config();
                 }

@@ -25,14 +25,26 @@ enum End {
     Good,
     /// A torn tail was cut off.
     Cut,
+    /// From this offset on, another server has written.
+    Foreign(u64),
 }
 
 /// Loads all files of the log; gives the manifest to go on with.
 pub fn all(server: &Arc<Server>, config: &Config) -> Result<Manifest, Refused> {
     let mut manifest = read_manifest(server, config)?;
     adopt_old_file(server, config, &mut manifest)?;
-    files(server, config, &manifest, None)?;
+    if files(server, config, &manifest, None)? == Mixed::Yes {
+        // Batches of ours behind those commands would make them look like damage.
+        manifest.add_incr(&config.appendfilename);
+    }
     Ok(manifest)
+}
+
+/// Whether another server has gone on with the last file behind a torn batch of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mixed {
+    Yes,
+    No,
 }
 
 /// Loads the files that `manifest` names, into shards that are free, or into all shards `held` by the caller.
@@ -41,7 +53,7 @@ pub fn files<'g>(
     config: &Config,
     manifest: &Manifest,
     held: Option<&mut Locked<'g>>,
-) -> Result<(), Refused> {
+) -> Result<Mixed, Refused> {
     let dir = DiskDir::new(path(config));
     let mut total = 0;
     for info in manifest.files_to_load() {
@@ -69,7 +81,7 @@ pub fn files<'g>(
         let took = start.elapsed().as_secs_f64();
         server.log.notice(format_args!("DB loaded from {kind} file {name}: {took:.3} seconds"));
     }
-    Ok(())
+    Ok(replay.mixed)
 }
 
 fn refuse<T>(server: &Server, reason: String) -> Result<T, Refused> {
@@ -135,6 +147,8 @@ struct Replay<'a, 'g> {
     reply: Reply,
     /// Bytes of the files before this one.
     loaded: u64,
+    /// Of the last file.
+    mixed: Mixed,
 }
 
 /// Commands between two notes of the progress.
@@ -144,7 +158,7 @@ impl<'a, 'g> Replay<'a, 'g> {
     fn new(server: &'a Arc<Server>, config: &'a Config, held: Option<&'a mut Locked<'g>>) -> Self {
         let engine = Engine::new(server.clone(), config.io_threads);
         let session = Session::new(engine.own_client.clone(), true);
-        Replay { held, server, config, engine, session, reply: Reply::default(), loaded: 0 }
+        Replay { held, server, config, engine, session, reply: Reply::default(), loaded: 0, mixed: Mixed::No }
     }
 
     fn file(&mut self, dir: &DiskDir, name: &str) -> Result<End, Refused> {
@@ -154,9 +168,28 @@ impl<'a, 'g> Replay<'a, 'g> {
         })?;
         let tail_at = self.rdb_part(&mut *file, name)?;
         let mut reader = Reader::new(file, tail_at);
-        let end = self.commands(&mut reader, dir, name);
+        self.session.select(0);
+        let mut end = self.commands(&mut reader, dir, name);
         self.loaded += reader.offset();
+        self.mixed = Mixed::No;
+        if let Ok(End::Foreign(offset)) = end {
+            self.mixed = Mixed::Yes;
+            end = self.foreign(dir, name, offset);
+        }
         end
+    }
+
+    /// Another server has repaired the file and gone on: what it wrote has no checksums, and the torn batch before it
+    /// is what that server took it for.
+    fn foreign(&mut self, dir: &DiskDir, name: &str, offset: u64) -> Result<End, Refused> {
+        self.server.log.notice(format_args!(
+            "Another server has gone on with the AOF file {name} behind a torn batch at offset {offset}: reading on \
+             without checksums"
+        ));
+        let file = dir.open(name).and_then(|mut file| file.seek(SeekFrom::Start(offset)).map(|_| file));
+        let file =
+            file.or_else(|error| refuse(self.server, format!("Can't read the append only file {name}: {error}")))?;
+        self.commands(&mut Reader::without_checksums(file, offset), dir, name)
     }
 
     /// Loads the RDB part, if the file begins with one; gives the offset of the commands behind it.
@@ -183,7 +216,6 @@ impl<'a, 'g> Replay<'a, 'g> {
     }
 
     fn commands<R: Read>(&mut self, reader: &mut Reader<R>, dir: &DiskDir, name: &str) -> Result<End, Refused> {
-        self.session.select(0);
         for count in 0_u64.. {
             if count.is_multiple_of(COMMANDS_PER_PROGRESS) {
                 self.engine.begin_batch();
@@ -246,6 +278,7 @@ impl<'a, 'g> Replay<'a, 'g> {
                      'aof-load-truncated' configuration option to yes and restart the server."
                 ),
             ),
+            AofErrorKind::Foreign => Ok(End::Foreign(error.offset)),
             AofErrorKind::Format => refuse(
                 self.server,
                 format!(

@@ -1,6 +1,7 @@
 //! Records on their way to the log: workers add, the appender takes.
 
 use crate::clients::Client;
+use crate::config::{AppendFsync, Config};
 use crate::feed::Reader;
 use crate::keyspace::effects::Record;
 use crate::util::clock::Clock;
@@ -170,11 +171,14 @@ impl Queue {
         jobs
     }
 
-    /// Puts the directives into force for the records to come.
-    pub fn set_options(&self, checksums: bool, timestamps: bool, always: bool) {
+    /// Puts the directives into force for the records to come; `is_on` tells that they go to a file.
+    pub fn obey(&self, config: &Config, is_on: bool) {
+        let always = config.appendfsync == AppendFsync::Always;
         let mut inner = self.inner.lock();
-        inner.buffer.set_options(checksums, timestamps);
+        inner.buffer.set_options(config.aof_checksum, config.aof_timestamp_enabled);
         inner.always = always;
+        drop(inner);
+        self.hold_replies(always && is_on);
     }
 
     /// Says whether replies wait for the disk from now on.

@@ -94,6 +94,10 @@ fn run(server: &Arc<Server>) -> Result<(), Failure> {
     let dir = about(format!("Can't open or create append-only dir {}", config.appenddirname), make_dir(&config))?;
     let mode = server.aof.mode();
     about("Can't start the log's thread", appender::start(server))?;
+    if mode == Mode::On {
+        // While the disk takes nothing, the log must not go on in another file: it would have a hole.
+        about("Can't finish the append-only file", server.aof.queue.flush().map_err(io::Error::other))?;
+    }
     let incr = open_incr(server, &config, &dir, mode)?;
     let temp = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
     let written = write_base(server, &config, &dir, mode, incr, &temp);

@@ -395,22 +395,13 @@ fn snapshot(server: &Server, lines: &mut Lines) {
 /// How far loading has come.
 fn loading(ctx: &Ctx, lines: &mut Lines) {
     let load = &ctx.server.persistence.loading;
-    let (start_s, total, loaded) = (
-        load.start_s.load(Ordering::Relaxed),
-        load.total_bytes.load(Ordering::Relaxed),
-        load.loaded_bytes.load(Ordering::Relaxed),
-    );
-    let elapsed_s = (ctx.now_ms / 1000).unsigned_abs().saturating_sub(start_s);
-    let eta_s = match loaded {
-        0 => 1,
-        _ => elapsed_s * total.saturating_sub(loaded) / loaded,
-    };
-    lines.put("loading_start_time", start_s);
-    lines.put("loading_total_bytes", total);
+    let now_s = (ctx.now_ms / 1000).unsigned_abs();
+    lines.put("loading_start_time", load.start_s.load(Ordering::Relaxed));
+    lines.put("loading_total_bytes", load.total_bytes.load(Ordering::Relaxed));
     lines.put("loading_rdb_used_mem", load.saved_used_memory.load(Ordering::Relaxed));
-    lines.put("loading_loaded_bytes", loaded);
-    lines.put("loading_loaded_perc", format!("{:.2}", loaded as f64 / total.max(1) as f64 * 100.0));
-    lines.put("loading_eta_seconds", eta_s);
+    lines.put("loading_loaded_bytes", load.loaded_bytes.load(Ordering::Relaxed));
+    lines.put("loading_loaded_perc", format!("{:.2}", load.percent()));
+    lines.put("loading_eta_seconds", load.eta_s(now_s));
 }
 
 fn stats(ctx: &Ctx, lines: &mut Lines) {

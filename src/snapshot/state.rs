@@ -56,6 +56,8 @@ pub struct Loading {
     pub total_bytes: AtomicU64,
     /// Bytes read so far.
     pub loaded_bytes: AtomicU64,
+    /// Unix time in seconds when the log last told how far it is; 0 before that.
+    told_s: AtomicU64,
     /// Memory in use when the file was written, as it says.
     pub saved_used_memory: AtomicU64,
     /// Keys of the last load.
@@ -66,6 +68,38 @@ pub struct Loading {
 
 /// How long to wait after a failed save before the save points count again.
 const RETRY_S: i64 = 5;
+
+/// Seconds between two lines about a data set being loaded.
+const LOADING_REPORT_S: u64 = 5;
+
+impl Loading {
+    /// Per cent of the bytes that have been read.
+    pub fn percent(&self) -> f64 {
+        let (loaded, total) = (self.loaded_bytes.load(Ordering::Relaxed), self.total_bytes.load(Ordering::Relaxed));
+        loaded as f64 / total.max(1) as f64 * 100.0
+    }
+
+    /// Seconds that the rest will take, if it goes on like this.
+    pub fn eta_s(&self, now_s: u64) -> u64 {
+        let (loaded, total) = (self.loaded_bytes.load(Ordering::Relaxed), self.total_bytes.load(Ordering::Relaxed));
+        let elapsed_s = now_s.saturating_sub(self.start_s.load(Ordering::Relaxed));
+        match loaded {
+            0 => 1,
+            _ => elapsed_s.saturating_mul(total.saturating_sub(loaded)) / loaded,
+        }
+    }
+
+    /// What to log now, if it is time to log something; asked while a data set is being loaded.
+    pub fn report(&self, now_s: u64) -> Option<String> {
+        let since_s = self.told_s.load(Ordering::Relaxed).max(self.start_s.load(Ordering::Relaxed));
+        if now_s.saturating_sub(since_s) < LOADING_REPORT_S {
+            return None;
+        }
+        self.told_s.store(now_s, Ordering::Relaxed);
+        let (percent, total_mb) = (self.percent(), self.total_bytes.load(Ordering::Relaxed) >> 20);
+        Some(format!("Loading: {percent:.0}% of {total_mb} MB, about {} seconds to go", self.eta_s(now_s)))
+    }
+}
 
 impl Persistence {
     /// Nothing saved yet; `now_s` is Unix time in seconds.
@@ -214,6 +248,19 @@ mod tests {
         assert_eq!(state.save_point(&config, 99, 1061), None);
         assert_eq!(state.save_point(&config, 1, 4601), Some((1, 3600)));
         assert_eq!(state.save_point(&config, 0, 9999), None);
+    }
+
+    #[test]
+    fn a_long_load_is_reported() {
+        let loading = Loading::default();
+        loading.start_s.store(1000, Ordering::Relaxed);
+        loading.total_bytes.store(1 << 30, Ordering::Relaxed);
+        loading.loaded_bytes.store(1 << 28, Ordering::Relaxed);
+        assert_eq!(loading.report(1004), None);
+        let told = loading.report(1005);
+        assert_eq!(told.as_deref(), Some("Loading: 25% of 1024 MB, about 15 seconds to go"));
+        assert_eq!(loading.report(1009), None);
+        assert!(loading.report(1010).is_some());
     }
 
     #[test]

@@ -86,6 +86,9 @@ pub enum AofErrorKind {
     },
     /// Bytes that are no command.
     Format,
+    /// A batch is not what its checksum says, but commands follow where no batch begins: another server has cut the
+    /// file here and gone on without checksums. Read again from here on by [`Reader::without_checksums`].
+    Foreign,
     /// Bytes that were on disk once have changed.
     Damaged {
         /// A later batch that is whole and proves it.
@@ -102,6 +105,7 @@ impl fmt::Display for AofError {
                 write!(f, "Unexpected end of file at offset {offset}, valid up to offset {valid_up_to}")
             }
             AofErrorKind::Format => write!(f, "Bad file format at offset {offset}"),
+            AofErrorKind::Foreign => write!(f, "Commands without checksums follow the torn batch at offset {offset}"),
             AofErrorKind::Damaged { good_at } => {
                 write!(f, "Damaged batch at offset {offset} (the batch at offset {good_at} is good)")
             }
@@ -124,6 +128,8 @@ pub struct Reader<R> {
     verified_to: u64,
     /// A checksummed batch has been seen.
     checksums_seen: bool,
+    /// Checksums are not looked at.
+    ignores_checksums: bool,
     /// Where the open MULTI begins, and the commands since.
     multi: Option<(u64, Vec<Command>)>,
 }
@@ -146,8 +152,14 @@ impl<R: Read> Reader<R> {
             at_end: false,
             verified_to: 0,
             checksums_seen: false,
+            ignores_checksums: false,
             multi: None,
         }
+    }
+
+    /// Reads as Redis does, for which lines with checksums are comments.
+    pub fn without_checksums(inner: R, offset: u64) -> Reader<R> {
+        Reader { ignores_checksums: true, ..Reader::new(inner, offset) }
     }
 
     /// Bytes used so far.
@@ -194,7 +206,7 @@ impl<R: Read> Reader<R> {
             self.at += line_len;
             return Ok(seconds.map(Item::Timestamp));
         }
-        if line.starts_with(b"#RC:") {
+        if line.starts_with(b"#RC:") && !self.ignores_checksums {
             match BatchHeader::parse(line) {
                 Some(batch) => self.verify(batch)?,
                 None => return Err(self.torn_or_damaged()?),
@@ -212,12 +224,30 @@ impl<R: Read> Reader<R> {
                 return Err(self.torn_or_damaged()?);
             }
         }
-        if self.multi.is_some() || !batch.covers(&self.window[self.at + HEADER_BYTES..]) {
+        if self.multi.is_some() {
             return Err(self.torn_or_damaged()?);
+        }
+        if !batch.covers(&self.window[self.at + HEADER_BYTES..]) {
+            let offset = self.offset();
+            let goes_on = self.goes_on_at(end)?;
+            let verdict = self.torn_or_damaged()?;
+            let torn = matches!(verdict.kind, AofErrorKind::Truncated { .. });
+            return Err(if torn && goes_on { AofError { offset, kind: AofErrorKind::Foreign } } else { verdict });
         }
         self.checksums_seen = true;
         self.verified_to = self.offset() + end as u64;
         Ok(())
+    }
+
+    /// Whether something stands `ahead` bytes from here that is no annotation, as behind each batch of ours, and no page
+    /// that has not reached the disk.
+    fn goes_on_at(&mut self, ahead: usize) -> Result<bool, AofError> {
+        while self.window.len() - self.at <= ahead {
+            if !self.more()? {
+                return Ok(false);
+            }
+        }
+        Ok(!matches!(self.window[self.at + ahead], b'#' | 0))
     }
 
     fn command(&mut self) -> Result<Option<Item>, AofError> {
