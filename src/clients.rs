@@ -36,11 +36,21 @@ pub struct Client {
     pub multi_len: AtomicI64,
     /// Channels, patterns and shard channels subscribed to.
     pub subscriptions: [AtomicUsize; 3],
-    pub watched_keys: AtomicUsize,
-    /// Bytes of requests not run yet, and room for them.
+    /// Bytes of requests not run yet, and room for more.
     pub query_buffer: [AtomicUsize; 2],
+    /// Lengths of the arguments under way: of a command that arrives in part, that asks for them, or that waits.
+    pub argv_bytes: AtomicUsize,
+    /// Lengths of the arguments that MULTI has queued.
+    pub multi_bytes: AtomicUsize,
+    /// What is kept for it: watched keys, names of subscriptions, tracked prefixes.
+    kept_bytes: AtomicUsize,
     /// Bytes of replies waiting to be sent.
     pub output_buffer: AtomicUsize,
+    /// The most bytes of replies there were at once of late.
+    pub output_peak: AtomicUsize,
+    /// All its memory when it was last counted, and what of that is in the sum of all clients.
+    memory: AtomicUsize,
+    counted: AtomicUsize,
     pub mailbox: Mailbox,
     pub names: Mutex<Names>,
     /// Its user. Its session has the same one.
@@ -83,6 +93,11 @@ impl Client {
     pub const DIRTY_CAS: u32 = 1 << 7;
     /// A replica.
     pub const REPLICA: u32 = 1 << 8;
+    /// Closed because clients used too much memory (`maxmemory-clients`).
+    pub const EVICTED: u32 = 1 << 9;
+
+    /// What a key or name kept for a client takes beside its bytes: its places with the client and in the server.
+    pub const KEPT_BYTES: usize = 96;
 
     fn new(id: u64, origin: Origin, worker: usize, now_ms: i64, account: Arc<Account>) -> Client {
         Client {
@@ -101,9 +116,14 @@ impl Client {
             last_command: AtomicU16::new(u16::MAX),
             multi_len: AtomicI64::new(-1),
             subscriptions: Default::default(),
-            watched_keys: AtomicUsize::new(0),
             query_buffer: Default::default(),
+            argv_bytes: AtomicUsize::new(0),
+            multi_bytes: AtomicUsize::new(0),
+            kept_bytes: AtomicUsize::new(0),
             output_buffer: AtomicUsize::new(0),
+            output_peak: AtomicUsize::new(0),
+            memory: AtomicUsize::new(0),
+            counted: AtomicUsize::new(0),
             mailbox: Mailbox::default(),
             names: Mutex::default(),
             account: Mutex::new(account),
@@ -120,6 +140,27 @@ impl Client {
     pub fn is_local(&self) -> bool {
         let ip = self.addr.parse::<std::net::SocketAddr>().map(|addr| addr.ip().to_canonical());
         self.has(Self::UNIX_SOCKET) || ip.is_ok_and(|ip| ip.is_loopback())
+    }
+
+    /// A key or a name is kept for it.
+    pub fn keep(&self, name: &[u8]) {
+        self.kept_bytes.fetch_add(name.len() + Self::KEPT_BYTES, Ordering::Relaxed);
+    }
+
+    /// It is kept no longer.
+    pub fn forget(&self, name: &[u8]) {
+        self.kept_bytes.fetch_sub(name.len() + Self::KEPT_BYTES, Ordering::Relaxed);
+    }
+
+    /// What its transaction, its watched keys and its names take.
+    pub fn state_bytes(&self) -> usize {
+        let parts = [&self.argv_bytes, &self.multi_bytes, &self.kept_bytes];
+        parts.into_iter().map(|part| part.load(Ordering::Relaxed)).sum()
+    }
+
+    /// All its memory when it was last counted, in bytes.
+    pub fn memory(&self) -> usize {
+        self.memory.load(Ordering::Relaxed)
     }
 
     /// Whether a flag is set.
@@ -155,10 +196,16 @@ pub struct Letters {
     pub unblocked: bool,
     /// CLIENT UNBLOCK: end the wait as on timeout (false) or with an error (true).
     pub unblock: Option<bool>,
+    /// How many of `bytes` are invalidations (client tracking).
+    pub invalidation_bytes: usize,
     /// Close the connection.
     pub kill: bool,
     /// Close it because it does not read what it is sent.
     pub overrun: bool,
+    /// The connection is gone.
+    is_closed: bool,
+    /// Give buffers back that are larger than they need to be.
+    pub give_back: bool,
 }
 
 impl Mailbox {
@@ -212,6 +259,35 @@ impl Mailbox {
 pub struct Clients {
     by_id: DashMap<u64, Arc<Client>>,
     last_id: AtomicU64,
+    /// The memory of all of them but replicas, in bytes.
+    memory: AtomicUsize,
+    /// What it may be; 0 for no limit.
+    memory_limit: AtomicUsize,
+    /// Of invalidations that connections have not taken out of their mailboxes yet.
+    undelivered_bytes: AtomicUsize,
+    pub recent: RecentBuffers,
+}
+
+/// The largest buffers of any client in the last seconds: requests, and replies. Seen ten times a second.
+#[derive(Debug, Default)]
+pub struct RecentBuffers(Mutex<[(i64, [usize; 2]); RECENT_SECONDS]>);
+
+const RECENT_SECONDS: usize = 8;
+
+impl RecentBuffers {
+    /// Notes the largest buffers now.
+    pub fn note(&self, now_s: i64, bytes: [usize; 2]) {
+        let mut seconds = self.0.lock();
+        let slot = &mut seconds[now_s.rem_euclid(RECENT_SECONDS as i64) as usize];
+        let before = if slot.0 == now_s { slot.1 } else { [0; 2] };
+        *slot = (now_s, [before[0].max(bytes[0]), before[1].max(bytes[1])]);
+    }
+
+    /// The largest of late, in bytes.
+    pub fn most(&self) -> [usize; 2] {
+        let seconds = self.0.lock();
+        [0, 1].map(|kind| seconds.iter().map(|(_, bytes)| bytes[kind]).max().unwrap_or(0))
+    }
 }
 
 /// Where a new connection comes from.
@@ -240,7 +316,84 @@ impl Clients {
 
     /// Strikes a connection off.
     pub fn remove(&self, id: u64) {
-        self.by_id.remove(&id);
+        if let Some((_, client)) = self.by_id.remove(&id) {
+            self.memory.fetch_sub(client.counted.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a connection's memory as `bytes` from now on. For the connection itself only.
+    #[inline]
+    pub fn count_memory(&self, client: &Client, bytes: usize) {
+        client.memory.store(bytes, Ordering::Relaxed);
+        let counts = !client.has(Client::EVICTED | Client::REPLICA);
+        let (before, now) = (client.counted.load(Ordering::Relaxed), if counts { bytes } else { 0 });
+        if before != now {
+            client.counted.store(now, Ordering::Relaxed);
+            // Two's complement: the sum of all differences is the sum.
+            self.memory.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        }
+    }
+
+    /// The memory of all connections but replicas, in bytes.
+    pub fn memory(&self) -> usize {
+        self.memory.load(Ordering::Relaxed)
+    }
+
+    /// What the memory of all connections may be; 0 for no limit.
+    pub fn set_memory_limit(&self, bytes: usize) {
+        self.memory_limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The limit, if there is one.
+    #[inline]
+    pub fn memory_limit(&self) -> Option<usize> {
+        Some(self.memory_limit.load(Ordering::Relaxed)).filter(|limit| *limit > 0)
+    }
+
+    /// Whether they take more than they may.
+    #[inline]
+    pub fn is_over_memory_limit(&self) -> bool {
+        self.memory_limit().is_some_and(|limit| self.memory() > limit)
+    }
+
+    /// Sends a message of client tracking.
+    pub fn send_invalidation(&self, client: &Client, bytes: &[u8]) {
+        self.undelivered_bytes.fetch_add(bytes.len(), Ordering::Relaxed);
+        let is_closed = client.mailbox.put(|letters| {
+            letters.bytes.extend_from_slice(bytes);
+            letters.invalidation_bytes += bytes.len();
+            letters.is_closed
+        });
+        if is_closed {
+            self.close_mailbox(client);
+        }
+    }
+
+    /// A connection has ended: nobody takes its letters any more.
+    pub fn close_mailbox(&self, client: &Client) {
+        let letters =
+            client.mailbox.put(|letters| std::mem::replace(letters, Letters { is_closed: true, ..Letters::default() }));
+        self.delivered(letters.invalidation_bytes);
+    }
+
+    /// A connection has taken so many bytes of such messages.
+    pub fn delivered(&self, bytes: usize) {
+        if bytes > 0 {
+            self.undelivered_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes of such messages on their way to connections: memory that comes back by itself. Were keys evicted for it,
+    /// their invalidations would have more keys evicted.
+    pub fn undelivered_bytes(&self) -> usize {
+        self.undelivered_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Strikes a connection off and has it closed, to win back its memory. Its counts no longer matter.
+    pub fn evict(&self, client: &Client) {
+        client.set(Client::EVICTED, true);
+        self.remove(client.id);
+        client.mailbox.put(|letters| letters.kill = true);
     }
 
     /// The connection of this id.

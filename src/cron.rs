@@ -25,6 +25,8 @@ pub struct Cron {
     server: Arc<Server>,
     engine: Engine,
     scratch: Vec<u8>,
+    /// Since when clients' largest replies have been noted, Unix ms.
+    peaks_since_ms: i64,
 }
 
 /// Runs until the server is to stop.
@@ -184,12 +186,16 @@ async fn accept_unix(listener: UnixListener, arrived: mpsc::Sender<std::os::unix
     }
 }
 
+/// More unused room than this in a buffer of requests is given back.
+const LARGE_ROOM: usize = 32 * 1024;
+
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Cron {
     /// The work of the server that `engine` belongs to.
     pub fn new(engine: Engine) -> Self {
-        Cron { server: engine.server.clone(), engine, scratch: vec![0; 16 * 1024] }
+        let (server, peaks_since_ms) = (engine.server.clone(), engine.now_ms);
+        Cron { server, engine, scratch: vec![0; 16 * 1024], peaks_since_ms }
     }
 
     /// Time between two ticks: `hz` a second, and at least 10.
@@ -223,7 +229,8 @@ impl Cron {
         self.engine.make_room();
         self.server.tracking.shrink(self.engine.config.tracking_table_max_keys, &self.server.clients);
         self.close_idle_clients();
-        self.look_at_full_buffers();
+        self.look_at_buffers();
+        self.server.evict_clients();
         self.save();
         self.server.migrations.close_unused();
         crate::replication::tick(&self.server, &self.engine.config, self.engine.now_ms);
@@ -315,13 +322,30 @@ impl Cron {
         }
     }
 
-    /// Wakes connections whose clients do not read: a soft limit may be over by now, though nothing is sent any more.
-    fn look_at_full_buffers(&self) {
+    /// Notes how large clients' buffers are, has those given back that are too large, and wakes connections whose
+    /// clients do not read: a soft limit may be over by now, though nothing is sent any more.
+    fn look_at_buffers(&mut self) {
+        let now_ms = self.engine.now_ms;
+        let switches = &self.server.switches;
+        let forgets_peaks = switches.reply_peak_ms().is_some_and(|ms| now_ms - self.peaks_since_ms >= ms);
+        if forgets_peaks {
+            self.peaks_since_ms = now_ms;
+        }
+        let mut most = [0; 2];
         for client in self.server.clients.iter() {
-            if client.output_buffer.load(Ordering::Relaxed) > 0 {
+            let [query, room] = [0, 1].map(|part| client.query_buffer[part].load(Ordering::Relaxed));
+            let output = client.output_buffer.load(Ordering::Relaxed);
+            most = [most[0].max(query + room), most[1].max(output)];
+            if room > LARGE_ROOM && !switches.buffers_kept() {
+                client.mailbox.put(|letters| letters.give_back = true);
+            } else if output > 0 {
                 client.mailbox.wake();
             }
+            if forgets_peaks {
+                client.output_peak.store(output, Ordering::Relaxed);
+            }
         }
+        self.server.clients.recent.note(now_ms / 1000, most);
     }
 
     /// Notices a script that runs for too long, and answers clients in the place of the workers it holds up.
@@ -345,7 +369,7 @@ impl Cron {
             let Some(mut connection) = entry.value().try_lock() else { continue };
             let Ok(len) = connection.stream.read_now(&mut self.scratch) else { continue };
             if len > 0 && connection.received(&mut self.engine, &self.scratch[..len]).is_ok() {
-                connection.flush_now(&self.server);
+                connection.flush_now(&mut self.engine);
             }
         }
     }

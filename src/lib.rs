@@ -8,6 +8,7 @@ pub mod acl;
 pub mod aof;
 pub mod banner;
 pub mod check;
+pub mod client_eviction;
 pub mod clients;
 pub mod command;
 pub mod commands;

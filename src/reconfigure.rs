@@ -55,6 +55,9 @@ impl Server {
         }
         let kept: Result<(), std::convert::Infallible> = self.config.update(|_| Ok(Config::clone(&new)));
         let Ok(()) = kept;
+        if changed.iter().any(|(directive, _)| directive.name.starts_with("maxmemory")) {
+            self.limit_client_memory(&new);
+        }
         Ok(())
     }
 

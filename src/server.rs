@@ -43,6 +43,8 @@ pub struct Server {
     pub registry: Registry,
     pub acl: Acl,
     pub clients: Clients,
+    /// Held while clients are closed for `maxmemory-clients`: the time (Unix ms) before which nobody is looked for.
+    pub next_client_eviction_ms: Mutex<i64>,
     /// What connections on `tls-port` are accepted with.
     pub tls: Tls,
     pub pubsub: PubSub,

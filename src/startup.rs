@@ -82,6 +82,7 @@ impl Server {
         let address = listeners.tcp.first().and_then(|listener| listener.local_addr().ok());
         let server = Arc::new(Server::new(options));
         let config = server.config.load();
+        server.limit_client_memory(&config);
         if tls::is_wanted(&config) && server.tls.accepting().is_none() {
             server.tls.configure(&config)?;
         }
@@ -137,6 +138,7 @@ impl Server {
             clock: options.clock,
             random,
             clients: Default::default(),
+            next_client_eviction_ms: Default::default(),
             tls: options.tls,
             pubsub: Default::default(),
             tracking: Default::default(),

@@ -16,6 +16,7 @@ pub struct Stats {
     pub pubsub_messages: AtomicU64,
     pub query_buffer_disconnections: AtomicU64,
     pub output_buffer_disconnections: AtomicU64,
+    pub evicted_clients: AtomicU64,
     pub blocked_clients: AtomicI64,
     /// Since when more memory has been used than `maxmemory` (Unix time in microseconds), 0 when less is used.
     pub memory_exceeded_since_us: AtomicI64,
@@ -102,6 +103,7 @@ impl Stats {
             pubsub_messages: AtomicU64::new(0),
             query_buffer_disconnections: AtomicU64::new(0),
             output_buffer_disconnections: AtomicU64::new(0),
+            evicted_clients: AtomicU64::new(0),
             blocked_clients: AtomicI64::new(0),
             memory_exceeded_since_us: AtomicI64::new(0),
             memory_exceeded_us: AtomicU64::new(0),
@@ -136,6 +138,7 @@ impl Stats {
             &self.pubsub_messages,
             &self.query_buffer_disconnections,
             &self.output_buffer_disconnections,
+            &self.evicted_clients,
             &self.cron_ticks,
             &self.cron_nanos,
             &self.longest_cron_us,

@@ -1,7 +1,7 @@
 //! What DEBUG turns, for tests.
 
 use redstart_types::list::ListLimits;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 /// The switches of one server.
 #[derive(Debug)]
@@ -11,7 +11,12 @@ pub struct Switches {
     deny_scripts_ignored: AtomicBool,
     aof_flush_sleep_us: AtomicU64,
     plain_bytes: AtomicUsize,
+    reply_peak_ms: AtomicI64,
+    buffers_kept: AtomicBool,
 }
+
+/// How long a client's largest reply is remembered. Source: Redis 7.2.
+const REPLY_PEAK_MS: i64 = 5000;
 
 impl Default for Switches {
     fn default() -> Self {
@@ -21,6 +26,8 @@ impl Default for Switches {
             deny_scripts_ignored: AtomicBool::new(false),
             aof_flush_sleep_us: AtomicU64::new(0),
             plain_bytes: AtomicUsize::new(ListLimits::default().plain_bytes),
+            reply_peak_ms: AtomicI64::new(REPLY_PEAK_MS),
+            buffers_kept: AtomicBool::new(false),
         }
     }
 }
@@ -64,6 +71,26 @@ impl Switches {
     /// Sets them.
     pub fn set_aof_flush_sleep_us(&self, micros: u64) {
         self.aof_flush_sleep_us.store(micros, Ordering::Relaxed);
+    }
+
+    /// How long a client's largest reply is remembered, in ms; None: for ever (REPLYBUFFER PEAK-RESET-TIME).
+    pub fn reply_peak_ms(&self) -> Option<i64> {
+        Some(self.reply_peak_ms.load(Ordering::Relaxed)).filter(|ms| *ms >= 0)
+    }
+
+    /// Sets it: None for what it was at the start; negative for ever.
+    pub fn set_reply_peak_ms(&self, ms: Option<i64>) {
+        self.reply_peak_ms.store(ms.unwrap_or(REPLY_PEAK_MS), Ordering::Relaxed);
+    }
+
+    /// Whether clients keep buffers that are larger than they need to be (REPLYBUFFER RESIZING 0).
+    pub fn buffers_kept(&self) -> bool {
+        self.buffers_kept.load(Ordering::Relaxed)
+    }
+
+    /// Turns that on or off.
+    pub fn set_buffers_kept(&self, kept: bool) {
+        self.buffers_kept.store(kept, Ordering::Relaxed);
     }
 
     /// From which size on an element of a list has a chunk of its own (QUICKLIST-PACKED-THRESHOLD).

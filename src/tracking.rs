@@ -68,14 +68,14 @@ impl Tracking {
         let mut inner = self.inner.lock();
         let id = client.id;
         if options.bcast {
-            let had = inner.clients.get(&id).map(|tracker| tracker.options.prefixes.clone()).unwrap_or_default();
-            let mut new = std::mem::take(&mut options.prefixes);
-            if new.is_empty() && had.is_empty() {
+            let had = inner.clients.remove(&id).map(|tracker| tracker.options.prefixes).unwrap_or_default();
+            let mut new = std::mem::replace(&mut options.prefixes, had);
+            if new.is_empty() && options.prefixes.is_empty() {
                 new.push(Box::default());
             }
-            for prefix in had.into_iter().chain(new) {
-                if !options.prefixes.contains(&prefix) {
-                    inner.prefixes.entry(prefix.clone()).or_default().insert(id);
+            for prefix in new {
+                if inner.prefixes.entry(prefix.clone()).or_default().insert(id) {
+                    client.keep(&prefix);
                     options.prefixes.push(prefix);
                 }
             }
@@ -90,6 +90,7 @@ impl Tracking {
         let mut inner = self.inner.lock();
         let Some(tracker) = inner.clients.remove(&client.id) else { return };
         for prefix in &tracker.options.prefixes {
+            client.forget(prefix);
             if let Some(ids) = inner.prefixes.get_mut(prefix) {
                 ids.remove(&client.id);
                 if ids.is_empty() {
@@ -236,6 +237,6 @@ impl Inner {
             }
             None => reply.null_array(),
         }
-        target.mailbox.send(&reply.buf);
+        clients.send_invalidation(&target, &reply.buf);
     }
 }

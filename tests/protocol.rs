@@ -349,9 +349,9 @@ fn a_subscriber_over_the_soft_limit_is_closed_when_its_time_is_over() {
     assert!(deaf.is_closed());
 }
 
-/// Whether a field of CLIENT LIST is `obl=` and more than `bytes`.
+/// Whether a field of CLIENT LIST is `omem=` and more than `bytes`.
 fn is_output_over(field: &str, bytes: usize) -> bool {
-    field.strip_prefix("obl=").is_some_and(|len| len.parse::<usize>().expect("a number") > bytes)
+    field.strip_prefix("omem=").is_some_and(|len| len.parse::<usize>().expect("a number") > bytes)
 }
 
 #[test]

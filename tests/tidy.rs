@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
         "dataset",
         "persistence",
         "aof",
+        "client_eviction",
         "replication",
         "migration",
         "server",

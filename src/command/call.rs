@@ -42,7 +42,12 @@ pub struct Engine {
     /// Stands for the server where a client is needed.
     pub own_client: Arc<Client>,
     pub(super) evictor: Evictor,
+    /// A buffer for the replies of whichever connection runs next.
+    pub spare_reply: Vec<u8>,
 }
+
+/// Room for replies that a worker has from the start, so that its memory does not grow with its first long reply.
+const REPLY_BYTES: usize = 16 * 1024;
 
 impl Engine {
     /// An engine that counts on `worker`'s counters.
@@ -52,7 +57,8 @@ impl Engine {
         let own_client = server.clients.nobody(worker, now_ms);
         let evictor = Evictor::new(server.random.small());
         let effects = Effects::default();
-        Engine { server, worker, config, now_ms, clock: Instant::now(), effects, own_client, evictor }
+        let (clock, spare_reply) = (Instant::now(), Vec::with_capacity(REPLY_BYTES));
+        Engine { server, worker, config, now_ms, clock, effects, own_client, evictor, spare_reply }
     }
 
     /// Reads clock and configuration afresh. Called before each batch of commands.
@@ -552,6 +558,7 @@ fn queue(session: &mut Session, command: CommandRef, argv: &[&[u8]]) {
     let multi = session.multi.get_or_insert_with(Box::<Multi>::default);
     multi.queue.push(Queued { command, argv: argv.iter().map(|arg| (*arg).into()).collect() });
     session.client.multi_len.store(multi.queue.len() as i64, Ordering::Relaxed);
+    session.client.multi_bytes.fetch_add(argv.iter().map(|arg| arg.len()).sum(), Ordering::Relaxed);
 }
 
 /// Whether a command writes: EXEC does if a queued command does.

@@ -2,8 +2,19 @@
 
 use crate::clients::{Client, Names};
 use crate::server::Server;
+use crate::tracking::Options;
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
+
+/// A client that has just said something is read through a buffer of its worker; after a while without a word it has
+/// none, as in Redis, which gives such a client's own buffer back then. What is shown is part of no client's memory.
+const READ_ROOM: usize = 20 * 1024;
+const READS_FOR_MS: i64 = 2000;
+
+/// Replies are in one piece here, in a buffer that the connections of a worker share. They are shown as Redis has them:
+/// a block as large as the replies of late asked for, and a list of others behind it.
+const REPLY_BLOCK: usize = 16 * 1024;
+const LEAST_REPLY_BLOCK: usize = 1024;
 
 /// A client's line in CLIENT LIST, without its end.
 pub fn describe(server: &Server, client: &Client) -> String {
@@ -13,14 +24,19 @@ pub fn describe(server: &Server, client: &Client) -> String {
     let seconds_since = |at_ms: i64| (now_ms - at_ms).max(0) / 1000;
     let command = server.registry.all().get(usize::from(client.last_command.load(Ordering::Relaxed)));
     let output = load(&client.output_buffer);
+    let peak = load(&client.output_peak).min(REPLY_BLOCK);
     let query = [load(&client.query_buffer[0]), load(&client.query_buffer[1])];
+    let idle_ms = now_ms - client.last_interaction_ms.load(Ordering::Relaxed);
+    let room_to_read = if idle_ms < READS_FOR_MS { READ_ROOM } else { 0 };
+    let tracking = server.tracking.options(client.id);
+    let redirection = tracking.as_ref().map_or(-1, |(options, _)| options.redirect.map_or(0, |id| id as i64));
     let mut line = String::with_capacity(400);
     // Writing to a String cannot fail.
     let _ = write!(
         line,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} \
-         qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs={} rbp={} obl={} oll=0 omem={} tot-mem={} events={} cmd={} \
-         user={} redir=-1 resp={} lib-name={} lib-ver={}",
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} \
+         qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={} \
+         user={} redir={} resp={} lib-name={} lib-ver={}",
         client.id,
         client.addr,
         client.laddr,
@@ -28,23 +44,26 @@ pub fn describe(server: &Server, client: &Client) -> String {
         String::from_utf8_lossy(&names.name),
         seconds_since(client.created_ms),
         seconds_since(client.last_interaction_ms.load(Ordering::Relaxed)),
-        flags(client),
+        flags(client, tracking.as_ref()),
         load(&client.db),
         load(&client.subscriptions[0]),
         load(&client.subscriptions[1]),
         load(&client.subscriptions[2]),
         client.multi_len.load(Ordering::Relaxed),
-        load(&client.watched_keys),
         query[0],
-        query[1],
-        output,
-        output,
-        output,
-        output,
-        query[0] + query[1] + output + size_of::<Client>(),
+        query[1].max(room_to_read),
+        load(&client.argv_bytes),
+        load(&client.multi_bytes),
+        (peak + 1).next_power_of_two().clamp(LEAST_REPLY_BLOCK, REPLY_BLOCK),
+        peak,
+        output.min(REPLY_BLOCK),
+        output.saturating_sub(REPLY_BLOCK).div_ceil(REPLY_BLOCK),
+        output.saturating_sub(REPLY_BLOCK),
+        client.memory(),
         if output > 0 { "rw" } else { "r" },
         command.map_or("NULL", |command| command.name),
         String::from_utf8_lossy(client.account.lock().name()),
+        redirection,
         if client.resp3.load(Ordering::Relaxed) { 3 } else { 2 },
         String::from_utf8_lossy(&names.lib_name),
         String::from_utf8_lossy(&names.lib_ver),
@@ -53,7 +72,7 @@ pub fn describe(server: &Server, client: &Client) -> String {
 }
 
 /// The letters of CLIENT LIST's `flags`.
-fn flags(client: &Client) -> String {
+fn flags(client: &Client, tracking: Option<&(Options, bool)>) -> String {
     let is_subscriber = client.subscriptions.iter().any(|count| count.load(Ordering::Relaxed) > 0);
     let letters = [
         (client.has(Client::MONITOR), 'O'),
@@ -62,8 +81,11 @@ fn flags(client: &Client) -> String {
         (client.multi_len.load(Ordering::Relaxed) >= 0, 'x'),
         (client.has(Client::BLOCKED), 'b'),
         (client.has(Client::TRACKING), 't'),
+        (tracking.is_some_and(|(_, is_broken)| *is_broken), 'R'),
+        (tracking.is_some_and(|(options, _)| options.bcast), 'B'),
         (client.has(Client::DIRTY_CAS), 'd'),
         (client.has(Client::CLOSING), 'c'),
+        (client.has(Client::EVICTED), 'A'),
         (client.has(Client::UNIX_SOCKET), 'U'),
         (client.has(Client::NO_EVICT), 'e'),
         (client.has(Client::NO_TOUCH), 'T'),

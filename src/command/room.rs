@@ -62,8 +62,9 @@ impl Engine {
             self.note_room(true);
             return true;
         }
-        // What a snapshot keeps comes back by itself; no key need go for it.
-        let limit = limit + self.server.persistence.kept.bytes() as u64;
+        // What a snapshot keeps and what is on its way to clients comes back by itself; no key need go for it.
+        let passing = self.server.persistence.kept.bytes() + self.server.clients.undelivered_bytes();
+        let limit = limit.saturating_add(passing as u64);
         if self.server.used_memory.update() <= limit {
             self.note_room(true);
             return true;

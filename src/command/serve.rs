@@ -79,6 +79,7 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
         shard.dbs[waiter.db].waiters.push(key, waiter.clone());
     }
     count_cross_shard(ctx.db.locked.iter_mut(), &waiter, 1);
+    waiter.client.argv_bytes.store(waiter.argv.iter().map(|arg| arg.len()).sum(), Ordering::Relaxed);
     waiter.client.set(Client::BLOCKED, true);
     ctx.server.stats.blocked_clients.fetch_add(1, Ordering::Relaxed);
     ctx.session.waiter = Some(waiter.clone());
@@ -229,6 +230,7 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
 }
 
 fn finish_wait(server: &Server, waiter: &Waiter) {
+    waiter.client.argv_bytes.store(0, Ordering::Relaxed);
     waiter.client.set(Client::BLOCKED, false);
     server.stats.blocked_clients.fetch_sub(1, Ordering::Relaxed);
 }

@@ -236,13 +236,13 @@ pub fn unwatch(server: &Server, session: &mut Session) {
     let Some(watch) = session.watch.take() else { return };
     let seed = server.shards.seed();
     for (db, name, _) in &watch.keys {
+        session.client.forget(name);
         let key = Key::new(seed, name);
         let mut set = ShardSet::NONE;
         set.add(server.shards.shard_of(key.hash));
         let mut locked = server.shards.lock(set);
         forget_watcher(&mut locked, *db, key, session.client.id);
     }
-    session.client.watched_keys.store(0, Ordering::Relaxed);
 }
 
 /// Takes one client off the watchers of a key whose shard is locked.
@@ -263,4 +263,5 @@ pub fn forget_watcher(locked: &mut Locked<'_>, db: usize, key: Key<'_>, client_i
 pub fn discard(session: &mut Session) {
     session.multi = None;
     session.client.multi_len.store(-1, Ordering::Relaxed);
+    session.client.multi_bytes.store(0, Ordering::Relaxed);
 }

@@ -136,9 +136,11 @@ fn client_setinfo(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 }
 
 /// `CLIENT INFO`: a line of `field=value` about this connection. Source: Redis 7.2 CLIENT INFO.
-fn client_info(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+fn client_info(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let client = ctx.client().clone();
+    show_own_arguments(ctx, args);
     let text = describe(ctx.server, &client) + "\n";
+    ctx.client().argv_bytes.store(0, Ordering::Relaxed);
     ctx.reply.verbatim("txt", text.as_bytes());
     Ok(())
 }
@@ -159,13 +161,21 @@ fn client_list(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     } else {
         args.finish()?;
     }
+    show_own_arguments(ctx, args);
     let mut text = String::new();
     for client in ctx.server.clients.all().iter().filter(|client| wanted(client)) {
         text.push_str(&describe(ctx.server, client));
         text.push('\n');
     }
+    ctx.client().argv_bytes.store(0, Ordering::Relaxed);
     ctx.reply.verbatim("txt", text.as_bytes());
     Ok(())
+}
+
+/// A client that asks sees the arguments it asks with; what others run is over by then.
+fn show_own_arguments(ctx: &Ctx, args: &Args) {
+    let bytes = args.argv().iter().map(|arg| arg.len()).sum();
+    ctx.session.client.argv_bytes.store(bytes, Ordering::Relaxed);
 }
 
 /// The classes that CLIENT LIST and CLIENT KILL tell apart.

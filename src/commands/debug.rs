@@ -50,6 +50,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { name: "QUICKLIST-PACKED-THRESHOLD", least: 1, most: 1, run: quicklist_packed_threshold },
     Subcommand { name: "RELOAD", least: 0, most: ANY, run: persistence::debug_reload },
     Subcommand { name: "REPLICATE", least: 1, most: ANY, run: replicate },
+    Subcommand { name: "REPLYBUFFER", least: 2, most: 2, run: replybuffer },
     Subcommand { name: "SEGFAULT", least: 0, most: 0, run: segfault },
     Subcommand { name: "SET-ACTIVE-EXPIRE", least: 1, most: 1, run: set_active_expire },
     Subcommand { name: "SET-DISABLE-DENY-SCRIPTS", least: 1, most: 1, run: set_disable_deny_scripts },
@@ -93,6 +94,20 @@ fn set_active_expire(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 fn pause_cron(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     ctx.server.switches.set_cron_paused(switch(args)?);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `DEBUG REPLYBUFFER PEAK-RESET-TIME NEVER|RESET|ms` and `RESIZING 0|1`: OK.
+fn replybuffer(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let switches = &ctx.server.switches;
+    match args.one_of(&["PEAK-RESET-TIME", "RESIZING"]) {
+        Some(0) if args.flag("NEVER") => switches.set_reply_peak_ms(Some(-1)),
+        Some(0) if args.flag("RESET") => switches.set_reply_peak_ms(None),
+        Some(0) => switches.set_reply_peak_ms(Some(args.int()?)),
+        Some(_) => switches.set_buffers_kept(!switch(args)?),
+        None => return Err(args.subcommand_error()),
+    }
     ctx.reply.ok();
     Ok(())
 }
@@ -374,6 +389,8 @@ fn help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
             ("OBJECT <key>", "How a value is stored."),
             ("PANIC", "End as after a broken invariant."),
             ("PAUSE-CRON <0|1>", "Stop the periodic work, or go on with it."),
+            ("REPLYBUFFER PEAK-RESET-TIME <NEVER|RESET|ms>", "How long a client's largest reply is remembered."),
+            ("REPLYBUFFER RESIZING <0|1>", "Whether clients' buffers are given back when they are too large."),
             ("POPULATE <count> [<prefix>] [<size>]", "Make keys named key:<number>."),
             (
                 "PROTOCOL <type>",
@@ -434,6 +451,16 @@ mod tests {
         c.check("DEBUG SET-ACTIVE-EXPIRE 0", "OK");
         c.check("DEBUG SET-ACTIVE-EXPIRE 1", "OK");
         c.check("DEBUG PAUSE-CRON 0", "OK");
+        for (words, reply) in [
+            ("PEAK-RESET-TIME NEVER", "OK"),
+            ("PEAK-RESET-TIME 100", "OK"),
+            ("PEAK-RESET-TIME RESET", "OK"),
+            ("PEAK-RESET-TIME x", "-ERR value is not an integer or out of range"),
+            ("RESIZING 0", "OK"),
+            ("RESIZING 1", "OK"),
+        ] {
+            c.check(&format!("DEBUG REPLYBUFFER {words}"), reply);
+        }
         c.check("DEBUG SET-DISABLE-DENY-SCRIPTS 0", "OK");
         c.check("DEBUG SET-SKIP-CHECKSUM-VALIDATION 0", "OK");
         c.check("DEBUG AOF-FLUSH-SLEEP 0", "OK");

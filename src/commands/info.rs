@@ -153,15 +153,14 @@ fn listeners(ctx: &Ctx, lines: &mut Lines) {
 
 fn clients(ctx: &Ctx, lines: &mut Lines) {
     let clients = ctx.server.clients.all();
-    let most = |size: fn(&Client) -> usize| clients.iter().map(|client| size(client)).max().unwrap_or(0);
     let blocked = BlockedKeys::count(ctx);
     lines.head("Clients");
     lines.put("connected_clients", clients.iter().filter(|client| !client.has(Client::REPLICA)).count());
     lines.put("cluster_connections", 0);
     lines.put("maxclients", ctx.config.maxclients);
-    let input = most(|client| client.query_buffer[0].load(Ordering::Relaxed));
-    lines.put("client_recent_max_input_buffer", input);
-    lines.put("client_recent_max_output_buffer", most(|client| client.output_buffer.load(Ordering::Relaxed)));
+    let recent = ctx.server.clients.recent.most();
+    lines.put("client_recent_max_input_buffer", recent[0]);
+    lines.put("client_recent_max_output_buffer", recent[1]);
     lines.put("blocked_clients", ctx.server.stats.blocked_clients.load(Ordering::Relaxed));
     lines.put("tracking_clients", clients.iter().filter(|client| client.has(Client::TRACKING)).count());
     lines.put("clients_in_timeout_table", blocked.with_deadline);
@@ -236,16 +235,12 @@ impl MemoryUse {
     pub(crate) fn measure(ctx: &Ctx) -> Self {
         let server = ctx.server;
         let allocator = server.read_memory();
-        let buffers = |client: &Client| {
-            let input = client.query_buffer[1].load(Ordering::Relaxed);
-            (input + client.output_buffer.load(Ordering::Relaxed) + std::mem::size_of::<Client>()) as u64
-        };
         let databases = ctx.config.databases as usize;
         MemoryUse {
             allocator,
             peak: server.peak_memory.load(Ordering::Relaxed),
             startup: server.startup_memory.load(Ordering::Relaxed),
-            clients: server.clients.all().iter().map(|client| buffers(client)).sum(),
+            clients: server.clients.memory() as u64,
             tables: (0..databases).map(|index| TableUse::measure(ctx, index)).collect(),
         }
     }
@@ -465,7 +460,7 @@ fn key_stats(ctx: &Ctx, lines: &mut Lines) {
     lines.put("expired_stale_perc", "0.00");
     lines.zeros(&["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
     lines.put("evicted_keys", stats.sum(|worker| &worker.evicted_keys));
-    lines.zeros(&["evicted_clients"]);
+    lines.put("evicted_clients", ctx.server.stats.evicted_clients.load(Ordering::Relaxed));
     let since_us = stats.memory_exceeded_since_us.load(Ordering::Relaxed);
     let exceeded_us = if since_us == 0 { 0 } else { (ctx.server.clock.now_us() - since_us).max(0).unsigned_abs() };
     lines.put("total_eviction_exceeded_time", (stats.memory_exceeded_us.load(Ordering::Relaxed) + exceeded_us) / 1000);

@@ -77,6 +77,7 @@ fn enter(ctx: &mut Ctx, args: &mut Args, topic: Topic, name: &str) -> CmdResult 
         let client = ctx.client().clone();
         let subscriptions = ctx.session.subscriptions.get_or_insert_with(Default::default);
         if subscriptions.of_mut(topic).insert(channel.into()) {
+            client.keep(channel);
             ctx.server.pubsub.subscribe(topic, channel, &client);
         }
         confirm(ctx, topic, VERBS[topic as usize].0, Some(channel));
@@ -113,6 +114,7 @@ fn leave(ctx: &mut Ctx, args: &mut Args, topic: Topic) -> CmdResult {
 fn forget(ctx: &mut Ctx, topic: Topic, channel: &[u8]) {
     let Some(subscriptions) = &mut ctx.session.subscriptions else { return };
     if subscriptions.of_mut(topic).remove(channel) {
+        ctx.session.client.forget(channel);
         ctx.server.pubsub.unsubscribe(topic, channel, &ctx.session.client);
     }
 }

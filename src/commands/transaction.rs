@@ -68,6 +68,7 @@ fn exec(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     ctx.propagate_nothing();
     let Some(multi) = ctx.session.multi.take() else { return Err(CmdError::Text("ERR EXEC without MULTI")) };
     ctx.client().multi_len.store(-1, Ordering::Relaxed);
+    ctx.client().multi_bytes.store(0, Ordering::Relaxed);
     let is_stale = watched_changed(ctx);
     forget_watched(ctx);
     if multi.aborted {
@@ -129,9 +130,9 @@ fn forget_watched(ctx: &mut Ctx) {
     let seed = ctx.server.shards.seed();
     let id = ctx.client().id;
     for (db, name, _) in &watch.keys {
+        ctx.client().forget(name);
         session::forget_watcher(ctx.db.locked, *db, Key::new(seed, name), id);
     }
-    ctx.client().watched_keys.store(0, Ordering::Relaxed);
 }
 
 /// `WATCH key [key ...]`: OK; the next EXEC fails if one of them changes first. Errors: inside MULTI.
@@ -151,11 +152,11 @@ fn watch(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         // A key whose time is over goes now: its later deletion is no change of what is watched.
         let lives = ctx.db.write(key).is_some();
         watch.keys.push((index, key.bytes.into(), lives));
+        client.keep(key.bytes);
         let shard = ctx.db.locked.shard_mut(key.hash);
         shard.watched += 1;
         shard.dbs[index].watchers.entry(key.bytes.into()).or_default().push((client.id, watch.changed.clone()));
     }
-    client.watched_keys.store(watch.keys.len(), Ordering::Relaxed);
     ctx.reply.ok();
     Ok(())
 }

@@ -62,6 +62,12 @@ pub struct Task {
 const TURNS: usize = 8;
 /// A reply buffer larger than this is given back once it is sent.
 const KEEP_BYTES: usize = 16 * 1024;
+/// The largest buffer that connections of a worker share for their replies.
+const SPARE_BYTES: usize = 64 * 1024;
+/// What a connection takes that does nothing.
+const BASE_BYTES: usize = size_of::<Connection>() + size_of::<Task>() + size_of::<Client>() + 128;
+/// An unfinished command may rest for so long before room kept for it is given back.
+const PATIENCE_MS: i64 = 2000;
 /// How often a blocked client looks at a clock that a test turns.
 const VIRTUAL_TICK: Duration = Duration::from_millis(1);
 
@@ -123,11 +129,16 @@ impl Connection {
         if let Some(letters) = self.session.client.mailbox.take() {
             self.read_letters(letters, worker)?;
         }
-        let closes_at_ms = self.check_output(worker)?;
+        let closes_at_ms = self.check_output(&worker.server)?;
+        if self.reply.is_too_long() {
+            // Part of it is missing: it must not be sent.
+            self.count_memory(&worker.server)?;
+        }
         if self.is_held(&worker.server) {
             return Poll::Pending;
         }
         let is_flushed = self.flush(cx, worker)?.is_ready();
+        self.count_memory(&worker.server)?;
         self.check_unauthenticated_output(worker)?;
         if is_flushed && self.session.replica.as_ref().is_some_and(|replica| replica.is_done()) {
             return Poll::Ready(Err(End::Closed));
@@ -174,21 +185,36 @@ impl Connection {
         let stats = engine.server.stats.worker(engine.worker);
         stats.net_input_bytes.add(bytes.len() as u64);
         stats.reads.add(1);
-        self.session.client.last_interaction_ms.store(engine.now_ms, Ordering::Relaxed);
+        let client = &self.session.client;
+        client.last_interaction_ms.store(engine.now_ms, Ordering::Relaxed);
+        client.query_buffer[0].store(self.pending.len() + bytes.len(), Ordering::Relaxed);
         if self.session.waiter.is_some() || self.session.paused_until_ms.is_some() {
             // Read on, so that a closed socket is noticed, but run nothing.
             self.pending.extend_from_slice(bytes);
         } else if self.pending.is_empty() {
             let done = self.run(engine, bytes);
-            self.pending.extend_from_slice(&bytes[done.min(bytes.len())..]);
+            let rest = &bytes[done.min(bytes.len())..];
+            if !rest.is_empty() {
+                self.make_room(rest.len());
+                self.pending.extend_from_slice(rest);
+            }
         } else {
-            self.pending.reserve(
-                bytes.len().max(self.parser.wanted_bytes().min(GROW_AT_ONCE).saturating_sub(self.pending.len())),
-            );
+            self.make_room(bytes.len());
             self.pending.extend_from_slice(bytes);
+            self.count_memory(&engine.server)?;
             self.run_pending(engine);
         }
         self.check_query_buffer(engine)
+    }
+
+    /// Makes room in `pending` for `len` more bytes and, where an argument's length is known, for the rest of it, up to
+    /// a limit: who announces much has not sent it yet.
+    fn make_room(&mut self, len: usize) {
+        let wanted = self.parser.wanted_bytes().min((2 * self.pending.len()).max(GROW_AT_ONCE));
+        let room = wanted.saturating_sub(self.pending.len());
+        if room > len {
+            self.pending.reserve_exact(room);
+        }
     }
 
     /// Runs what is waiting in `pending`, after a wait has ended or more has come.
@@ -197,15 +223,33 @@ impl Connection {
         let done = self.run(engine, &pending);
         self.pending = pending;
         self.pending.drain(..done.min(self.pending.len()));
-        if self.pending.is_empty() && self.pending.capacity() > KEEP_BYTES {
+        // The next command may be as long; the cron has the room given back if it is not needed.
+        if self.pending.is_empty() && self.pending.capacity() > GROW_AT_ONCE {
             self.pending = Vec::new();
         }
     }
 
+    /// Gives room for requests back: all of it between commands, what an unfinished one does not use when the client
+    /// has not gone on with it for a while.
+    fn give_back(&mut self, server: &Server) {
+        let client = &self.session.client;
+        let idle_ms = server.clock.now_ms() - client.last_interaction_ms.load(Ordering::Relaxed);
+        if self.pending.is_empty() || idle_ms > PATIENCE_MS {
+            self.pending.shrink_to_fit();
+        }
+        self.note_query();
+    }
+
     fn run(&mut self, engine: &mut Engine, bytes: &[u8]) -> usize {
         self.reply.resp3 = self.session.resp3;
+        if self.reply.buf.capacity() == 0 {
+            self.reply.buf = std::mem::take(&mut engine.spare_reply);
+        }
         let limit = engine.config.client_output_buffer_limit[self.class() as usize].hard_bytes;
         let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0);
+        // Whoever alone takes more than all clients may is closed, too.
+        let of_all = engine.server.clients.memory_limit().filter(|_| !self.session.client.has(Client::NO_EVICT));
+        let limit = limit.into_iter().chain(of_all).min();
         self.reply.limit = limit.and_then(|limit| limit.checked_add(self.sent));
         process(engine, &mut self.session, &mut self.parser, &mut self.reply, bytes)
     }
@@ -238,6 +282,7 @@ impl Connection {
     }
 
     fn flush_replies(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Result<Poll<()>, End> {
+        self.note_output_peak();
         while self.sent < self.reply.buf.len() {
             match self.stream.poll_write(cx, &self.reply.buf[self.sent..]) {
                 Poll::Pending => {
@@ -248,7 +293,9 @@ impl Connection {
                 Poll::Ready(_) => return Err(End::Closed),
             }
         }
-        self.forget_sent();
+        if self.reply.buf.capacity() > 0 {
+            self.forget_sent(&mut worker.desk.lock().engine);
+        }
         match self.stream.poll_flush(cx) {
             Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
             Poll::Ready(Err(error)) => Err(self.end_for_error(worker, &error)),
@@ -257,15 +304,15 @@ impl Connection {
     }
 
     /// Writes without waiting, while the worker is busy.
-    pub fn flush_now(&mut self, server: &Server) {
+    pub fn flush_now(&mut self, engine: &mut Engine) {
         while self.sent < self.reply.buf.len() {
             match self.stream.write_now(&self.reply.buf[self.sent..]) {
-                Ok(len) if len > 0 => self.wrote(server, self.session.worker, len),
+                Ok(len) if len > 0 => self.wrote(&engine.server, self.session.worker, len),
                 // The worker will find out what is wrong with it.
                 _ => return,
             }
         }
-        self.forget_sent();
+        self.forget_sent(engine);
     }
 
     fn wrote(&mut self, server: &Server, worker: usize, len: usize) {
@@ -279,13 +326,14 @@ impl Connection {
         }
     }
 
-    fn forget_sent(&mut self) {
+    /// All is sent: the buffer goes back to the worker, whose connections share it one after the other.
+    fn forget_sent(&mut self, engine: &mut Engine) {
+        let mut buf = std::mem::take(&mut self.reply.buf);
         self.sent = 0;
         self.held_len = 0;
-        if self.reply.buf.capacity() > KEEP_BYTES {
-            self.reply.buf = Vec::new();
-        } else {
-            self.reply.buf.clear();
+        if (engine.spare_reply.capacity()..=SPARE_BYTES).contains(&buf.capacity()) {
+            buf.clear();
+            engine.spare_reply = buf;
         }
         self.note_output();
     }
@@ -300,15 +348,44 @@ impl Connection {
         own + self.session.replica.as_ref().map_or(0, |replica| replica.waiting_bytes())
     }
 
+    fn note_output_peak(&self) {
+        let peak = &self.session.client.output_peak;
+        if self.reply.buf.len() > peak.load(Ordering::Relaxed) {
+            peak.store(self.reply.buf.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Counts this connection's memory; if all take too much together, some are closed: perhaps this one.
+    fn count_memory(&self, server: &Server) -> Result<(), End> {
+        let client = &self.session.client;
+        let buffers = self.pending.capacity() + self.reply.buf.capacity();
+        let bytes = BASE_BYTES + client.addr.len() + self.stream.memory_bytes() + buffers + client.state_bytes();
+        server.clients.count_memory(client, bytes);
+        server.evict_clients();
+        if client.has(Client::EVICTED) { Err(End::Closed) } else { Ok(()) }
+    }
+
     /// What other threads have put into the mailbox.
     fn read_letters(&mut self, letters: Letters, worker: &Worker) -> Result<(), End> {
+        worker.server.clients.delivered(letters.invalidation_bytes);
         if letters.kill {
+            if self.session.client.has(Client::EVICTED) {
+                // It may be its own command that did this.
+                self.flush_now(&mut worker.desk.lock().engine);
+            }
             return Err(End::Closed);
         }
         if letters.overrun {
             return Err(self.end_for_output(&worker.server));
         }
-        self.reply.raw(&letters.bytes);
+        if letters.give_back {
+            self.give_back(&worker.server);
+        }
+        if self.reply.buf.capacity() == 0 {
+            self.reply.buf = letters.bytes;
+        } else {
+            self.reply.raw(&letters.bytes);
+        }
         if letters.unblocked {
             if let Some(waiter) = self.session.waiter.as_ref().filter(|waiter| waiter.acknowledgement.is_some()) {
                 serve::count_unserved(&worker.server, self.session.worker, waiter, None);
@@ -385,13 +462,12 @@ impl Connection {
 
     /// Closes a client that does not read what it is sent. When it will be closed if it goes on like that, Unix ms.
     /// Source: Redis 7.2 `client-output-buffer-limit`.
-    fn check_output(&mut self, worker: &Worker) -> Result<Option<i64>, End> {
+    fn check_output(&mut self, server: &Server) -> Result<Option<i64>, End> {
         let waiting = self.output_bytes();
         if waiting < KEEP_BYTES {
             self.soft_since_ms = None;
             return Ok(None);
         }
-        let server = &worker.server;
         let limit: OutputLimit = server.config.load().client_output_buffer_limit[self.class() as usize];
         let waiting = waiting as u64;
         let now_ms = server.clock.now_ms();
@@ -450,10 +526,21 @@ impl Connection {
         }
     }
 
-    fn check_query_buffer(&mut self, engine: &Engine) -> Result<(), End> {
+    /// A large argument is shown by itself, as Redis reads it.
+    fn note_query(&self) {
         let client = &self.session.client;
-        client.query_buffer[0].store(self.pending.len(), Ordering::Relaxed);
+        let (whole_args, begin) = if self.pending.is_empty() { (0, None) } else { self.parser.under_way() };
+        let shown = self.pending.len() - begin.unwrap_or(0).min(self.pending.len());
+        client.query_buffer[0].store(shown, Ordering::Relaxed);
         client.query_buffer[1].store(self.pending.capacity() - self.pending.len(), Ordering::Relaxed);
+        if self.session.waiter.is_none() {
+            client.argv_bytes.store(whole_args, Ordering::Relaxed);
+        }
+    }
+
+    fn check_query_buffer(&mut self, engine: &Engine) -> Result<(), End> {
+        self.note_query();
+        let client = &self.session.client;
         if self.pending.len() as u64 <= engine.config.client_query_buffer_limit {
             return Ok(());
         }
@@ -492,6 +579,7 @@ impl Connection {
             server.monitors.remove(&self.session.client);
         }
         server.clients.remove(self.session.client.id);
+        server.clients.close_mailbox(&self.session.client);
     }
 }
 

@@ -64,6 +64,14 @@ impl Stream {
         }
     }
 
+    /// What it takes beyond its place in a connection, about.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => 0,
+            Stream::Tls(_) => TlsStream::BYTES,
+        }
+    }
+
     /// Whether the peer has yet to finish the handshake of TLS.
     pub fn is_handshaking(&self) -> bool {
         matches!(self, Stream::Tls(stream) if stream.is_handshaking())

@@ -29,6 +29,9 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const STEPS: usize = 8;
 
 impl TlsStream {
+    /// One that is idle, with what rustls keeps behind it.
+    pub const BYTES: usize = size_of::<TlsStream>() + 4096;
+
     /// The server's side of a connection whose handshake has not begun.
     pub fn new(socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
         let session = ServerConnection::new(config).map_err(io::Error::other)?;

@@ -47,6 +47,8 @@ pub struct Parser {
 }
 
 const INLINE_MAX: usize = 64 * 1024;
+/// From this length on an argument is read by itself. Source: Redis 7.2.
+const LARGE_ARG: usize = 32 * 1024;
 const MAX_ARGS_UNAUTHENTICATED: usize = 10;
 const MAX_BULK_UNAUTHENTICATED: usize = 16 * 1024;
 
@@ -91,6 +93,13 @@ impl Parser {
     /// How many bytes the buffer should have room for so that the argument under way can be read at once.
     pub fn wanted_bytes(&self) -> usize {
         self.bulk_len.map_or(0, |len| self.position + len + 2)
+    }
+
+    /// Of the command that has arrived in part: the lengths of its whole arguments, and where the one under way
+    /// begins if that is a large one.
+    pub fn under_way(&self) -> (usize, Option<usize>) {
+        let whole = self.args.iter().map(ExactSizeIterator::len).sum();
+        (whole, self.bulk_len.filter(|len| *len >= LARGE_ARG).map(|_| self.position))
     }
 
     /// Forgets the arguments of the command just parsed.

@@ -1,0 +1,57 @@
+//! `maxmemory-clients`: connections that take most are closed when all of them take too much.
+
+use crate::clients::Client;
+use crate::command::client_line::describe;
+use crate::config::Config;
+use crate::server::Server;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// When nobody who may go is left, the next look is so much later: a look goes over all clients.
+const LOOK_AGAIN_MS: i64 = 100;
+
+impl Server {
+    /// Puts `maxmemory-clients` into force: a size or, where negative, a percentage of `maxmemory`.
+    pub fn limit_client_memory(&self, config: &Config) {
+        let share = |percent: u64| u128::from(config.maxmemory) * u128::from(percent) / 100;
+        let limit = match config.maxmemory_clients {
+            bytes @ 0.. => bytes.unsigned_abs().into(),
+            percent => share(percent.unsigned_abs()),
+        };
+        self.clients.set_memory_limit(usize::try_from(limit).unwrap_or(usize::MAX));
+        *self.next_client_eviction_ms.lock() = 0;
+        self.evict_clients();
+    }
+
+    /// Closes connections, those first that take most, until all of them take no more than they may. Those that asked
+    /// for it (CLIENT NO-EVICT) are spared. Source: Redis 7.2 client eviction.
+    #[inline]
+    pub fn evict_clients(&self) {
+        if self.clients.is_over_memory_limit() {
+            self.evict_largest_clients();
+        }
+    }
+
+    #[cold]
+    fn evict_largest_clients(&self) {
+        let now_ms = self.clock.now_ms();
+        // Whoever holds it is closing clients just now.
+        let Some(mut next_ms) = self.next_client_eviction_ms.try_lock().filter(|next_ms| now_ms >= **next_ms) else {
+            return;
+        };
+        let may_go = |client: &Arc<Client>| !client.has(Client::NO_EVICT | Client::REPLICA);
+        let mut candidates: Vec<(usize, Arc<Client>)> =
+            self.clients.iter().filter(may_go).map(|client| (client.memory(), client)).collect();
+        candidates.sort_unstable_by_key(|(memory, _)| *memory);
+        while self.clients.is_over_memory_limit() {
+            let Some((_, client)) = candidates.pop() else {
+                self.log.warning("Over client maxmemory after evicting all evictable clients");
+                *next_ms = now_ms + LOOK_AGAIN_MS;
+                return;
+            };
+            self.log.notice(format_args!("Evicting client: {}", describe(self, &client)));
+            self.clients.evict(&client);
+            self.stats.evicted_clients.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
