@@ -224,6 +224,7 @@ impl Cron {
         if may_expire && !self.server.loading.load(Ordering::Acquire) {
             let began = Instant::now();
             self.expire();
+            self.server.stats.expire_nanos.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
             self.server.note_latency("expire-cycle", began.elapsed(), &self.engine.config, self.engine.now_ms);
         }
         self.engine.make_room();
@@ -251,6 +252,7 @@ impl Cron {
         for idx in 0..server.shards.count() {
             while self.expire_some(&server, idx) {
                 if Instant::now() > until {
+                    server.stats.expire_cut_short.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
             }

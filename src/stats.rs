@@ -25,6 +25,9 @@ pub struct Stats {
     pub cron_ticks: AtomicU64,
     pub cron_nanos: AtomicU64,
     pub longest_cron_us: AtomicU64,
+    /// How long the periodic deletion of keys whose time was over has taken, and how often it had to leave some.
+    pub expire_nanos: AtomicU64,
+    pub expire_cut_short: AtomicU64,
     /// Packed parts of RESTORE payloads that were checked element by element.
     pub sanitized_payloads: AtomicU64,
 }
@@ -110,6 +113,8 @@ impl Stats {
             cron_ticks: AtomicU64::new(0),
             cron_nanos: AtomicU64::new(0),
             longest_cron_us: AtomicU64::new(0),
+            expire_nanos: AtomicU64::new(0),
+            expire_cut_short: AtomicU64::new(0),
             sanitized_payloads: AtomicU64::new(0),
         }
     }
@@ -142,6 +147,7 @@ impl Stats {
             &self.cron_ticks,
             &self.cron_nanos,
             &self.longest_cron_us,
+            &self.expire_cut_short,
             &self.sanitized_payloads,
         ];
         totals.into_iter().for_each(|total| total.store(0, Ordering::Relaxed));

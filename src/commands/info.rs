@@ -304,7 +304,8 @@ fn memory(ctx: &Ctx, lines: &mut Lines) {
     lines.put("mem_total_replication_buffers", backlog.held_bytes);
     lines.put("mem_clients_slaves", for_replicas);
     lines.put("mem_clients_normal", used.clients);
-    lines.zeros(&["mem_cluster_links", "mem_aof_buffer"]);
+    lines.zeros(&["mem_cluster_links"]);
+    lines.put("mem_aof_buffer", ctx.server.aof.figures().buffer_bytes);
     lines.put("mem_allocator", memory::ALLOCATOR);
     lines.put("active_defrag_running", 0);
     lines.put("lazyfree_pending_objects", ctx.server.reclaimer.pending());
@@ -438,7 +439,10 @@ fn stats(ctx: &Ctx, lines: &mut Lines) {
     lines.put("dump_payload_sanitizations", stats.sanitized_payloads.load(Ordering::Relaxed));
     lines.put("total_reads_processed", stats.sum(|worker| &worker.reads));
     lines.put("total_writes_processed", stats.sum(|worker| &worker.writes));
-    lines.zeros(&["io_threaded_reads_processed", "io_threaded_writes_processed"]);
+    // All threads of one do not count as threads.
+    let threaded = |counted: u64| if ctx.config.io_threads > 1 { counted } else { 0 };
+    lines.put("io_threaded_reads_processed", threaded(stats.sum(|worker| &worker.reads)));
+    lines.put("io_threaded_writes_processed", threaded(stats.sum(|worker| &worker.writes)));
     lines.zeros(&["reply_buffer_shrinks", "reply_buffer_expands"]);
     let command_micros = server.command_micros();
     lines.put("eventloop_cycles", server.cycles());
@@ -458,7 +462,8 @@ fn key_stats(ctx: &Ctx, lines: &mut Lines) {
     let stats = &ctx.server.stats;
     lines.put("expired_keys", stats.sum(|worker| &worker.expired_keys));
     lines.put("expired_stale_perc", "0.00");
-    lines.zeros(&["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
+    lines.put("expired_time_cap_reached_count", stats.expire_cut_short.load(Ordering::Relaxed));
+    lines.put("expire_cycle_cpu_milliseconds", stats.expire_nanos.load(Ordering::Relaxed) / 1_000_000);
     lines.put("evicted_keys", stats.sum(|worker| &worker.evicted_keys));
     lines.put("evicted_clients", ctx.server.stats.evicted_clients.load(Ordering::Relaxed));
     let since_us = stats.memory_exceeded_since_us.load(Ordering::Relaxed);
@@ -615,6 +620,8 @@ fn debug(ctx: &Ctx, lines: &mut Lines) {
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::Checker;
+    use crate::config::Config;
+    use crate::startup::Options;
 
     fn field(info: &str, name: &str) -> Option<String> {
         let start = info.find(&format!("\\n{name}:"))? + name.len() + 3;
@@ -648,6 +655,35 @@ mod tests {
         for name in REDIS_FIELDS.split_ascii_whitespace() {
             assert!(field(&info, name).is_some(), "{name} in {info}");
         }
+    }
+
+    /// With these and Redis's other fields, redis_exporter finds all it knows of Redis 7.2.
+    #[test]
+    fn with_a_log_its_figures_are_there() {
+        let dir = std::env::temp_dir().join(format!("redstart-info-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let config = Config { appendonly: true, dir: dir.clone(), ..Options::default().config };
+        let mut c = Checker::with(Options { config, load: true, ..Options::default() });
+        let info = c.running_only("INFO persistence");
+        for name in "aof_current_size aof_base_size aof_pending_rewrite aof_buffer_length aof_pending_bio_fsync \
+            aof_delayed_fsync"
+            .split_ascii_whitespace()
+        {
+            assert!(field(&info, name).is_some(), "{name} in {info}");
+        }
+        drop(c);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn work_of_the_main_loop_is_told() {
+        let mut c = Checker::new();
+        c.run("SET soon v PX 1");
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while field(&c.run("INFO stats"), "expired_keys").unwrap() == "0" {
+            assert!(std::time::Instant::now() < end, "the key stays");
+        }
+        assert!(c.running.server.stats.expire_nanos.load(std::sync::atomic::Ordering::Relaxed) > 0);
     }
 
     #[test]
