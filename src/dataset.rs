@@ -65,6 +65,11 @@ fn rdb(server: &Server, config: &Config, path: &Path) -> bool {
             return server.aof.know(config).map_err(|error| server.log.warning(error)).is_ok();
         }
         Err(LoadError::Rdb(error)) if is_told_briefly(&error.kind) => server.log.warning(error.kind),
+        Err(error @ LoadError::Rdb(_)) => {
+            server.log.warning(error);
+            server.log.warning("Terminating server after rdb file reading failure.");
+            return false;
+        }
         Err(error) => server.log.warning(error),
     }
     server.log.warning("Fatal error loading the DB, check server logs. Exiting.");

@@ -99,18 +99,27 @@ impl<'l> Builder<'l> {
             Part::Element(bytes) => self.list().push(End::Tail, &bytes, &limits.list),
             Part::Field { field, value } => {
                 if !self.hash().insert(&field, &value, &limits.hash) {
-                    return Err(Unfit("Duplicate hash fields detected"));
+                    return Err(
+                        self.duplicate("Duplicate hash fields detected", "Hash ziplist integrity check failed.")
+                    );
                 }
             }
             Part::Member { member, score } => {
                 if self.zset(member.len()).insert(&member, score, &limits.zset).is_some() {
-                    return Err(Unfit("Duplicate zset fields detected"));
+                    return Err(
+                        self.duplicate("Duplicate zset fields detected", "Zset ziplist integrity check failed.")
+                    );
                 }
             }
             Part::Module { .. } => return Err(Unfit("values of modules are not supported")),
             part => return self.stream_part(part),
         }
         Ok(())
+    }
+
+    /// Why an element that came twice makes the value unfit, in Redis's words: a packed form is bad as a whole.
+    fn duplicate(&self, element: &'static str, packed: &'static str) -> Unfit {
+        Unfit(if matches!(self.kind, Kind::HashZiplist | Kind::ZsetZiplist) { packed } else { element })
     }
 
     /// The value, or `None` if it would be empty, which only streams may be.
