@@ -62,6 +62,53 @@ const AOF = ['--appendonly', 'yes', '--appendfsync', 'always'];
 test('restart: with AOF nothing is lost (SIGTERM)', { own: AOF }, (t) => nothingLost(t, 'SIGTERM'));
 test('restart: with AOF nothing is lost (SIGKILL)', { own: AOF }, (t) => nothingLost(t, 'SIGKILL'));
 
+// Jobs are added and worked on all the while. Each has an id, so that an addition that is sent again adds nothing.
+test('restart: 5000 jobs under way survive three kills', { own: AOF, limit: 300_000 }, async (t) => {
+  const JOBS = 5000;
+  const queue = t.queue(NAME);
+  const runs = new Map();
+  const processor = async (job) => {
+    await sleep(1);
+    runs.set(job.data.n, (runs.get(job.data.n) || 0) + 1);
+    return job.data.n;
+  };
+  const options = { concurrency: 25, stalledInterval: 500, lockDuration: 8000, maxStalledCount: 9 };
+  for (let n = 0; n < 4; n += 1) t.worker(NAME, processor, options);
+  // Without a ready check, a server that is loading says so to whoever adds.
+  const add = async (jobs) => {
+    for (;;) {
+      try {
+        return await queue.addBulk(jobs);
+      } catch (error) {
+        if (!/^LOADING/.test(error.message)) throw error;
+        await sleep(50);
+      }
+    }
+  };
+  const adding = (async () => {
+    for (let n = 0; n < JOBS; n += 50) {
+      await add(Array.from({ length: 50 }, (_, k) => ({ name: 'write', data: { n: n + k }, opts: { jobId: `job-${n + k}` } })));
+    }
+  })();
+  for (const share of [0.2, 0.45, 0.7]) {
+    await until(`${share} of the jobs ran`, () => runs.size >= JOBS * share, 60_000);
+    await t.server.restart('SIGKILL');
+  }
+  await adding;
+  await until('the log is loaded', () => queue.getCompletedCount().catch(() => 0), 60_000);
+  const ended = async () => (await queue.getCompletedCount()) + (await queue.getFailedCount()) === JOBS;
+  await until('every job has ended', ended, 120_000).catch(async (error) => {
+    throw new Error(`${error.message}: ${runs.size} ran, ${JSON.stringify(await queue.getJobCounts())}`);
+  });
+  assert.equal(runs.size, JOBS);
+  assert.deepEqual(await t.counts(queue, 'waiting', 'active', 'delayed', 'failed'), { waiting: 0, active: 0, delayed: 0, failed: 0 });
+  const completed = await queue.getJobs(['completed'], 0, JOBS);
+  assert.deepEqual(completed.map((job) => job.returnvalue).sort((a, b) => a - b), Array.from({ length: JOBS }, (_, n) => n));
+  // What was at work when the server went may run again: at most a hundred jobs each time.
+  const again = [...runs.values()].filter((count) => count > 1).length;
+  assert.ok(again <= 300, `${again} jobs ran more than once`);
+});
+
 test('restart: with AOF schedulers, delayed jobs and flows survive', { own: AOF }, async (t) => {
   const queue = t.queue(NAME);
   await queue.upsertJobScheduler('tick', { every: 300 }, { name: 'tick' });
