@@ -281,18 +281,22 @@ fn document(reply: &mut Reply, command: &Command) {
     let facts = &docs()[command.name];
     let start = reply.begin();
     let mut pairs = 0;
-    for name in ["summary", "since", "group", "complexity", "doc_flags", "deprecated_since", "replaced_by"] {
-        let value = if name == "since" { Some(command.since) } else { facts[name].as_str() };
-        match value {
-            Some(value) => {
+    for name in ["summary", "since", "group", "complexity", "doc_flags", "deprecated_since", "replaced_by", "history"] {
+        match &facts[name] {
+            Json::String(text) => {
                 reply.bulk(name.as_bytes());
-                reply.bulk(value.as_bytes());
+                reply.bulk(text.as_bytes());
             }
-            None if name == "doc_flags" && facts["deprecated_since"].is_string() => {
-                reply.bulk(b"doc_flags");
-                write_flags(reply, ["deprecated"].into_iter());
+            Json::Array(flags) if name == "doc_flags" => {
+                reply.bulk(name.as_bytes());
+                write_flags(reply, flags.iter().filter_map(Json::as_str));
             }
-            None => continue,
+            Json::Array(changes) => {
+                reply.bulk(name.as_bytes());
+                reply.set(changes.len());
+                changes.iter().for_each(|change| write_change(reply, change));
+            }
+            _ => continue,
         }
         pairs += 1;
     }
@@ -311,6 +315,13 @@ fn document(reply: &mut Reply, command: &Command) {
         pairs += 1;
     }
     reply.end_map(start, pairs);
+}
+
+/// A version, and what it changed.
+fn write_change(reply: &mut Reply, change: &Json) {
+    let parts = change.as_array().map_or(&[][..], Vec::as_slice);
+    reply.array(parts.len());
+    parts.iter().filter_map(Json::as_str).for_each(|part| reply.bulk(part.as_bytes()));
 }
 
 fn write_arguments(reply: &mut Reply, arguments: &[Json]) {
@@ -399,6 +410,22 @@ mod tests {
     }
 
     #[test]
+    fn every_command_is_documented() {
+        let c = Checker::new();
+        let docs = super::docs().as_object().expect("a map by name");
+        let names: Vec<&str> = c.running.server.registry.all().iter().map(|command| command.name).collect();
+        assert_eq!(docs.len(), names.len());
+        for name in names {
+            let facts = &docs[name];
+            let summary = facts["summary"].as_str().unwrap_or_default();
+            assert!(summary.ends_with('.') && (10..100).contains(&summary.len()), "{name}: {summary}");
+            for field in ["since", "group"] {
+                assert!(facts[field].is_string(), "{name} has no {field}");
+            }
+        }
+    }
+
+    #[test]
     fn documentation() {
         let mut c = Checker::new();
         c.run("HELLO 3");
@@ -408,5 +435,11 @@ mod tests {
         {
             assert!(docs.contains(part), "{part} in {docs}");
         }
+        let docs = c.run("COMMAND DOCS hmset");
+        for part in ["\"doc_flags\": ~[deprecated], \"deprecated_since\": \"4.0.0\"", "\"replaced_by\": \"`HSET`"] {
+            assert!(docs.contains(part), "{part} in {docs}");
+        }
+        let docs = c.run_here(0, "COMMAND DOCS expire");
+        assert!(docs.contains("\"history\": ~[[\"7.0.0\", \"`NX`, `XX`, `GT`, `LT`\"]], \"arguments\": [{"), "{docs}");
     }
 }
