@@ -159,7 +159,7 @@ pub fn spec_positions(spec: &KeySpec, argv: &[&[u8]], mut each: impl FnMut(usize
             let count = argv.get((begin + i64::from(count)) as usize).and_then(|arg| super::call::parse_count(arg));
             let Some(count) = count else { return false };
             if count == 0 {
-                return true;
+                return false;
             }
             let first = begin + i64::from(first);
             (first, first.saturating_add(count.saturating_sub(1).saturating_mul(i64::from(step))), i64::from(step))
@@ -179,7 +179,8 @@ fn begin(begin: Begin, argv: &[&[u8]]) -> Option<i64> {
         Begin::Keyword(word, from) => {
             let is_word = |position: &usize| argv[*position].eq_ignore_ascii_case(word.as_bytes());
             let found = if from >= 0 {
-                (from as usize..argv.len()).find(is_word)
+                // Nothing can follow the last argument.
+                (from as usize..argv.len().saturating_sub(1)).find(is_word)
             } else {
                 (1..argv.len().saturating_sub(from.unsigned_abs() as usize - 1)).rev().find(is_word)
             };

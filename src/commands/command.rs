@@ -146,7 +146,7 @@ fn command_getkeysandflags(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 fn keys_of<'a>(ctx: &Ctx, args: &mut Args<'a>) -> CmdResult<Vec<(&'a [u8], u16)>> {
     let argv = args.rest();
     let found = ctx.server.registry.resolve(argv).map_err(|_| CmdError::Text("ERR Invalid command specified"))?;
-    if found.command.keys.is_empty() {
+    if found.command.keys.iter().all(|spec| spec.flags & KEY_NOT_KEY != 0) {
         return Err(CmdError::Text("ERR The command has no key arguments"));
     }
     if !found.command.takes(argv.len()) {
@@ -155,10 +155,10 @@ fn keys_of<'a>(ctx: &Ctx, args: &mut Args<'a>) -> CmdResult<Vec<(&'a [u8], u16)>
     let mut keys = Vec::new();
     key_positions(found.command, argv, |position, flags| keys.push((argv[position], flags)));
     let fits = found.command.keys.iter().all(|spec| spec_positions(spec, argv, |_| {}));
-    if keys.is_empty() || !fits {
-        if found.command.has(NO_MANDATORY_KEYS) && fits {
-            return Ok(keys);
-        }
+    if !fits && found.command.find_keys.is_none() {
+        keys.clear();
+    }
+    if keys.is_empty() && !found.command.has(NO_MANDATORY_KEYS) {
         return Err(CmdError::Text("ERR Invalid arguments specified for command"));
     }
     Ok(keys)
@@ -185,11 +185,11 @@ fn describe(reply: &mut Reply, command: &Command) {
     let names: Vec<String> =
         acl::NAMES.iter().filter(|(bit, _)| categories & bit != 0).map(|(_, name)| format!("@{name}")).collect();
     write_flags(reply, names.iter().map(String::as_str));
-    reply.array(command.tips.len());
+    reply.set(command.tips.len());
     command.tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
-    reply.array(command.keys.len());
+    reply.set(command.keys.len());
     command.keys.iter().for_each(|spec| describe_keys(reply, spec));
-    reply.array(command.subcommands.len());
+    reply.set(command.subcommands.len());
     command.subcommands.iter().for_each(|subcommand| describe(reply, subcommand));
 }
 
@@ -386,6 +386,12 @@ mod tests {
              \"begin_search\", [\"type\", \"index\", \"spec\", [\"index\", :1]], \"find_keys\", [\"type\", \"range\", \
              \"spec\", [\"lastkey\", :0, \"keystep\", :1, \"limit\", :0]]]], []], nil]",
         );
+        c.run("HELLO 3");
+        assert!(c.run("COMMAND INFO ping").ends_with(
+            "~[@fast, @connection], ~[\"request_policy:all_shards\", \
+            \"response_policy:all_succeeded\"], ~[], ~[]]]"
+        ));
+        c.run("HELLO 2");
         c.check("COMMAND LIST FILTERBY PATTERN incrb?", "[\"incrby\"]");
         c.check("COMMAND LIST FILTERBY MODULE x", "[]");
         assert!(c.run("COMMAND COUNT").starts_with(':'));
@@ -404,6 +410,12 @@ mod tests {
         c.check("COMMAND GETKEYS SORT a BY b* STORE c", "[\"a\", \"c\"]");
         c.check("COMMAND GETKEYS EVAL x 1 k arg", "[\"k\"]");
         c.check("COMMAND GETKEYS EVAL x 0", "[]");
+        // What does not fit has no keys.
+        c.check("COMMAND GETKEYS EVAL x 5 k", "[]");
+        c.check("COMMAND GETKEYS EVAL x -1 k", "[]");
+        c.check("COMMAND GETKEYS ZUNIONSTORE d 0 a", "-ERR Invalid arguments specified for command");
+        c.check("COMMAND GETKEYS GEORADIUS k 1 2 3 m ASC STORE", "[\"k\"]");
+        c.check("COMMAND GETKEYS SPUBLISH c m", "-ERR The command has no key arguments");
         c.check("COMMAND GETKEYS PING", "-ERR The command has no key arguments");
         c.check("COMMAND GETKEYS NOPE a", "-ERR Invalid command specified");
         c.check("COMMAND GETKEYS GET", "-ERR Invalid number of arguments specified for command");
