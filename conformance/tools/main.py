@@ -9,6 +9,6 @@ sys.path[:0] = [str(here), str(here.parent / "lib")]
 import cases as registered  # noqa: E402
 import context  # noqa: E402
 
-for file in sorted((here / "programs").glob("*.py")):
+for file in sorted((here / "programs").glob("test_*.py")):
     importlib.import_module(f"programs.{file.stem}")
 registered.main("tools", context.make_context, context.finish)
