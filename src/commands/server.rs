@@ -118,9 +118,15 @@ fn swapdb(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Ok(())
 }
 
-/// `TIME`: array of two bulk strings, Unix time in seconds and the microseconds of the second. Source: Redis 7.2 TIME.
+/// `TIME`: array of two bulk strings, Unix time in seconds and the microseconds of the second. It stands still during a
+/// transaction and a script, until the script is slow: one that waits for its own end by the clock must end. Source:
+/// Redis 7.2 TIME.
 fn time(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
-    let now_us = *ctx.db.effects.time_us.get_or_insert_with(|| ctx.server.clock.now_us());
+    let now_us = match ctx.db.effects.time_us {
+        Some(at_us) if !ctx.server.busy.is_busy() => at_us,
+        _ => ctx.server.clock.now_us(),
+    };
+    ctx.db.effects.time_us = Some(now_us);
     ctx.reply.array(2);
     ctx.reply.bulk_integer(now_us.div_euclid(1_000_000));
     ctx.reply.bulk_integer(now_us.rem_euclid(1_000_000));
