@@ -99,7 +99,7 @@ impl Ctx<'_, '_> {
     /// The handler returns right after; it is run again when a key is ready.
     pub fn block(&mut self, block: Block) -> CmdResult {
         match self.origin {
-            Origin::Client | Origin::Waiter => self.session.block = Some(block),
+            Origin::Client | Origin::Waiter => self.session.block = Some(Box::new(block)),
             Origin::Exec | Origin::Script | Origin::Log => block.on_timeout.write(self.reply),
         }
         Ok(())

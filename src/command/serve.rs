@@ -56,7 +56,7 @@ pub fn deliver(ctx: &mut Ctx<'_, '_>) {
 
 /// Puts the client into the queues of the keys it asked to wait for, if its handler did.
 pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards: ShardSet) {
-    let Some(block) = ctx.session.block.take() else { return };
+    let Some(block) = ctx.session.block.take().map(|block| *block) else { return };
     debug_assert!(command.command.has(BLOCKING) || block.keys.is_empty(), "only flagged commands wait for a key");
     let waiter = Arc::new(Waiter {
         client: ctx.session.client.clone(),
@@ -69,7 +69,7 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
         wants: block.wants,
         deadline_ms: block.deadline_ms,
         on_timeout: block.on_timeout,
-        acknowledgement: ctx.session.acknowledgement.take(),
+        acknowledgement: ctx.session.acknowledgement.take().map(|wanted| *wanted),
         wakes_on_deletion: block.wakes_on_deletion,
         done: AtomicBool::new(false),
     });

@@ -42,12 +42,12 @@ pub struct Session {
     pub held_since: Option<u64>,
     /// Close once the replies so far are out.
     pub closing: bool,
-    /// Set by a handler that waits; taken by the engine.
-    pub block: Option<Block>,
+    /// Set by a handler that waits; taken by the engine. Boxed, as few connections ever wait.
+    pub block: Option<Box<Block>>,
     /// Set with it by a handler that must be run again with other arguments than it was sent (XREAD's `$`).
     pub block_argv: Option<Vec<Box<[u8]>>>,
     /// Set with it by WAIT and WAITAOF: what ends the wait.
-    pub acknowledgement: Option<Acknowledgement>,
+    pub acknowledgement: Option<Box<Acknowledgement>>,
     /// Set with it by a handler that leaves its work to another thread.
     pub deferred: Option<Deferred>,
     /// Waiting now.

@@ -396,7 +396,7 @@ fn wait_for(ctx: &mut Ctx, deadline_ms: Option<i64>, wanted: Acknowledgement) ->
         wanted.write(reached, ctx.reply);
         return Ok(());
     }
-    ctx.session.acknowledgement = Some(wanted);
+    ctx.session.acknowledgement = Some(Box::new(wanted));
     let on_timeout = TimeoutReply::Integer(0);
     ctx.block(Block { keys: Vec::new(), wants: Kind::String, deadline_ms, on_timeout, wakes_on_deletion: false })
 }

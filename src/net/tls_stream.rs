@@ -1,7 +1,7 @@
 //! A TCP connection under TLS. rustls turns bytes into bytes; this moves them, through the runtime or, while that is
 //! stuck in a script, without it: also during the handshake, so that SCRIPT KILL can come through a new connection.
 
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{InvalidMessage, ServerConfig, ServerConnection};
 use socket2::SockRef;
 use std::future::Future;
 use std::io::{self, ErrorKind, Read, Write};
@@ -95,6 +95,9 @@ impl TlsStream {
 
     /// Tells the peer that nothing follows, so that it can tell the end from a cut. It may be gone already.
     pub fn say_goodbye(&mut self) {
+        if self.session.is_handshaking() {
+            return;
+        }
         self.session.send_close_notify();
         let _ = send(&mut self.session, &mut &*SockRef::from(&self.socket));
     }
@@ -133,6 +136,12 @@ fn receive(session: &mut ServerConnection, io: &mut (impl Read + Write)) -> io::
     let was_handshaking = session.is_handshaking();
     let len = session.read_tls(io)?;
     let outcome = session.process_new_packets();
+    if let Err(error @ rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) = &outcome
+        && was_handshaking
+    {
+        // A peer that does not speak TLS would take an alert for a reply.
+        return Err(io::Error::new(ErrorKind::InvalidData, error.clone()));
+    }
     // The alert, after an error. If there is no room now, `poll_flush` sends the rest.
     let sent = send(session, io);
     outcome.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
