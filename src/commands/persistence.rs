@@ -11,7 +11,7 @@ use crate::keyspace::value::Entry;
 use crate::snapshot::convert::{self, Builder, Limits, Loaded};
 use crate::snapshot::load::{self, Purpose, Target};
 use crate::snapshot::{digest, save};
-use redstart_persistence::rdb::{self, DumpError, DumpReader, Encoder, Part, Str, WRITTEN_VERSION};
+use redstart_persistence::rdb::{self, DumpError, DumpReader, Encoder, Part, Str};
 use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
@@ -156,14 +156,15 @@ fn dump(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 /// A value as RESTORE takes it.
 pub(crate) fn dump_payload(entry: &Entry, config: &Config) -> Vec<u8> {
-    let options = rdb::WriteOptions { compression: config.rdbcompression, ..rdb::WriteOptions::default() };
+    let version = config.rdb_version;
+    let options = rdb::WriteOptions { version, compression: config.rdbcompression, ..rdb::WriteOptions::default() };
     let mut encoder = Encoder::new(options);
     let content = entry.content();
-    let kind = convert::natural_kind(&content);
+    let kind = encoder.kind(convert::natural_kind(&content));
     encoder.dump_kind(kind);
     convert::encode(&mut encoder, kind, &content);
     let mut payload = encoder.take();
-    rdb::finish_dump(&mut payload, WRITTEN_VERSION as u16);
+    rdb::finish_dump(&mut payload, version as u16);
     payload
 }
 
