@@ -45,4 +45,3 @@ pub mod switches;
 pub mod tls;
 pub mod tracking;
 pub mod util;
-pub mod watchdog;

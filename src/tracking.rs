@@ -158,7 +158,7 @@ impl Tracking {
             .collect();
         for (ids, keys) in broadcasts.into_iter().filter(|(_, keys)| !keys.is_empty()) {
             let keys: Vec<&[u8]> = keys.into_iter().collect();
-            ids.into_iter().for_each(|id| inner.tell(id, &keys, by, clients));
+            ids.into_iter().for_each(|id| inner.broadcast(id, &keys, by, clients));
         }
     }
 
@@ -192,6 +192,19 @@ impl Tracking {
 }
 
 impl Inner {
+    /// Tells a client of changes under a prefix: of the keys that it may read, since a name can say enough.
+    fn broadcast(&mut self, id: u64, keys: &[&[u8]], by: u64, clients: &Clients) {
+        let Some(account) = self.clients.get(&id).map(|tracker| tracker.client.account.lock().clone()) else { return };
+        if account.is_free() {
+            return self.tell(id, keys, by, clients);
+        }
+        let user = account.user();
+        let keys: Vec<&[u8]> = keys.iter().copied().filter(|key| user.reads_key(key)).collect();
+        if !keys.is_empty() {
+            self.tell(id, &keys, by, clients);
+        }
+    }
+
     /// Sends an invalidation unless it is about the client's own change and the client does not want those.
     fn tell(&mut self, id: u64, keys: &[&[u8]], by: u64, clients: &Clients) {
         let is_own = self.clients.get(&id).is_some_and(|tracker| tracker.options.noloop && id == by);

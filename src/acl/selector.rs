@@ -339,6 +339,11 @@ impl Selector {
         self.all_channels || self.channels.iter().any(fits)
     }
 
+    /// Whether this key may be read.
+    pub fn reads_key(&self, key: &[u8]) -> bool {
+        self.all_keys || self.allows_key(key, Needs::READ)
+    }
+
     /// Whether every key there is may be read.
     pub fn reads_all_keys(&self) -> bool {
         self.all_keys || self.keys.iter().any(|known| known.allows.covers(Needs::READ) && known.pattern == b"*")

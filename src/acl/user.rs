@@ -144,6 +144,11 @@ impl User {
         self.selectors().any(|selector| selector.reads_all_keys() && selector.check(asked).is_ok())
     }
 
+    /// Whether one of its selectors allows reading this key.
+    pub fn reads_key(&self, key: &[u8]) -> bool {
+        self.selectors().any(|selector| selector.reads_key(key))
+    }
+
     /// Whether a channel may be used.
     pub fn allows_channel(&self, channel: &[u8], is_pattern: bool) -> bool {
         self.selectors().any(|selector| selector.allows_channel(channel, is_pattern))
