@@ -354,8 +354,8 @@ fn cve_2023_36824_keys_are_found_whatever_the_arguments() {
     const NO_KEYS: &str = "-ERR The command has no key arguments";
     const INVALID: &str = "-ERR Invalid arguments specified for command";
     for (command, expected) in [
-        ("EVAL s 2147483647 a b", INVALID),
-        ("EVAL s -1 a b", INVALID),
+        ("EVAL s 2147483647 a b", "[]"),
+        ("EVAL s -1 a b", "[]"),
         ("EVAL s 0", "[]"),
         ("ZUNIONSTORE d 2147483647 a", INVALID),
         ("SINTERCARD 9223372036854775807 a", INVALID),

@@ -3,6 +3,7 @@
 //! Elsewhere, beside the code they are about:
 //! - Scripts, in `src/script/tests/sandbox.rs`: CVE-2020-14147, 2021-32626, 2022-0543, 2022-24735, 2022-24736,
 //!   2022-24834, 2024-31449, 2024-46981, 2025-46817, 2025-46818, 2025-46819, 2025-49844, 2025-67733.
+//! - Malformed ACL rules, in `src/commands/acl.rs`: CVE-2024-31227, 2024-51741.
 //! - HyperLogLog, in `src/types/hyperloglog.rs` and `src/commands/hyperloglog.rs`: CVE-2019-10192, 2025-32023.
 //!
 //! Without a test, because there is nothing here that they could be about:
@@ -15,6 +16,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod access;
 mod commands;
 mod formats;
 mod network;
