@@ -1,7 +1,11 @@
 //! Many clients on several workers at the same few keys: what each reply promised must be true of all of them together.
-//! Every thread does a fixed number of operations; its choices come from a seed that a failure names.
+//! Every thread does a fixed number of operations; its choices come from a seed that a failure names. `mixed.rs` runs
+//! for a time instead, and has its whole history checked.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod history;
+mod mixed;
 
 use common::{Client, Reply, config, start_with, until};
 use rand::rngs::StdRng;
