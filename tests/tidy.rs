@@ -27,7 +27,6 @@ const LAYERS: &[&[&str]] = &[
         "metrics",
         "reconfigure",
         "scripts",
-        "watchdog",
     ],
     &["commands"],
     &["net"],

@@ -38,10 +38,12 @@ impl feed::Reader for Log {
     fn append(&mut self, records: &[Record]) {
         let mut log = self.0.lock().expect("the target ends with its first panic");
         for record in records {
-            if record.db != log.db {
-                let select = Record::new(0, &[b"SELECT", record.db.to_string().as_bytes()]);
+            if let Some(db) = record.db
+                && db != log.db
+            {
+                let select = Record::new(0, &[b"SELECT", db.to_string().as_bytes()]);
                 log.bytes.extend_from_slice(&select.command);
-                log.db = record.db;
+                log.db = db;
             }
             log.bytes.extend_from_slice(&record.command);
         }
@@ -204,7 +206,8 @@ fn folder() -> PathBuf {
 fn connect(server: &Server) -> Session {
     let origin =
         Origin { addr: "127.0.0.1:1000".to_owned(), laddr: "127.0.0.1:6379".to_owned(), fd: 1, unix_socket: false };
-    Session::new(server.clients.add(origin, 0, server.clock.now_ms()), true)
+    let account = server.acl.default_account().clone();
+    Session::new(server.clients.add(origin, 0, server.clock.now_ms(), account), true)
 }
 
 /// A command to be read by people.

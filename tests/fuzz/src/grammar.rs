@@ -318,7 +318,8 @@ pub fn is_tame(argv: &[&[u8]]) -> bool {
         // They end the process, write files or speak to others.
         "shutdown" | "save" | "bgsave" | "bgrewriteaof" | "migrate" | "replicaof" | "slaveof" | "failover"
         | "psync" | "sync" => false,
-        "acl" => !matches!(lower(1).as_str(), "save" | "load"),
+        // The default user is the one that the checks are made as.
+        "acl" => !matches!(lower(1).as_str(), "save" | "load") && (lower(1) != "setuser" || lower(2) != "default"),
         "module" => !lower(1).starts_with("load"),
         "srandmember" | "zrandmember" | "hrandfield" => !is_huge(2),
         "debug" => DEBUG.contains(&lower(1).to_ascii_uppercase().as_str()),
