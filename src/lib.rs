@@ -45,3 +45,4 @@ pub mod switches;
 pub mod tls;
 pub mod tracking;
 pub mod util;
+pub mod watchdog;

@@ -89,6 +89,10 @@ impl Server {
                 self.acl.set_default_password(new.requirepass.as_deref());
                 Ok(())
             }
+            Group::Watchdog => {
+                self.start_watchdog(new.watchdog_period);
+                Ok(())
+            }
             Group::OomScore => self.apply_oom_score(new),
             Group::Title => self.apply_title(new),
             Group::Maxmemory => {
@@ -190,6 +194,7 @@ enum Group {
     /// How the log is written.
     Log,
     AutoGc,
+    Watchdog,
 }
 
 fn group(directive: &Directive) -> Group {
@@ -205,6 +210,7 @@ fn group(directive: &Directive) -> Group {
         "appendonly" => Group::AppendOnly,
         "appendfsync" | "aof-checksum" | "aof-timestamp-enabled" => Group::Log,
         "aof-disable-auto-gc" => Group::AutoGc,
+        "watchdog-period" => Group::Watchdog,
         "tls-port" => Group::TlsPort,
         name if name.starts_with("tls-") => Group::Tls,
         _ => Group::None,

@@ -83,6 +83,8 @@ pub struct Server {
     pub switches: Switches,
     /// The process around the server, when it has one to itself; an embedded one has not.
     pub process: Option<OwnProcess>,
+    /// The watchdog runs.
+    pub is_watched: AtomicBool,
     /// Held while the configuration is changed, so that changes do not cross.
     pub reconfiguring: Mutex<()>,
     /// The way to the main loop, once it runs.

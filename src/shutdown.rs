@@ -49,6 +49,9 @@ impl Server {
                 return Err("Writing initial AOF, can't exit.".to_owned());
             }
             Mode::Waiting => self.log.warning("Writing initial AOF. Exit anyway."),
+            Mode::On if self.aof.is_rewriting() => {
+                self.log.warning("There is a child rewriting the AOF. Killing it!");
+            }
             Mode::On => {}
         }
         self.log.notice("Calling fsync() on the AOF file.");

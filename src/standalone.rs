@@ -9,6 +9,7 @@ use crate::config::{AclPubsubDefault, Config, ConfigError, Loaded, Located, Shut
 use crate::log::{Log, Role};
 use crate::process::{self, OpenFiles, OwnProcess, PidFile};
 use crate::server::Server;
+use crate::snapshot::save;
 use crate::startup::{Options, Running};
 use crate::tls::{self, Tls};
 use crate::util::sync::Mutex;
@@ -326,6 +327,7 @@ async fn listen(server: Arc<Server>, mut signals: Signals) {
 /// Ends the process without waiting for anybody.
 fn leave(server: &Server, code: i32) -> ! {
     remove_pid_file(server);
+    save::remove_unfinished(server);
     std::process::exit(code)
 }
 

@@ -103,6 +103,7 @@ impl Server {
             .name("main_loop".to_owned())
             .spawn(move || crate::cron::run(acceptor, cron, listeners, wishes))
             .map_err(|error| format!("Fatal: can't start the main loop: {error}"))?;
+        server.start_watchdog(server.config.load().watchdog_period);
         server.startup_memory.store(server.read_memory().allocated, Ordering::Relaxed);
         let running = Running { server, address, thread: Some(thread) };
         if loads {
@@ -160,6 +161,7 @@ impl Server {
             stop: Stop::default(),
             switches: Default::default(),
             process: options.process,
+            is_watched: AtomicBool::new(false),
             reconfiguring: Default::default(),
             main_loop: Default::default(),
         }

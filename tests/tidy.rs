@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
         "metrics",
         "reconfigure",
         "scripts",
+        "watchdog",
     ],
     &["commands"],
     &["net"],

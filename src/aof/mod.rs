@@ -41,6 +41,8 @@ pub struct Aof {
 #[derive(Debug)]
 struct Control {
     mode: Mode,
+    /// How often the log has been switched on or off: a rewrite that began before is over.
+    switched: u64,
     manifest: Manifest,
     /// The feed's name for the queue's reader.
     reader: Option<u64>,
@@ -105,6 +107,7 @@ impl Default for Aof {
         };
         let control = Control {
             mode: Mode::Off,
+            switched: 0,
             manifest: Manifest::default(),
             reader: None,
             older_bytes: 0,
@@ -151,6 +154,12 @@ impl Aof {
     /// Whether commands are logged, and so many of the bytes ever added to the log are on disk.
     pub fn is_on_disk(&self, bytes: u64) -> bool {
         self.mode() == Mode::On && self.queue.synced() >= bytes
+    }
+
+    /// The mode, and how often it has been switched by a user.
+    fn turn(&self) -> (Mode, u64) {
+        let control = self.control.lock();
+        (control.mode, control.switched)
     }
 
     /// The files that make up the log, as they have been read again.

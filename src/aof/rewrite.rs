@@ -5,7 +5,7 @@
 //! Whatever happens in between, the manifest on disk names files that make up the whole data set.
 
 use crate::aof::queue::{Job, QueueReader};
-use crate::aof::{Aof, Mode, appender, make_dir, path};
+use crate::aof::{Aof, Control, Mode, appender, make_dir, path};
 use crate::config::Config;
 use crate::server::Server;
 use crate::snapshot::commands;
@@ -58,8 +58,13 @@ pub fn start(server: &Arc<Server>) -> bool {
 }
 
 fn in_background(server: &Arc<Server>) {
-    let result = run(server);
+    let turn = server.aof.turn();
+    let result = run(server, turn);
     match &result {
+        Err(_) if server.aof.turn() != turn || server.stop.is_requested() => {
+            server.log.notice("Background AOF rewrite terminated by signal 10");
+            return end_cancelled(server);
+        }
         Ok(()) => server.log.notice("Background AOF rewrite finished successfully"),
         Err(error) => {
             server.log.warning(error);
@@ -67,6 +72,15 @@ fn in_background(server: &Arc<Server>) {
         }
     }
     end(server, result.is_ok());
+}
+
+/// A rewrite that was called off counts neither as success nor as failure.
+fn end_cancelled(server: &Server) {
+    let mut control = server.aof.control.lock();
+    control.rewrites.since_s = None;
+    // Switched off and on again meanwhile: the log still has no base.
+    let is_waiting = control.mode == Mode::Waiting;
+    control.rewrites.scheduled |= is_waiting;
 }
 
 fn end(server: &Server, worked: bool) {
@@ -89,10 +103,10 @@ fn end(server: &Server, worked: bool) {
     }
 }
 
-fn run(server: &Arc<Server>) -> Result<(), Failure> {
+fn run(server: &Arc<Server>, turn: (Mode, u64)) -> Result<(), Failure> {
     let config = server.config.load();
     let dir = about(format!("Can't open or create append-only dir {}", config.appenddirname), make_dir(&config))?;
-    let mode = server.aof.mode();
+    let mode = turn.0;
     about("Can't start the log's thread", appender::start(server))?;
     if mode == Mode::On {
         // While the disk takes nothing, the log must not go on in another file: it would have a hole.
@@ -100,8 +114,8 @@ fn run(server: &Arc<Server>) -> Result<(), Failure> {
     }
     let incr = open_incr(server, &config, &dir, mode)?;
     let temp = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
-    let written = write_base(server, &config, &dir, mode, incr, &temp);
-    let installed = written.and_then(|()| install(server, &config, &dir, mode, &temp));
+    let written = write_base(server, &config, &dir, turn, incr, &temp);
+    let installed = written.and_then(|()| install(server, &config, &dir, turn, &temp));
     if installed.is_err() {
         // It may never have been made.
         let _ = dir.remove(&temp);
@@ -143,7 +157,7 @@ fn write_base(
     server: &Arc<Server>,
     config: &Config,
     dir: &DiskDir,
-    mode: Mode,
+    turn: (Mode, u64),
     incr: Option<Box<dyn redstart_persistence::file::File>>,
     temp: &str,
 ) -> Result<(), Failure> {
@@ -153,10 +167,10 @@ fn write_base(
     let mut locked = server.shards.lock(server.shards.all());
     if let Some(incr) = incr {
         let mut control = server.aof.control.lock();
-        about("The log", still(mode, control.mode))?;
+        about("The log", still(turn, &control))?;
         control.older_bytes += server.aof.incr_bytes.load(Ordering::Relaxed);
         server.aof.queue.add(Job::Switch(incr, 0));
-        if mode == Mode::Waiting && control.reader.is_none() {
+        if turn.0 == Mode::Waiting && control.reader.is_none() {
             let reader = QueueReader { queue: server.aof.queue.clone(), clock: server.clock.clone() };
             control.reader = Some(server.feed.add_reader(Box::new(reader)));
         }
@@ -164,7 +178,7 @@ fn write_base(
     let snapshot = Snapshot::begin(server, &mut locked);
     let snapshot = about("The snapshot", snapshot.ok_or_else(|| io::Error::other("another one is under way")))?;
     drop(locked);
-    let is_cancelled = || server.stop.is_requested() || server.aof.mode() != mode;
+    let is_cancelled = || server.stop.is_requested() || server.aof.turn() != turn;
     let written = if config.aof_use_rdb_preamble {
         save::write_snapshot(server, config, snapshot, out, true, is_cancelled)
     } else {
@@ -178,16 +192,16 @@ fn write_base(
 }
 
 /// Puts the new base in its place and makes the old files history.
-fn install(server: &Server, config: &Config, dir: &DiskDir, mode: Mode, temp: &str) -> Result<(), Failure> {
+fn install(server: &Server, config: &Config, dir: &DiskDir, turn: (Mode, u64), temp: &str) -> Result<(), Failure> {
     server.log.notice("Background AOF rewrite terminated with success");
     let filename = &config.appendfilename;
     let mut control = server.aof.control.lock();
-    about("The log", still(mode, control.mode))?;
+    about("The log", still(turn, &control))?;
     let mut manifest = control.manifest.clone();
     let base = manifest.add_base(filename, config.aof_use_rdb_preamble);
     about(format!("Error trying to rename the temporary AOF base file {temp} into {base}"), dir.rename(temp, &base))?;
     server.log.notice(format_args!("Successfully renamed the temporary AOF base file {temp} into {base}"));
-    let kept = match mode {
+    let kept = match turn.0 {
         Mode::Off => 0,
         Mode::Waiting => {
             let (temp, name) = (temp_incr_name(filename), manifest.add_incr(filename));
@@ -215,7 +229,8 @@ fn install(server: &Server, config: &Config, dir: &DiskDir, mode: Mode, temp: &s
 }
 
 /// A rewrite ends when the log is switched on or off meanwhile.
-fn still(before: Mode, now: Mode) -> io::Result<()> {
+fn still(before: (Mode, u64), control: &Control) -> io::Result<()> {
+    let now = (control.mode, control.switched);
     if before == now { Ok(()) } else { Err(io::Error::other("it was switched on or off while being rewritten")) }
 }
 
@@ -261,7 +276,13 @@ impl Server {
         if start(self) {
             return Ok(());
         }
-        self.aof.control.lock().mode = Mode::Off;
+        let mut control = self.aof.control.lock();
+        if control.rewrites.since_s.is_some() {
+            // The cron was faster.
+            control.rewrites.scheduled = true;
+            return Ok(());
+        }
+        control.mode = Mode::Off;
         Err("Unable to turn on AOF. Check server logs.".to_owned())
     }
 
@@ -280,7 +301,12 @@ impl Server {
         stop_logging(self);
         let mut control = self.aof.control.lock();
         control.mode = Mode::Off;
+        control.switched += 1;
         control.rewrites.scheduled = false;
+        if control.rewrites.since_s.is_some() {
+            // It sees that there is no log any more.
+            self.log.notice(format_args!("Killing running AOF rewrite child: {}", std::process::id()));
+        }
         drop(control);
         self.aof.set_trouble(None);
     }

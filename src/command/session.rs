@@ -59,7 +59,9 @@ pub struct Session {
 }
 
 /// Work that begins once the client waits; whoever does it answers the waiter.
-pub struct Deferred(pub Box<dyn FnOnce(&Arc<Server>, Arc<Waiter>) + Send>);
+pub struct Deferred(pub Box<Work>);
+
+type Work = dyn FnOnce(&Arc<Server>, Arc<Waiter>) + Send;
 
 impl std::fmt::Debug for Deferred {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

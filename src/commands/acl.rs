@@ -349,6 +349,8 @@ fn acl_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 mod tests {
     use crate::commands::testing::Checker;
     use crate::startup::Options;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
 
     const HASH_OF_PASS: &str = "d74ff0ee8da3b9806b18c877dbf29bbde50b5bd8e4dad7a3a725000feb82e8f1";
 
@@ -609,6 +611,10 @@ mod tests {
             ("MEMORY USAGE nothing", "nothing"),
             ("WATCH nothing", "nothing"),
             ("LCS read write", "write"),
+            ("MIGRATE h 1 rw 0 500", ""),
+            ("MIGRATE h 1 read 0 500", "read"),
+            ("MIGRATE h 1 '' 0 500 AUTH2 KEYS p KEYS rw write", "write"),
+            ("MIGRATE h 1 '' 0 500 AUTH KEYS KEYS rw", ""),
             ("RESTORE read 0 x", "read"),
         ] {
             let expected = match refused {
@@ -760,6 +766,34 @@ mod tests {
         c.check("AUTH self x", "OK");
         c.check("ACL DELUSER self", ":1");
         assert!(c.is_closed());
+    }
+
+    /// With several workers, a command under way when its user goes is the last one.
+    #[test]
+    fn a_deleted_user_does_nothing_more() {
+        let mut options = Options::default();
+        options.config.io_threads = 4;
+        let mut c = Checker::with(options);
+        c.check_here("ACL SETUSER busy on nopass ~* +@all", "OK");
+        let address = c.running.addr().unwrap().to_string();
+        let connect = |_| {
+            let mut stream = TcpStream::connect(&address).unwrap();
+            stream.write_all(b"AUTH busy x\r\n").unwrap();
+            std::thread::spawn(move || {
+                let mut replies = [0; 64];
+                // Until the connection is closed.
+                while stream.write_all(b"INCR n\r\n").is_ok() && stream.read(&mut replies).is_ok_and(|len| len > 0) {}
+            })
+        };
+        let busy: Vec<_> = (0..4).map(connect).collect();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        c.check_here("ACL DELUSER busy", ":1");
+        let count = |c: &mut Checker| c.running_only("GET n").trim_matches('"').parse::<usize>().unwrap();
+        let before = count(&mut c);
+        assert!(before > 0);
+        busy.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(count(&mut c) - before <= 4);
+        c.check_here("ACL USERS", "[\"default\"]");
     }
 
     #[test]

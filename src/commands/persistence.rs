@@ -650,6 +650,30 @@ mod tests {
         assert_eq!(whole_digest(&c.running.server), digest_after_kill(&scratch, "switch-on"));
     }
 
+    /// The first rewrite is still under way when the log is switched off and on again: what was written in between is
+    /// not in its snapshot, so it must not become the base.
+    #[test]
+    fn a_rewrite_from_before_a_switch_is_called_off() {
+        let scratch = Scratch::new("switch-twice");
+        let mut options = logging(&scratch, AppendFsync::Always);
+        options.config.appendonly = false;
+        let mut c = Checker::with(options);
+        for n in 0..20 {
+            c.run(&format!("SET k:{n} {n}"));
+        }
+        c.check("CONFIG SET rdb-key-save-delay 100000", "OK");
+        for n in 0..3 {
+            c.check("CONFIG SET appendonly yes", "OK");
+            c.check("CONFIG SET appendonly no", "OK");
+            c.run(&format!("SET between:{n} 1"));
+        }
+        c.check("CONFIG SET appendonly yes", "OK");
+        c.check("CONFIG SET rdb-key-save-delay 0", "OK");
+        wait_for_rewrite(&c);
+        c.run("SET after 1");
+        assert_eq!(whole_digest(&c.running.server), digest_after_kill(&scratch, "switch-twice-on"));
+    }
+
     #[test]
     fn loadaof_brings_the_same_back() {
         let scratch = Scratch::new("loadaof");

@@ -112,7 +112,7 @@ impl Replica {
     /// The address others reach it by.
     pub fn ip(&self) -> &str {
         let own = self.client.addr.rsplit_once(':').map_or(self.client.addr.as_str(), |(ip, _)| ip);
-        self.wishes.ip.as_deref().unwrap_or(own.trim_start_matches('[').trim_end_matches(']'))
+        self.wishes.ip.as_deref().unwrap_or_else(|| own.trim_start_matches('[').trim_end_matches(']'))
     }
 
     /// How far it is.

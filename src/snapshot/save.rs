@@ -93,7 +93,7 @@ fn in_background(server: &Arc<Server>, dirty: i64, snapshot: Snapshot) {
     let config = server.config.load();
     let is_cancelled = || server.persistence.is_cancelled() || server.stop.is_requested();
     let write = |file| write_snapshot(server, &config, snapshot, file, false, is_cancelled);
-    let result = write_file(server, &config, write);
+    let result = write_file(server, &config, Place::Background, write);
     let now_s = server.clock.now_ms() / 1000;
     let kept = server.persistence.kept.peak_bytes();
     server.persistence.last_save_kept.store(kept, Ordering::Relaxed);
@@ -118,22 +118,43 @@ fn in_background(server: &Arc<Server>, dirty: i64, snapshot: Snapshot) {
 /// SAVE: writes the file while all shards are locked, and counts it.
 pub fn in_foreground(server: &Server, config: &Config, locked: &Locked<'_>) -> Result<(), SaveError> {
     server.persistence.count_save();
-    write_file(server, config, |file| write(server, config, locked, file, false))?;
+    write_file(server, config, Place::Foreground, |file| write(server, config, locked, file, false))?;
     server.stats.dirty.store(0, Ordering::Relaxed);
     server.persistence.saved(server.clock.now_ms() / 1000);
     Ok(())
+}
+
+/// Where a save is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Foreground,
+    Background,
+}
+
+/// The name of the file while it is being written. Two saves never write the same: one in the foreground may overtake one
+/// that is being called off.
+fn temp_name(server: &Server, place: Place) -> String {
+    let pid = std::process::id();
+    match place {
+        Place::Foreground => format!("temp-{pid}.rdb"),
+        Place::Background => format!("temp-{pid}-{}.rdb", server.persistence.saves().count),
+    }
+}
+
+/// Removes what a save in the foreground has written so far: the process ends.
+pub fn remove_unfinished(server: &Server) {
+    remove_quietly(&server.config.load().dir, &temp_name(server, Place::Foreground));
 }
 
 /// Lets `write` write the file under a temporary name, and puts it in the place of the old one.
 fn write_file(
     server: &Server,
     config: &Config,
+    place: Place,
     write: impl FnOnce(Syncing) -> io::Result<Syncing>,
 ) -> Result<(), SaveError> {
     let dir = DiskDir::new(&config.dir);
-    // Two saves never write the same file: one in the foreground may overtake one that is being called off.
-    let number = server.persistence.saves().count;
-    let temp = format!("temp-{}-{number}.rdb", std::process::id());
+    let temp = temp_name(server, place);
     let failed = |what, file: &str, error| SaveError { what, file: file.to_owned(), dir: config.dir.clone(), error };
     let created = dir.create(&temp).map(|file| Syncing::new(file, config.rdb_save_incremental_fsync));
     let written = match created {
@@ -200,6 +221,9 @@ pub fn write_part<W: Write + Send>(
         for entry in locked.iter().flat_map(|shard| shard.dbs[db].keys.iter()) {
             rdb.entry(db, entry.key(), Facts::of(entry), &entry.content());
             rdb.drain()?;
+            if config.rdb_key_save_delay != 0 {
+                super::dawdle(config.rdb_key_save_delay, &server.random);
+            }
         }
     }
     rdb.flush()?;
