@@ -6,6 +6,7 @@
 mod ciphers;
 mod files;
 mod sessions;
+mod version1;
 
 use crate::config::{Config, TlsAuthClients};
 use crate::util::sync::Mutex;
@@ -86,11 +87,14 @@ fn client_verifier(config: &Config, provider: &Arc<CryptoProvider>) -> Result<Ar
     if config.tls_auth_clients == TlsAuthClients::No {
         return Ok(Arc::new(NoClientAuth));
     }
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let roots = Arc::new(roots);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
     if config.tls_auth_clients == TlsAuthClients::Optional {
         builder = builder.allow_unauthenticated();
     }
-    builder.build().map(|verifier| verifier as Arc<dyn ClientCertVerifier>).map_err(files::bad_authority)
+    let version3 = builder.build().map_err(files::bad_authority)?;
+    let algorithms = provider.signature_verification_algorithms;
+    Ok(Arc::new(version1::AnyVersion::new(version3, roots, algorithms)))
 }
 
 /// The certificate this server shows where it is a client itself must be readable too, if there is one of its own.

@@ -20,12 +20,12 @@ function makeAuthority(name) {
     '-keyout', `${name}.key`, '-out', `${name}.crt`);
 }
 
-function issue(name, authority) {
+function issue(name, authority, hasExtensions = true) {
   fs.writeFileSync(file('extensions'), 'subjectAltName = DNS:localhost, IP:127.0.0.1\n');
   openssl('req', '-new', '-nodes', '-newkey', 'rsa:2048', '-sha256', '-subj', `/O=Conformance/CN=${name}`, '-keyout', `${name}.key`,
     '-out', `${name}.csr`);
   openssl('x509', '-req', '-sha256', '-days', '2', '-in', `${name}.csr`, '-CA', `${authority}.crt`, '-CAkey', `${authority}.key`,
-    '-CAcreateserial', '-extfile', 'extensions', '-out', `${name}.crt`);
+    '-CAcreateserial', ...(hasExtensions ? ['-extfile', 'extensions'] : []), '-out', `${name}.crt`);
 }
 
 function makeFiles() {
@@ -34,6 +34,9 @@ function makeFiles() {
   makeAuthority('stranger');
   for (const name of ['server', 'client', 'other']) issue(name, 'ca');
   issue('foreign', 'stranger');
+  // As Redis's own script makes them; of version 1 before OpenSSL 3.4.
+  issue('plain', 'ca', false);
+  issue('plain-foreign', 'stranger', false);
 }
 
 /** A server with a TLS port beside its plain one. */
@@ -68,6 +71,12 @@ test('tls: rediss:// with mutual authentication', async (t) => {
   assert.equal(await client.get('k'), 'v');
   assert.notEqual(await outcome(server.tlsUrl, trust()), 'PONG');
   assert.notEqual(await outcome(server.tlsUrl, trust('foreign')), 'PONG');
+  const versions = [{}, { maxVersion: 'TLSv1.2' }];
+  for (const version of versions) {
+    assert.equal(await outcome(server.tlsUrl, { ...trust('plain'), ...version }), 'PONG');
+    assert.notEqual(await outcome(server.tlsUrl, { ...trust('plain-foreign'), ...version }), 'PONG');
+    assert.equal(await outcome(server.tlsUrl, { ...trust('other'), ...version }), 'PONG');
+  }
   assert.notEqual(await outcome(`redis://127.0.0.1:${server.tlsPort}`), 'PONG');
   const plain = t.connect({ db: 3 }, server.url);
   assert.equal(await plain.get('k'), 'v');
