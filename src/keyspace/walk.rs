@@ -283,6 +283,10 @@ impl ShardDb {
             });
             walk.is_over = walk.cursor == 0;
         }
+        if !walk.is_over {
+            // The next step is to hold the lock for a short time only: it must not wait for memory.
+            self.keys.prefetch_scan(walk.cursor, limit);
+        }
         !walk.is_over
     }
 

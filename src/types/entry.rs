@@ -372,6 +372,11 @@ impl<V> Keyed for Entry<V> {
     fn prefetch(&self) {
         prefetch(self.place.as_ptr());
     }
+
+    fn prefetch_whole(&self) {
+        const LINES: usize = 3;
+        (0..LINES).for_each(|line| prefetch(self.place.as_ptr().wrapping_add(64 * line)));
+    }
 }
 
 impl<V> Drop for Entry<V> {

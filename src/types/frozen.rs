@@ -85,6 +85,8 @@ pub struct Frozen<V: Beside> {
     bytes: usize,
 }
 
+/// Elements that are asked for ahead.
+const AHEAD: usize = 24;
 /// What a note takes beside its bytes, about.
 const NOTE_BYTES: usize = 64;
 
@@ -156,6 +158,7 @@ impl<V: Beside> Frozen<V> {
             }
         }
         self.cursor = if next == 0 { 1 << CURSOR_BITS } else { next };
+        table.prefetch_scan(self.cursor, AHEAD);
         next != 0
     }
 

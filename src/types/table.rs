@@ -29,6 +29,10 @@ pub trait Keyed {
     fn key(&self) -> &[u8];
     /// Asks for the memory that `key` will read. Nothing by default.
     fn prefetch(&self) {}
+    /// Asks for all of the element, as far as that can be known without looking at it.
+    fn prefetch_whole(&self) {
+        self.prefetch();
+    }
 }
 
 /// The hash of `key` under `seed`. The same value picks the shard (bits 8 to 31) and the place in the table.
@@ -208,7 +212,7 @@ impl<T: Keyed> Table<T> {
         self.scan(point >> (64 - CURSOR_BITS), visit);
     }
 
-    /// [`Table::scan`] that may change the elements, but not their keys. Asks for the memory of those that come next.
+    /// [`Table::scan`] that may change the elements, but not their keys.
     pub fn scan_mut(&mut self, cursor: u64, mut visit: impl FnMut(&mut T)) -> u64 {
         if self.directory.is_empty() || cursor >= 1 << CURSOR_BITS {
             return 0;
@@ -217,11 +221,28 @@ impl<T: Keyed> Table<T> {
         let idx = self.directory[self.directory_index(position)] as usize;
         let segment = &mut self.segments[idx];
         let home = segment.home(position);
-        if let Some(later) = segment.buckets.get(home + AHEAD) {
-            later.slots.iter().flatten().for_each(T::prefetch);
-        }
         segment.visit_home_mut(home, self.seed, &mut visit);
         segment.cursor_behind(position)
+    }
+
+    /// Asks for the memory of some `elements` that a scan from this cursor on will visit.
+    pub fn prefetch_scan(&self, mut cursor: u64, elements: usize) {
+        let mut asked = 0;
+        // An empty bucket counts as an element: there may be many.
+        while asked < elements && !self.directory.is_empty() && cursor < 1 << CURSOR_BITS {
+            let position = cursor << (64 - CURSOR_BITS);
+            let segment = &self.segments[self.directory[self.directory_index(position)] as usize];
+            let bucket = &segment.buckets[segment.home(position)];
+            for element in bucket.slots.iter().flatten() {
+                element.prefetch_whole();
+                asked += 1;
+            }
+            asked += 1;
+            cursor = segment.cursor_behind(position);
+            if cursor == 0 {
+                return;
+            }
+        }
     }
 
     /// An element picked uniformly, or None when the table is empty.
