@@ -96,6 +96,10 @@ pub struct Server {
 pub struct Stop {
     requested: AtomicBool,
     failed: AtomicBool,
+    /// It is put off until replicas have everything.
+    waits: AtomicBool,
+    /// SHUTDOWN ABORT has been said meanwhile.
+    called_off: AtomicBool,
     notify: tokio::sync::Notify,
 }
 
@@ -115,6 +119,26 @@ impl Stop {
     /// Whether the end is a failure.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
+    }
+
+    /// The end is put off for replicas from now on, or not any more.
+    pub fn set_waits(&self, waits: bool) {
+        if waits {
+            self.called_off.store(false, Ordering::Release);
+        }
+        self.waits.store(waits, Ordering::Release);
+    }
+
+    /// Calls an end off that is put off. False when there is none.
+    pub fn call_off(&self) -> bool {
+        let waits = self.waits.load(Ordering::Acquire);
+        self.called_off.fetch_or(waits, Ordering::AcqRel);
+        waits
+    }
+
+    /// Whether the end that was put off has been called off.
+    pub fn is_called_off(&self) -> bool {
+        self.called_off.load(Ordering::Acquire)
     }
 
     /// Whether the end has been asked for.
@@ -181,12 +205,14 @@ pub struct Pause {
     /// Unix ms; 0 when there is no pause.
     until_ms: AtomicI64,
     writes_only: AtomicBool,
+    /// The server waits for its replicas before it ends: nobody may write.
+    ending: AtomicBool,
 }
 
 impl Pause {
     /// Begins a pause, or extends the one under way: the later end and the stronger mode hold.
     pub fn begin(&self, until_ms: i64, writes_only: bool, now_ms: i64) {
-        let is_on = self.until_ms(now_ms).is_some();
+        let is_on = self.until_ms.load(Ordering::Acquire) > now_ms;
         self.writes_only.store(writes_only && (!is_on || self.writes_only.load(Ordering::Acquire)), Ordering::Release);
         let until_ms = if is_on { until_ms.max(self.until_ms.load(Ordering::Acquire)) } else { until_ms };
         self.until_ms.store(until_ms, Ordering::Release);
@@ -197,15 +223,22 @@ impl Pause {
         self.until_ms.store(0, Ordering::Release);
     }
 
-    /// When the pause ends (Unix ms), if there is one.
-    #[inline]
-    pub fn until_ms(&self, now_ms: i64) -> Option<i64> {
-        Some(self.until_ms.load(Ordering::Acquire)).filter(|until| *until > now_ms)
+    /// Holds writes back while the server waits for its replicas, or does not any more.
+    pub fn set_ending(&self, ending: bool) {
+        self.ending.store(ending, Ordering::Release);
     }
 
-    /// Whether only commands that change data wait.
-    pub fn is_writes_only(&self) -> bool {
-        self.writes_only.load(Ordering::Acquire)
+    /// When the pause ends (Unix ms), if there is one; of the server's own pauses, when to look again.
+    #[inline]
+    pub fn until_ms(&self, now_ms: i64) -> Option<i64> {
+        const LOOK_AGAIN_MS: i64 = 100;
+        let until = Some(self.until_ms.load(Ordering::Acquire)).filter(|until| *until > now_ms);
+        if self.ending.load(Ordering::Acquire) { until.max(Some(now_ms + LOOK_AGAIN_MS)) } else { until }
+    }
+
+    /// Whether only commands that change data wait at this time.
+    pub fn is_writes_only(&self, now_ms: i64) -> bool {
+        self.writes_only.load(Ordering::Acquire) || self.until_ms.load(Ordering::Acquire) <= now_ms
     }
 }
 

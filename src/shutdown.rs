@@ -6,20 +6,31 @@ use crate::keyspace::lock::{Locked, ShardSet};
 use crate::server::Server;
 use crate::snapshot::save;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How often it is looked whether replicas have caught up.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Server {
     /// Ends the server as SHUTDOWN does with these options. The error says why it goes on; only `force` ends it then.
     /// The caller has locked no shard.
     pub fn shut_down(&self, flags: ShutdownFlags) -> Result<(), String> {
+        self.log.notice("User requested shutdown...");
+        if !flags.now && !self.wait_for_replicas() {
+            return Err("It was called off.".to_owned());
+        }
         // A script that runs for long has the shards: they are needed for a save only.
         let is_not_worth_waiting = || self.busy.is_busy() && !self.saves_at_end(flags);
         let locked = self.shards.lock_unless(self.shards.all(), is_not_worth_waiting);
         let locked = locked.unwrap_or_else(|| self.shards.lock(ShardSet::NONE));
-        self.shut_down_locked(&locked, flags)
+        let ended = self.shut_down_locked(&locked, flags);
+        if ended.is_err() {
+            self.pause.set_ending(false);
+        }
+        ended
     }
 
     fn shut_down_locked(&self, locked: &Locked<'_>, flags: ShutdownFlags) -> Result<(), String> {
-        self.log.notice("User requested shutdown...");
         if self.persistence.is_saving() {
             self.log.warning("There is a child saving an .rdb. Killing it!");
             self.persistence.cancel();
@@ -37,6 +48,43 @@ impl Server {
         self.log.warning("Redis is now ready to exit, bye bye...");
         self.stop.request();
         Ok(())
+    }
+
+    /// Whether ending the server would have to wait for replicas that lag behind.
+    pub fn has_lagging_replicas(&self) -> bool {
+        self.config.load().shutdown_timeout > 0 && self.replication.lagging().next().is_some()
+    }
+
+    /// Waits until every replica has acknowledged everything, at most `shutdown-timeout`; writers wait meanwhile. False
+    /// when that was called off. Source: Redis 7.2 SHUTDOWN.
+    fn wait_for_replicas(&self) -> bool {
+        if !self.has_lagging_replicas() {
+            return true;
+        }
+        self.log.notice("Waiting for replicas before shutting down.");
+        self.stop.set_waits(true);
+        self.pause.set_ending(true);
+        let deadline = Instant::now() + Duration::from_secs(u64::from(self.config.load().shutdown_timeout));
+        while self.has_lagging_replicas() && Instant::now() < deadline && !self.stop.is_called_off() {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        self.stop.set_waits(false);
+        if self.stop.is_called_off() {
+            self.log.notice("Shutdown manually aborted.");
+            self.pause.set_ending(false);
+            self.clients.iter().for_each(|client| client.mailbox.wake());
+            return false;
+        }
+        let (end, count) = (self.replication.stream.end(), self.replication.count());
+        let mut lagging = 0;
+        for replica in self.replication.lagging() {
+            lagging += 1;
+            let behind = end.saturating_sub(replica.acknowledged());
+            self.log.notice(format_args!("Lagging replica {replica} reported offset {behind} behind master."));
+        }
+        let in_sync = count.saturating_sub(lagging);
+        self.log.notice(format_args!("{in_sync} of {count} replicas are in sync when shutting down."));
+        true
     }
 
     /// Brings the log to disk. A log that has no base yet would lose the data set.

@@ -192,6 +192,31 @@ fn writes_wait_for_replicas() {
 }
 
 #[test]
+fn the_end_waits_for_replicas() {
+    let running = start();
+    let (mut client, mut other) = (Client::connect(&running), Client::connect(&running));
+    let mut follower = Client::connect(&running);
+    follower.send(b"PSYNC ? -1\r\n");
+    follower.line();
+    read_data(&mut follower);
+    client.run("SET k v");
+    assert_eq!(other.run("SHUTDOWN ABORT"), "-ERR No shutdown in progress.");
+    client.start("SHUTDOWN NOSAVE");
+    until("it waits", || other.run("SHUTDOWN ABORT") == "+OK");
+    assert_eq!(client.reply().to_string(), "-ERR Errors trying to SHUTDOWN. Check logs.");
+    assert_eq!(other.run("SET k w"), "+OK");
+    client.start("SHUTDOWN NOSAVE");
+    until("it waits", || running.server.pause.until_ms(running.server.clock.now_ms()).is_some());
+    assert_eq!(other.run("GET k"), "w");
+    other.start("SET k x");
+    let offset = running.server.replication.stream.end();
+    follower.send(format!("REPLCONF ACK {offset}\r\n").as_bytes());
+    assert!(client.is_closed() && other.is_closed());
+    assert_eq!(running.server.replication.stream.end(), offset, "nothing was written");
+    assert!(running.wait());
+}
+
+#[test]
 fn a_replica_that_answers_or_does_not_read_is_closed() {
     let mut limits = config().client_output_buffer_limit;
     limits[1] = OutputLimit { hard_bytes: 1 << 20, soft_bytes: 0, soft_seconds: 0 };

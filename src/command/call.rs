@@ -75,7 +75,7 @@ impl Engine {
         if session.client.has(Client::REPLICA) {
             return None;
         }
-        let is_held = paused.is_some() && !self.server.pause.is_writes_only()
+        let is_held = paused.is_some() && !self.server.pause.is_writes_only(self.now_ms)
             || self.server.registry.resolve(argv).is_ok_and(|command| {
                 // What is refused is refused at once.
                 if !command.command.takes(argv.len()) || !session.authenticated {

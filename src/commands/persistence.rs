@@ -4,10 +4,12 @@ use crate::aof::{self, Mode, rewrite};
 use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
+use crate::command::serve;
+use crate::command::session::{Block, Deferred, TimeoutReply};
 use crate::command::spec::*;
 use crate::config::{Config, KeyspaceEvents, ShutdownFlags};
 use crate::keyspace::db::Expiry;
-use crate::keyspace::value::Entry;
+use crate::keyspace::value::{Entry, Kind};
 use crate::snapshot::convert::{self, Builder, Limits, Loaded};
 use crate::snapshot::load::{self, Purpose, Target};
 use crate::snapshot::{digest, save};
@@ -127,8 +129,10 @@ fn shutdown(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     if abort && wish != ShutdownFlags::default() || wish.save && wish.nosave {
         return Err(CmdError::Syntax);
     }
-    if abort {
-        // Nothing ever delays the end, so there is never one to call off.
+    if abort && ctx.server.stop.call_off() {
+        ctx.reply.ok();
+        return Ok(());
+    } else if abort {
         return Err(CmdError::Text("ERR No shutdown in progress."));
     }
     if !wish.now && ctx.denies_blocking() {
@@ -138,9 +142,33 @@ fn shutdown(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     if !wish.nosave && ctx.server.busy.is_busy() {
         return Err(ctx.server.busy.error());
     }
-    ctx.server.shut_down(wish).map_err(|_| CmdError::Text("ERR Errors trying to SHUTDOWN. Check logs."))?;
+    if !wish.now && ctx.server.has_lagging_replicas() {
+        return shutdown_later(ctx, wish);
+    }
+    ctx.server.shut_down(wish).map_err(|_| CmdError::Text(SHUTDOWN_FAILED))?;
     ctx.session.closing = true;
     Ok(())
+}
+
+const SHUTDOWN_FAILED: &str = "ERR Errors trying to SHUTDOWN. Check logs.";
+
+/// Ends the server on a thread of its own, which waits for replicas first; the client waits for the outcome.
+fn shutdown_later(ctx: &mut Ctx, wish: ShutdownFlags) -> CmdResult {
+    ctx.session.deferred = Some(Deferred(Box::new(move |server, waiter| {
+        let own = server.clone();
+        let failed = format!("-{SHUTDOWN_FAILED}\r\n");
+        let (failure, client) = (failed.clone(), waiter.clone());
+        let end = move || {
+            if own.shut_down(wish).is_err() {
+                serve::answer(&own, &client, failure.as_bytes());
+            }
+        };
+        if std::thread::Builder::new().name("shutdown".to_owned()).spawn(end).is_err() {
+            serve::answer(server, &waiter, failed.as_bytes());
+        }
+    })));
+    let on_timeout = TimeoutReply::Null;
+    ctx.block(Block { keys: Vec::new(), wants: Kind::String, deadline_ms: None, on_timeout, wakes_on_deletion: false })
 }
 
 /// `DUMP key`: bulk string, the value in RDB's format with a version and a checksum behind it; null without key.

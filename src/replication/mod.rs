@@ -88,6 +88,12 @@ impl Replication {
         self.register.lock().replicas.clone()
     }
 
+    /// The replicas that have not acknowledged the whole stream. Those that never acknowledge anything do not count.
+    pub fn lagging(&self) -> impl Iterator<Item = Arc<Replica>> {
+        let end = self.stream.end();
+        self.replicas().into_iter().filter(move |replica| !replica.is_old && replica.acknowledged() != end)
+    }
+
     /// How many replicas there are.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)

@@ -210,6 +210,10 @@ impl Stream {
             replica.set_idle(true);
             return false;
         }
+        if position < inner.backlog_start(self.end()) {
+            // It has been overrun, and what it lacks is gone: its connection is being closed.
+            return false;
+        }
         let first = inner.blocks.partition_point(|block| block.end() <= position);
         let before = out.len();
         for block in inner.blocks.range(first..) {
@@ -306,5 +310,82 @@ impl Inner {
         while self.blocks.front().is_some_and(|block| block.end() <= kept_from) {
             self.blocks.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::Clients;
+    use crate::replication::replica::Wishes;
+
+    fn record(db: usize, words: &[&[u8]]) -> Record {
+        Record::new(db, words)
+    }
+
+    fn stream(backlog_bytes: u64, replica_bytes: u64) -> Stream {
+        let stream = Stream::new("a".repeat(40));
+        stream.begin("b".repeat(40), Limits { backlog_bytes, replica_bytes });
+        stream
+    }
+
+    fn replica() -> Arc<Replica> {
+        Arc::new(Replica::new(Clients::default().nobody(0, 0), Wishes::default(), false, 0))
+    }
+
+    fn read(stream: &Stream, replica: &Replica) -> String {
+        let mut out = Vec::new();
+        while stream.read(replica, &mut out) {}
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_reader_gets_every_byte_once() {
+        let stream = stream(100, 0);
+        let (early, late) = (replica(), replica());
+        stream.append(&[record(0, &[b"A"])]);
+        assert_eq!(stream.attach(&early), stream.end());
+        stream.append(&[record(0, &[b"B"]), record(3, &[b"C"])]);
+        let commands =
+            "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*1\r\n$1\r\nB\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*1\r\n$1\r\nC\r\n";
+        assert_eq!(read(&stream, &early), commands);
+        let from = stream.end() + 1 - 11;
+        assert_eq!(stream.resume(&late, &"B".repeat(40), from), Ok(()));
+        assert_eq!(read(&stream, &late), "*1\r\n$1\r\nC\r\n");
+        stream.append_command(&[b"PING"]);
+        assert_eq!(read(&stream, &late), read(&stream, &early));
+        assert_eq!(stream.resume(&late, &"a".repeat(40), from), Err(Refusal::OtherHistory));
+        assert_eq!(stream.resume(&late, &"b".repeat(40), stream.end() + 2), Err(Refusal::NotKept));
+    }
+
+    #[test]
+    fn what_nobody_needs_is_dropped() {
+        let stream = stream(20_000, 0);
+        let slow = replica();
+        stream.attach(&slow);
+        let value = vec![b'x'; 10_000];
+        (0..20).for_each(|_| stream.append(&[record(0, &[b"SET", b"k", &value])]));
+        let (first, held) = (stream.backlog().first, stream.backlog().held_bytes);
+        assert_eq!(first, 1);
+        assert!(held > 200_000, "{held}");
+        assert_eq!(read(&stream, &slow).len() as u64, stream.end());
+        let backlog = stream.backlog();
+        assert!(backlog.len >= 20_000 && backlog.len < 20_000 + 2 * BLOCK_BYTES as u64, "{backlog:?}");
+        assert_eq!(stream.resume(&replica(), &"b".repeat(40), 1), Err(Refusal::NotKept));
+        stream.end_history("c".repeat(40));
+        assert_eq!(stream.backlog(), Backlog { active: false, first: 0, len: 0, held_bytes: 0 });
+    }
+
+    #[test]
+    fn who_is_overrun_gets_nothing_more() {
+        let stream = stream(1000, 5000);
+        let stuck = replica();
+        stream.attach(&stuck);
+        let value = vec![b'x'; 3000];
+        (0..3).for_each(|_| stream.append(&[record(0, &[b"SET", b"k", &value])]));
+        assert!(stuck.client.mailbox.take().is_some_and(|letters| letters.overrun));
+        // Its connection may look once more before it sees that.
+        (0..20).for_each(|_| stream.append(&[record(0, &[b"SET", b"k", &value])]));
+        assert!(!stream.read(&stuck, &mut Vec::new()));
     }
 }
