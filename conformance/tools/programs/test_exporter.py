@@ -12,6 +12,7 @@ from server import free_port
 def scrape(t):
     exporter = shutil.which("prometheus-redis-exporter")
     assert exporter, "Debian's prometheus-redis-exporter is not installed"
+    t.cli("config", "resetstat")
     t.cli(input="\n".join(["set a 1", "hset h f v", "rpush queue a b c", "set gone x px 1", "get nothing", "incr h"]) + "\n")
     t.cli(input="xadd stream 1-1 f v\nxgroup create stream g 0\nxreadgroup group g ann streams stream >\n")
     t.cli("-n", 3, "set", "k", "v")
