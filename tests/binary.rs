@@ -247,3 +247,48 @@ fn shutdown_nosave_does_not_wait_for_a_script() {
     assert!(began.elapsed() < Duration::from_secs(2), "it took {:?}", began.elapsed());
     assert!(std::os::unix::net::UnixStream::connect(process.path("socket")).is_err());
 }
+
+#[test]
+fn tls_without_its_files_is_refused() {
+    for (args, reason) in [
+        (&["--port", "0", "--tls-port", "1"][..], "No tls-cert-file configured!"),
+        (
+            &["--tls-port", "1", "--tls-auth-clients", "no", "--tls-cert-file", "a.crt", "--tls-key-file", "a.key"],
+            "Failed to load certificate: a.crt: No such file or directory",
+        ),
+        (
+            &["--port", "0", "--tls-replication", "yes", "--tls-cert-file", "a.crt", "--tls-key-file", "a.key"],
+            "Either tls-ca-cert-file or tls-ca-cert-dir must be specified",
+        ),
+    ] {
+        let (code, log) = refused("no-tls", args);
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains(reason), "{reason} in {log}");
+        assert!(log.contains("Failed to configure TLS. Check logs for more info."), "{log}");
+    }
+}
+
+/// `used_memory` is what the allocator has handed out, less what its threads keep to hand out again.
+#[test]
+fn used_memory_is_what_the_allocator_hands_out() {
+    let process = Process::start("memory", &[], "");
+    let mut client = process.client();
+    let mut figures = || {
+        let info = client.call(&["INFO", "memory"]).text();
+        let line = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("it is there");
+        let used: i64 = line.parse().expect("a number");
+        (used, client.call(&["DEBUG", "MALLCTL", "stats.allocated"]).integer())
+    };
+    let (before, _) = figures();
+    process.client().run("DEBUG POPULATE 100000 key 200");
+    let (used, allocated) = figures();
+    assert!(used - before > 20_000_000, "{before} -> {used}");
+    assert!((used - allocated).abs() * 20 < allocated, "{used} is not within 5 % of {allocated}");
+    // One client with most of the memory is told of.
+    let mut large = process.client();
+    large.send(format!("*1\r\n$9000000\r\n{}", "v".repeat(5_000_000)).as_bytes());
+    let mut client = process.client();
+    until("the doctor sees it", || {
+        client.call(&["MEMORY", "DOCTOR"]).text().contains("- Clients take more than 200 KB")
+    });
+}

@@ -359,13 +359,24 @@ impl Fields<'_, '_, '_> {
 /// `MEMORY DOCTOR`: verbatim text; other words than Redis's. Source: Redis 7.2 MEMORY DOCTOR.
 fn memory_doctor(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     const SMALL_BYTES: u64 = 5 << 20;
+    const LARGE_CLIENT_BYTES: u64 = 200 << 10;
+    const MANY_SCRIPTS: usize = 1000;
     let used = MemoryUse::measure(ctx);
     let AllocatorStats { allocated, active, resident } = used.allocator;
     let mut report = String::new();
     if allocated < SMALL_BYTES {
         report.push_str("There is too little data to tell anything from.\n");
     } else {
+        let clients = ctx.server.clients.len().max(1) as u64;
         let looks = [
+            (
+                used.clients / clients > LARGE_CLIENT_BYTES,
+                "Clients take more than 200 KB each: they send or ask for much, or do not read their replies.",
+            ),
+            (
+                ctx.server.scripts.counts().scripts > MANY_SCRIPTS,
+                "More than 1000 scripts are kept: EVAL with values written into its text makes a new one each time.",
+            ),
             (
                 ratio(used.peak, allocated) > 1.5,
                 "The peak was more than 1.5 times what is used now: the allocator may keep pages it once needed.",
