@@ -189,7 +189,11 @@ fn describe(reply: &mut Reply, command: &Command) {
     command.tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
     reply.set(command.keys.len());
     command.keys.iter().for_each(|spec| describe_keys(reply, spec));
-    reply.set(command.subcommands.len());
+    // Redis has an array of some, and a set of none.
+    match command.subcommands.len() {
+        0 => reply.set(0),
+        count => reply.array(count),
+    }
     command.subcommands.iter().for_each(|subcommand| describe(reply, subcommand));
 }
 
