@@ -234,3 +234,19 @@ def shutdown(t):
     equal(server.child.wait(10), 0)
     server.spawn()
     equal(t.cli("get", "k", server=server), "kept")
+
+
+@test("health checks: while the server loads, ping says so and ends with 0; liveness holds, readiness does not")
+def loading(t):
+    # 2 ms a key, so that loading takes a second; commands are answered after every 1024 bytes.
+    server = t.start("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024")
+    t.cli("--pipe", input="".join(f"set key:{n} {'x' * 100}\r\n" for n in range(500)), server=server)
+    t.cli("shutdown", "save", server=server)
+    server.child.wait(10)
+    server.spawn()
+    equal(t.cli("ping", server=server), "LOADING Redis is loading the dataset in memory")
+    liveness = f'response=$({CLI} -p {server.port} ping | head -n1 | cut -d" " -f1); [ "$response" = PONG ] || [ "$response" = LOADING ]'
+    t.run("sh", "-c", liveness)
+    t.run("sh", "-c", f'[ "$({CLI} -p {server.port} ping)" = PONG ]', code=1)
+    until("it is loaded", lambda: t.cli("ping", server=server) == "PONG", 20)
+    equal(t.cli("dbsize", server=server), "500")
