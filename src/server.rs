@@ -29,6 +29,8 @@ use crate::tracking::Tracking;
 use crate::util::clock::Clock;
 use crate::util::rng::Random;
 use crate::util::sync::Mutex;
+use redstart_persistence::file::{DiskDir, Faults};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::UnboundedSender;
@@ -81,6 +83,8 @@ pub struct Server {
     pub port: AtomicUsize,
     pub stop: Stop,
     pub switches: Switches,
+    /// What goes wrong with files, in tests.
+    pub faults: Option<Faults>,
     /// The process around the server, when it has one to itself; an embedded one has not.
     pub process: Option<OwnProcess>,
     /// The watchdog runs.
@@ -335,6 +339,11 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
+    /// A directory for files of the data set.
+    pub fn disk(&self, path: impl Into<PathBuf>) -> DiskDir {
+        DiskDir::new(path).with_faults(self.faults.clone())
+    }
+
     /// Whether commands that need memory must be refused.
     pub fn is_over_maxmemory(&self, config: &Config) -> bool {
         config.maxmemory > 0 && self.used_memory.bytes() > config.maxmemory

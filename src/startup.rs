@@ -17,6 +17,7 @@ use crate::stats::Stats;
 use crate::tls::{self, Tls};
 use crate::util::clock::Clock;
 use crate::util::rng::Random;
+use redstart_persistence::file::Faults;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct Options {
     pub load: bool,
     /// Called when the data set is complete.
     pub ready: Box<dyn FnOnce(&Server) + Send>,
+    /// What goes wrong with the files of the data set: for tests.
+    pub faults: Option<Faults>,
     /// The process that the server has to itself.
     pub process: Option<OwnProcess>,
     /// The commands it has.
@@ -57,6 +60,7 @@ impl Default for Options {
             log: Log::nowhere(),
             load: false,
             ready: Box::new(|_| {}),
+            faults: None,
             process: None,
             registry: Registry::default(),
             tls: Tls::default(),
@@ -160,6 +164,7 @@ impl Server {
             port: AtomicUsize::new(0),
             stop: Stop::default(),
             switches: Default::default(),
+            faults: options.faults,
             process: options.process,
             is_watched: AtomicBool::new(false),
             reconfiguring: Default::default(),

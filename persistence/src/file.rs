@@ -7,8 +7,10 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 mod crash;
+mod fault;
 
-pub use crash::{CrashDir, Fault, Survival};
+pub use crash::{CrashDir, Survival};
+pub use fault::{Fault, Faults};
 
 /// A file open for appending.
 pub trait File: Send {
@@ -87,12 +89,24 @@ impl Write for FileWriter {
 #[derive(Debug, Clone)]
 pub struct DiskDir {
     path: PathBuf,
+    /// In tests only.
+    faults: Option<Faults>,
 }
 
 impl DiskDir {
     /// The directory at `path`, which must exist.
     pub fn new(path: impl Into<PathBuf>) -> DiskDir {
-        DiskDir { path: path.into() }
+        DiskDir { path: path.into(), faults: None }
+    }
+
+    /// The same directory, whose changing operations meet these faults, if any.
+    #[must_use]
+    pub fn with_faults(self, faults: Option<Faults>) -> DiskDir {
+        DiskDir { faults, ..self }
+    }
+
+    fn operation(&self) -> io::Result<()> {
+        self.faults.as_ref().map_or(Ok(()), |faults| faults.operation().map(drop))
     }
 
     /// The directory at `path`, made if it is missing.
@@ -125,8 +139,32 @@ impl File for fs::File {
     }
 }
 
+/// A file whose operations meet faults.
+struct FaultyFile {
+    file: fs::File,
+    faults: Faults,
+}
+
+impl File for FaultyFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = self.faults.operation()?.unwrap_or(bytes.len()).min(bytes.len());
+        File::write(&mut self.file, &bytes[..len])
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.faults.operation()?;
+        self.file.sync()
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.faults.operation()?;
+        File::truncate(&mut self.file, len)
+    }
+}
+
 impl Dir for DiskDir {
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
+        self.operation()?;
         // Empty the old file first and append from there: a file that is cut later must go on at its new end.
         let path = self.path.join(name);
         fs::OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
@@ -135,7 +173,10 @@ impl Dir for DiskDir {
 
     fn append(&self, name: &str) -> io::Result<Box<dyn File>> {
         let file = fs::OpenOptions::new().append(true).create(true).open(self.path.join(name))?;
-        Ok(Box::new(file))
+        Ok(match self.faults.clone() {
+            None => Box::new(file),
+            Some(faults) => Box::new(FaultyFile { file, faults }),
+        })
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn ReadFile>> {
@@ -151,16 +192,19 @@ impl Dir for DiskDir {
     }
 
     fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
+        self.operation()?;
         let file = fs::OpenOptions::new().write(true).open(self.path.join(name))?;
         file.set_len(len)?;
         file.sync_all()
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.operation()?;
         fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.operation()?;
         fs::remove_file(self.path.join(name))
     }
 
@@ -173,6 +217,7 @@ impl Dir for DiskDir {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.operation()?;
         fs::File::open(&self.path)?.sync_all()
     }
 }

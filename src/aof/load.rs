@@ -54,7 +54,7 @@ pub fn files<'g>(
     manifest: &Manifest,
     held: Option<&mut Locked<'g>>,
 ) -> Result<Mixed, Refused> {
-    let dir = DiskDir::new(path(config));
+    let dir = server.disk(path(config));
     let mut total = 0;
     for info in manifest.files_to_load() {
         match dir.len(&info.name) {
@@ -114,7 +114,7 @@ fn adopt_old_file(server: &Server, config: &Config, manifest: &mut Manifest) -> 
         return Ok(());
     }
     let adopt = || {
-        let dir = super::make_dir(config)?;
+        let dir = super::make_dir(server, config)?;
         let mut adopted = Manifest::default();
         adopted.add_base(filename, false);
         if let Some(base) = &mut adopted.base {

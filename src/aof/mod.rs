@@ -13,6 +13,7 @@ pub mod queue;
 pub mod rewrite;
 
 use crate::config::Config;
+use crate::server::Server;
 use crate::util::sync::Mutex;
 use queue::Queue;
 use redstart_persistence::aof::{Manifest, manifest_name};
@@ -244,8 +245,8 @@ fn path(config: &Config) -> PathBuf {
 }
 
 /// The directory of the log, made if it is missing.
-fn make_dir(config: &Config) -> std::io::Result<DiskDir> {
-    DiskDir::create(path(config))
+fn make_dir(server: &Server, config: &Config) -> std::io::Result<DiskDir> {
+    Ok(DiskDir::create(path(config))?.with_faults(server.faults.clone()))
 }
 
 /// Whether there is a log with a manifest.

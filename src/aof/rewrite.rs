@@ -105,7 +105,8 @@ fn end(server: &Server, worked: bool) {
 
 fn run(server: &Arc<Server>, turn: (Mode, u64)) -> Result<(), Failure> {
     let config = server.config.load();
-    let dir = about(format!("Can't open or create append-only dir {}", config.appenddirname), make_dir(&config))?;
+    let dir =
+        about(format!("Can't open or create append-only dir {}", config.appenddirname), make_dir(server, &config))?;
     let mode = turn.0;
     about("Can't start the log's thread", appender::start(server))?;
     if mode == Mode::On {
@@ -288,7 +289,7 @@ impl Server {
 
     /// Removes what rewrites have left, after `aof-disable-auto-gc` was switched off.
     pub fn remove_log_history(&self, config: &Config) -> io::Result<()> {
-        let dir = make_dir(config)?;
+        let dir = make_dir(self, config)?;
         let mut control = self.aof.control.lock();
         remove_history(self, &dir, &config.appendfilename, &mut control.manifest);
         Ok(())
@@ -329,7 +330,7 @@ impl Aof {
     pub fn open(&self, server: &Arc<Server>, config: &Config, mut manifest: Manifest) -> Result<(), String> {
         let failed = |what: &str, error: io::Error| format!("{what}: {error}");
         appender::start(server).map_err(|error| failed("Can't start the log's thread", error))?;
-        let dir = make_dir(config).map_err(|error| {
+        let dir = make_dir(server, config).map_err(|error| {
             failed(&format!("Can't open or create append-only dir {}", path(config).display()), error)
         })?;
         let filename = &config.appendfilename;

@@ -8,7 +8,7 @@ use crate::server::Server;
 use crate::snapshot::convert;
 use crate::snapshot::walker::{self, Output, Snapshot};
 use crate::util::sync::{Mutex, MutexGuard};
-use redstart_persistence::file::{Dir, DiskDir, File};
+use redstart_persistence::file::{Dir, File};
 use redstart_persistence::rdb::{Encoder, Kind, WriteOptions, Writer};
 use redstart_types::entry::Content;
 use redstart_types::table::Keyed;
@@ -153,7 +153,7 @@ fn write_file(
     place: Place,
     write: impl FnOnce(Syncing) -> io::Result<Syncing>,
 ) -> Result<(), SaveError> {
-    let dir = DiskDir::new(&config.dir);
+    let dir = server.disk(&config.dir);
     let temp = temp_name(server, place);
     let failed = |what, file: &str, error| SaveError { what, file: file.to_owned(), dir: config.dir.clone(), error };
     let created = dir.create(&temp).map(|file| Syncing::new(file, config.rdb_save_incremental_fsync));

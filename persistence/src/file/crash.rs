@@ -1,5 +1,6 @@
 //! A directory in memory that remembers what was synced, for tests: it can fail at any operation and "lose power".
 
+use super::fault::{Fault, Plan};
 use super::{Dir, File, ReadFile};
 use std::collections::BTreeMap;
 use std::io;
@@ -14,19 +15,6 @@ const PAGE: usize = 16;
 #[derive(Clone, Default)]
 pub struct CrashDir {
     state: Arc<Mutex<State>>,
-}
-
-/// What goes wrong at an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// A write takes only so many bytes; other operations work.
-    Short(usize),
-    /// `ENOSPC`, once.
-    NoSpace,
-    /// `EIO`, once.
-    Io,
-    /// The machine is off: this operation and all later ones fail and change nothing.
-    PowerCut,
 }
 
 /// What is left after a crash.
@@ -47,9 +35,7 @@ struct State {
     names: BTreeMap<String, usize>,
     /// What is on disk.
     synced_names: BTreeMap<String, usize>,
-    faults: BTreeMap<u64, Fault>,
-    operations: u64,
-    off: bool,
+    plan: Plan,
     syncs: u64,
 }
 
@@ -72,12 +58,12 @@ impl CrashDir {
 
     /// Makes the operation with this number go wrong.
     pub fn fail(&self, operation: u64, fault: Fault) {
-        self.lock().faults.insert(operation, fault);
+        self.lock().plan.fail(operation, fault);
     }
 
     /// How many changing operations there have been.
     pub fn operations(&self) -> u64 {
-        self.lock().operations
+        self.lock().plan.operations()
     }
 
     /// How many syncs of files there have been.
@@ -94,7 +80,7 @@ impl CrashDir {
     /// The directory as the next process finds it. This one stays as it is.
     pub fn after_crash(&self, survival: Survival) -> CrashDir {
         let mut state = self.lock().clone();
-        (state.off, state.operations, state.faults) = (false, 0, BTreeMap::new());
+        state.plan = Plan::default();
         if survival != Survival::Written {
             state.names = state.synced_names.clone();
         }
@@ -143,18 +129,8 @@ impl Inode {
 }
 
 impl State {
-    /// Counts an operation and meets its fault; `Some(n)` is a write of `n` bytes only.
     fn operation(&mut self) -> io::Result<Option<usize>> {
-        let fault = self.faults.remove(&self.operations);
-        self.operations += 1;
-        self.off |= fault == Some(Fault::PowerCut);
-        match fault {
-            _ if self.off => Err(io::Error::other("power cut")),
-            Some(Fault::NoSpace) => Err(io::ErrorKind::StorageFull.into()),
-            Some(Fault::Io) => Err(io::Error::other("input/output error")),
-            Some(Fault::Short(len)) => Ok(Some(len)),
-            Some(Fault::PowerCut) | None => Ok(None),
-        }
+        self.plan.operation()
     }
 
     fn inode(&self, name: &str) -> io::Result<usize> {
