@@ -13,8 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-/// Records collected at which the appender is woken early.
+/// Records collected at which the appender is woken early,
 const WAKE_BYTES: usize = 1 << 20;
+/// and under `appendfsync always`.
+const ALWAYS_WAKE_BYTES: usize = 32 << 10;
 /// Records collected at which writers wait for the disk rather than for memory to run out.
 const FULL_BYTES: usize = 256 << 20;
 
@@ -135,6 +137,11 @@ impl Queue {
         self.synced.load(Ordering::Acquire) >= position
     }
 
+    /// Replies wait for what has been added.
+    pub fn call(&self) {
+        self.work.notify_one();
+    }
+
     /// Adds a job behind everything added so far. The next record selects its database again.
     pub fn add(&self, job: Job) {
         let mut inner = self.inner.lock();
@@ -233,7 +240,12 @@ impl Reader for QueueReader {
             inner.buffer.encoded(record.db.map(|db| db as u64), now_s, &record.command);
         }
         self.queue.pushed.store(inner.taken + inner.buffer.len() as u64, Ordering::Release);
-        if std::mem::take(&mut inner.is_idle) || inner.always || inner.buffer.len() > WAKE_BYTES {
+        let wakes = match inner.always {
+            // Who waits for the disk calls.
+            true => inner.buffer.len() > ALWAYS_WAKE_BYTES,
+            false => std::mem::take(&mut inner.is_idle) || inner.buffer.len() > WAKE_BYTES,
+        };
+        if wakes {
             self.queue.work.notify_one();
         }
         while inner.buffer.len() > FULL_BYTES {

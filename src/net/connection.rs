@@ -136,6 +136,7 @@ impl Connection {
             self.count_memory(&worker.server)?;
         }
         if self.is_held(&worker.server) {
+            worker.holds_replies.notify_one();
             return Poll::Pending;
         }
         let is_flushed = self.flush(cx, worker)?.is_ready();

@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// What the connections of one worker share.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct Worker {
     pub desk: Mutex<Desk>,
     /// All connections of the server, by client id.
     pub connections: Arc<Connections>,
+    /// Replies have begun to wait for the disk.
+    pub holds_replies: Notify,
 }
 
 /// All connections of a server, so that another thread can answer for a busy worker.
@@ -52,7 +54,7 @@ impl Handle {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let desk = Desk { engine: Engine::new(server.clone(), index), scratch: vec![0; SCRATCH_BYTES].into() };
-        let worker = Arc::new(Worker { server, desk: Mutex::new(desk), connections });
+        let worker = Arc::new(Worker { server, desk: Mutex::new(desk), connections, holds_replies: Notify::new() });
         let builder = std::thread::Builder::new().name(format!("worker_{index}")).stack_size(STACK_BYTES);
         let thread = builder.spawn(move || runtime.block_on(run(worker, arrivals)))?;
         Ok(Handle { inbox, runtime: handle, thread })
@@ -74,6 +76,7 @@ impl Handle {
 
 async fn run(worker: Arc<Worker>, mut arrivals: mpsc::UnboundedReceiver<Arc<Mutex<Connection>>>) {
     let server = worker.server.clone();
+    tokio::spawn(call_for_sync(worker.clone()));
     loop {
         let arrived = tokio::select! {
             arrived = arrivals.recv() => arrived,
@@ -81,5 +84,14 @@ async fn run(worker: Arc<Worker>, mut arrivals: mpsc::UnboundedReceiver<Arc<Mute
         };
         let Some(connection) = arrived else { return };
         tokio::spawn(Task::new(connection, worker.clone()));
+    }
+}
+
+/// Has the log brought to disk when replies wait for that. This task comes to its turn behind the connections that had
+/// something to do when the first of them began to wait, so that one sync serves them all.
+async fn call_for_sync(worker: Arc<Worker>) {
+    loop {
+        worker.holds_replies.notified().await;
+        worker.server.aof.queue.call();
     }
 }
