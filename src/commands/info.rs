@@ -425,7 +425,9 @@ fn stats(ctx: &Ctx, lines: &mut Lines) {
     lines.put("pubsub_channels", channels);
     lines.put("pubsub_patterns", patterns);
     lines.put("pubsubshard_channels", shard_channels);
-    lines.zeros(&["latest_fork_usec", "total_forks"]);
+    lines.zeros(&["latest_fork_usec"]);
+    // What Redis forks for.
+    lines.put("total_forks", server.persistence.saves().begun + server.aof.figures().rewrites.count);
     lines.put("migrate_cached_sockets", server.migrations.sockets());
     lines.zeros(&["slave_expires_tracked_keys"]);
     lines.zeros(&["active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses"]);

@@ -43,6 +43,8 @@ pub struct Saves {
     pub since_s: Option<i64>,
     /// How many there have been.
     pub count: u64,
+    /// How many of those were begun in the background.
+    pub begun: u64,
     /// One is to begin as soon as possible.
     pub scheduled: bool,
 }
@@ -111,6 +113,7 @@ impl Persistence {
             last_took_s: None,
             since_s: None,
             count: 0,
+            begun: 0,
             scheduled: false,
         };
         Persistence {
@@ -146,6 +149,7 @@ impl Persistence {
         saves.last_try_s = now_s;
         saves.scheduled = false;
         saves.count += 1;
+        saves.begun += 1;
         self.cancelled.store(false, Ordering::Release);
         true
     }
