@@ -40,6 +40,10 @@ impl<'a> Choices<'a> {
         all[self.below(all.len())]
     }
 
+    pub fn one_index(&mut self, all: &[usize]) -> usize {
+        all[self.below(all.len())]
+    }
+
     /// Up to `most` bytes as they are.
     pub fn raw(&mut self, most: usize) -> &'a [u8] {
         let len = self.below(most + 1).min(self.bytes.len());

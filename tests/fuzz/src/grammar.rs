@@ -10,8 +10,10 @@ use std::sync::OnceLock;
 /// The commands and their arguments.
 pub struct Grammar {
     entries: Vec<Entry>,
-    /// Indices of the entries that change data: half of all commands are of these.
+    /// Indices of the entries that change data.
     writes: Vec<usize>,
+    /// Those of transactions and scripts, which the others run in.
+    wrappers: Vec<usize>,
 }
 
 struct Entry {
@@ -74,22 +76,26 @@ impl Grammar {
         let entries: Vec<Entry> = registry.all().iter().map(entry).collect();
         let changes = |(index, entry): (usize, &Entry)| entry.command.has(WRITE).then_some(index);
         let writes = entries.iter().enumerate().filter_map(changes).collect();
-        Grammar { entries, writes }
+        let wraps =
+            |entry: &Entry| entry.command.acl & (acl::TRANSACTION | acl::SCRIPTING) != 0 && entry.words.len() == 1;
+        let wrappers = (0..entries.len()).filter(|index| wraps(&entries[*index])).collect();
+        Grammar { entries, writes, wrappers }
     }
 
     /// A command that may be run: see [`is_tame`].
     pub fn command(&self, choices: &mut Choices<'_>, kept: &Kept) -> Option<Argv> {
-        let index = if choices.chance(128) {
-            self.writes[choices.below(self.writes.len())]
-        } else {
-            choices.below(self.entries.len())
-        };
+        let index = if choices.chance(32) { choices.one_index(&self.wrappers) } else { self.any(choices) };
         let mut argv = self.arguments_of(index, choices, kept, 0);
         while choices.chance(32) {
             bend(&mut argv, choices);
         }
         let words: Vec<&[u8]> = argv.iter().map(Vec::as_slice).collect();
         is_tame(&words).then_some(argv)
+    }
+
+    /// The index of any entry; every second time of one that changes data.
+    fn any(&self, choices: &mut Choices<'_>) -> usize {
+        if choices.chance(128) { choices.one_index(&self.writes) } else { choices.below(self.entries.len()) }
     }
 
     fn arguments_of(&self, index: usize, choices: &mut Choices<'_>, kept: &Kept, depth: usize) -> Argv {
@@ -153,7 +159,8 @@ impl Maker<'_> {
 
     fn argument(&mut self, arg: &Arg, choices: &mut Choices<'_>) {
         let due = if arg.kind == Kind::Key { self.keys_due.take() } else { None };
-        if arg.optional && due.is_none() && choices.chance(140) {
+        let is_wanted = due.is_some() || arg.name == "arg";
+        if arg.optional && !is_wanted && choices.chance(140) {
             return;
         }
         let times = due.unwrap_or_else(|| if arg.multiple && choices.chance(110) { 1 + choices.below(4) } else { 1 });
@@ -218,6 +225,7 @@ impl Maker<'_> {
             "start" | "end" | "stop" | "min" | "max" | "threshold" if is_stream => STREAM_IDS,
             "start" | "stop" | "min" | "max" => RANGES,
             "group" | "consumer" => &["g1", "g2", "c1", "c2", ""],
+            "script" if choices.chance(160) => &["return redis.pcall(unpack(ARGV))"],
             "script" => SCRIPTS,
             "sha1" => &["e0e1f9fabfc9d4800c877a703b823ac0578ff8db", "x", ""],
             "function" => &["f1", "f2", "g1", "none"],
@@ -231,12 +239,12 @@ impl Maker<'_> {
             "subcommand" => DEBUG,
             "type" => &["string", "list", "set", "zset", "hash", "stream", "none"],
             "command" | "command-name" if self.depth == 0 => {
-                let index = choices.below(self.grammar.entries.len());
+                let index = self.grammar.any(choices);
                 let nested = self.grammar.arguments_of(index, choices, self.kept, 1);
                 return self.argv.extend(nested);
             }
             "arg" if self.entry.command.name.starts_with("eval") && self.depth == 0 => {
-                let index = choices.below(self.grammar.entries.len());
+                let index = self.grammar.any(choices);
                 let nested = self.grammar.arguments_of(index, choices, self.kept, 1);
                 return self.argv.extend(nested);
             }
@@ -429,7 +437,6 @@ const INTEGERS: &[&str] = &[
     "4611686018427387904",
     "00",
     "+1",
-    "-0",
     " 1",
     "1 ",
     "u8",
@@ -440,12 +447,12 @@ const INTEGERS: &[&str] = &[
     "x",
 ];
 
+// No -0: a listpack keeps it as 0, a skiplist as it is, in Redis too, so a digest depends on the encoding.
 const DOUBLES: &[&str] = &[
     "0",
     "1",
     "-1",
     "1.5",
-    "-0.0",
     "0.001",
     "3.14",
     "1e3",
