@@ -19,7 +19,7 @@ fn duration() -> Duration {
 }
 
 /// Operations of all clients in one round; a round's history is checked before the next begins.
-const ROUND: usize = 4000;
+const ROUND: usize = 2000;
 
 /// Runs `act` on [`THREADS`] clients for a while and checks what they did, round by round.
 fn run<M>(initial: M::State, prepare: &[&str], act: fn(&mut Recorder<'_, M::Op>, &mut StdRng))
@@ -72,7 +72,9 @@ impl<Op> Recorder<'_, Op> {
         let requests: Vec<u8> = commands.iter().flat_map(|args| crate::common::request(args)).collect();
         let called = self.clock.fetch_add(1, Ordering::SeqCst);
         self.client.send(&requests);
-        let replies = commands.iter().map(|_| self.client.reply()).collect();
+        let replies: Vec<Reply> = commands.iter().map(|_| self.client.reply()).collect();
+        let error = replies.iter().find(|reply| matches!(reply, Reply::Error(_)));
+        assert_eq!(error, None, "{commands:?}");
         let returned = self.clock.fetch_add(1, Ordering::SeqCst);
         let client = self.number;
         self.events.extend(op(replies).map(|op| Event { client, called, returned, op }));
@@ -147,6 +149,10 @@ impl Model for Numbers {
             }
         };
         fits.then_some(next)
+    }
+
+    fn only_looks(op: &NumberOp) -> bool {
+        matches!(op, NumberOp::Read(_) | NumberOp::CompareAndSet { done: false, .. })
     }
 }
 
@@ -251,24 +257,33 @@ impl Model for Lists {
     type Op = ListOp;
 
     fn step(state: &Self::State, op: &ListOp) -> Option<Self::State> {
-        let mut next = state.clone();
+        // Most operations do not fit most states: a state is copied only for those that do.
+        let last = |list: &usize| state[*list].back().copied();
         let fits = match op {
-            ListOp::Push { list, value, len } => {
-                next[*list].push_front(*value);
-                next[*list].len() as i64 == *len
-            }
+            ListOp::Push { list, len, .. } => state[*list].len() as i64 + 1 == *len,
             ListOp::Pop { lists, popped } => {
-                let first = lists.iter().find(|list| !state[**list].is_empty());
-                first.and_then(|list| next[*list].pop_back().map(|value| (*list, value))) == *popped
+                lists.iter().find_map(|list| last(list).map(|value| (*list, value))) == *popped
             }
-            ListOp::Move { from, to, value } => {
-                let moved = next[*from].pop_back();
-                moved.into_iter().for_each(|value| next[*to].push_front(value));
-                moved == *value
-            }
+            ListOp::Move { from, value, .. } => last(from) == *value,
             ListOp::Read(seen) => seen.iter().zip(state).all(|(seen, list)| list.iter().eq(seen)),
         };
-        fits.then_some(next)
+        fits.then(|| {
+            let mut next = state.clone();
+            match op {
+                ListOp::Push { list, value, .. } => next[*list].push_front(*value),
+                ListOp::Pop { popped: Some((list, _)), .. } => drop(next[*list].pop_back()),
+                ListOp::Move { from, to, value: Some(value) } => {
+                    next[*from].pop_back();
+                    next[*to].push_front(*value);
+                }
+                ListOp::Pop { popped: None, .. } | ListOp::Move { value: None, .. } | ListOp::Read(_) => {}
+            }
+            next
+        })
+    }
+
+    fn only_looks(op: &ListOp) -> bool {
+        matches!(op, ListOp::Read(_) | ListOp::Pop { popped: None, .. } | ListOp::Move { value: None, .. })
     }
 }
 
@@ -298,7 +313,7 @@ fn act_on_lists(recorder: &mut Recorder<'_, ListOp>, random: &mut StdRng) {
         6 => recorder.record(&[&["EVAL", POP, "1", LISTS[list]]], |replies| {
             Some(ListOp::Pop { lists: vec![list], popped: one(replies).map(|value| (list, value)) })
         }),
-        7 | 8 => recorder.record(&[&["BRPOP", LISTS[list], LISTS[other], "0.05"]], |mut replies| {
+        7 | 8 => recorder.record(&[&["BRPOP", LISTS[list], LISTS[other], "0.02"]], |mut replies| {
             let popped = match replies.remove(0) {
                 Reply::Null => None,
                 reply => {
@@ -309,7 +324,7 @@ fn act_on_lists(recorder: &mut Recorder<'_, ListOp>, random: &mut StdRng) {
             };
             Some(ListOp::Pop { lists: vec![list, other], popped })
         }),
-        9 => recorder.record(&[&["BLMOVE", LISTS[list], LISTS[other], "RIGHT", "LEFT", "0.05"]], |replies| {
+        9 => recorder.record(&[&["BLMOVE", LISTS[list], LISTS[other], "RIGHT", "LEFT", "0.02"]], |replies| {
             Some(ListOp::Move { from: list, to: other, value: one(replies) })
         }),
         10 => recorder.record(&[&["LMOVE", LISTS[list], LISTS[other], "RIGHT", "LEFT"]], |replies| {
