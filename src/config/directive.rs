@@ -183,13 +183,13 @@ directives! {
     /// Its key.
     tls_key_file: Option<String> = text(""), "tls-key-file", ANY, MODIFIABLE | VOLATILE;
     /// The key's passphrase.
-    tls_key_file_pass: Option<String> = text(""), "tls-key-file-pass", ANY, MODIFIABLE;
+    tls_key_file_pass: Option<String> = text(""), "tls-key-file-pass", ANY, MODIFIABLE | SENSITIVE;
     /// Certificate for outgoing connections.
     tls_client_cert_file: Option<String> = text(""), "tls-client-cert-file", ANY, MODIFIABLE | VOLATILE;
     /// Its key.
     tls_client_key_file: Option<String> = text(""), "tls-client-key-file", ANY, MODIFIABLE | VOLATILE;
     /// The key's passphrase.
-    tls_client_key_file_pass: Option<String> = text(""), "tls-client-key-file-pass", ANY, MODIFIABLE;
+    tls_client_key_file_pass: Option<String> = text(""), "tls-client-key-file-pass", ANY, MODIFIABLE | SENSITIVE;
     /// Diffie-Hellman parameters.
     tls_dh_params_file: Option<String> = text(""), "tls-dh-params-file", ANY, MODIFIABLE | VOLATILE;
     /// Certificates of the authorities that peers are checked against.

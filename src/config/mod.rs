@@ -53,7 +53,9 @@ mod tests {
 
     #[test]
     fn secrets_stay_out_of_debug_output() {
-        let config = Config { requirepass: Some(b"hunter2".to_vec()), port: 1, ..Config::default() };
+        let requirepass = Some(b"hunter2".to_vec());
+        let tls_key_file_pass = Some("hunter2".to_owned());
+        let config = Config { requirepass, tls_key_file_pass, port: 1, ..Config::default() };
         let shown = format!("{config:?}");
         assert!(shown.contains("port") && shown.contains("(secret)") && !shown.contains("hunter2"), "{shown}");
     }
