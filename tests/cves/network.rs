@@ -204,6 +204,36 @@ fn cve_2026_56684_clients_killed_in_the_middle_of_something() {
 }
 
 #[test]
+fn cve_2026_23479_a_blocked_client_is_evicted_as_it_is_served() {
+    let running = start();
+    let mut pusher = Client::connect(&running);
+    assert_eq!(pusher.run("CLIENT NO-EVICT ON"), "+OK");
+    for round in 0..10 {
+        let mut first = Client::connect(&running);
+        let mut second = Client::connect(&running);
+        for (blocked, client) in [&mut first, &mut second].into_iter().enumerate() {
+            client.start("BLPOP list 0");
+            until_blocked(&running, blocked + 1);
+        }
+        // What waits behind the blocking command makes this client the largest.
+        second.send(&request(&["GET", &"q".repeat(3 << 20)]));
+        let push = [request(&["CONFIG", "SET", "maxmemory-clients", "1mb"]), request(&["RPUSH", "list", "a", "b"])];
+        pusher.send(&push.concat());
+        assert_eq!(pusher.reply().to_string(), "+OK");
+        assert_eq!(pusher.reply().to_string(), ":2");
+        assert_eq!(first.reply().to_string(), "[list a]", "round {round}");
+        assert!(second.is_closed());
+        // The other element went to the client that was evicted, or stays.
+        let left = pusher.run("LRANGE list 0 -1");
+        assert!(left == "[]" || left == "[b]", "{left}");
+        assert_eq!(pusher.run("CONFIG SET maxmemory-clients 0"), "+OK");
+        pusher.run("DEL list");
+    }
+    assert!(pusher.call(&["INFO", "stats"]).text().contains("evicted_clients:10\r\n"));
+    is_alive(&running);
+}
+
+#[test]
 fn cve_2026_23631_no_replica_is_served_while_a_script_runs() {
     let running = start_with(Config { busy_reply_threshold: 20, ..config() });
     let mut script = Client::connect(&running);
