@@ -103,7 +103,9 @@ impl Server {
             Group::AutoGc => self.remove_log_history(new).map_err(|error| error.to_string()),
             Group::Log => {
                 // From the next command on, not when the log's thread looks at the configuration next.
-                self.aof.queue.obey(new, self.aof.mode() == Mode::On);
+                if self.aof.mode() == Mode::On {
+                    self.aof.queue.obey_now(new);
+                }
                 Ok(())
             }
             Group::AppendOnly if new.appendonly => self.start_logging(),

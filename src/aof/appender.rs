@@ -76,10 +76,13 @@ impl Worker {
     }
 
     fn obey_config(&mut self) {
-        self.queue.obey(&self.config, self.appender.is_some());
         let options = self.options();
         if let Some(appender) = &mut self.appender {
             appender.set_options(options);
+            self.queue.obey_now(&self.config);
+        } else {
+            // Whether replies are held is not this thread's to say before it has a file: somebody may be opening one.
+            self.queue.obey(&self.config);
         }
     }
 

@@ -178,14 +178,17 @@ impl Queue {
         jobs
     }
 
-    /// Puts the directives into force for the records to come; `is_on` tells that they go to a file.
-    pub fn obey(&self, config: &Config, is_on: bool) {
-        let always = config.appendfsync == AppendFsync::Always;
+    /// Puts the directives into force for the records to come.
+    pub fn obey(&self, config: &Config) {
         let mut inner = self.inner.lock();
         inner.buffer.set_options(config.aof_checksum, config.aof_timestamp_enabled);
-        inner.always = always;
-        drop(inner);
-        self.hold_replies(always && is_on);
+        inner.always = config.appendfsync == AppendFsync::Always;
+    }
+
+    /// The same while the log is on: `always` holds from now on.
+    pub fn obey_now(&self, config: &Config) {
+        self.obey(config);
+        self.hold_replies(config.appendfsync == AppendFsync::Always);
     }
 
     /// Says whether replies wait for the disk from now on.

@@ -356,6 +356,8 @@ impl Aof {
         let locked = server.shards.lock(server.shards.all());
         let mut control = self.control.lock();
         self.queue.add(Job::Switch(file, incr_bytes));
+        // Not when the thread gets there: a write may come first.
+        self.queue.obey_now(config);
         let reader = QueueReader { queue: self.queue.clone(), clock: server.clock.clone() };
         control.reader = Some(server.feed.add_reader(Box::new(reader)));
         control.mode = Mode::On;
