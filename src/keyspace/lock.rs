@@ -176,6 +176,11 @@ impl Locked<'_> {
         ShardSet(self.guards.iter().fold(0, |set, (idx, _)| set | 1 << idx))
     }
 
+    /// Unlocks; whoever waits gets the lock before this thread can take it again. For threads that come back at once.
+    pub fn yield_to_waiters(self) {
+        self.guards.into_iter().for_each(|(_, guard)| MutexGuard::unlock_fair(guard));
+    }
+
     /// Whether every shard is locked.
     pub fn is_all(&self) -> bool {
         self.all

@@ -195,7 +195,7 @@ impl<O: Output> Walker<'_, O> {
         let mut locked = self.walk.lock(shard);
         let Some(part) = part_of(&mut locked, db) else { return false };
         let more = part.walk_step(&mut self.batch, entries, goes_out);
-        drop(locked);
+        locked.yield_to_waiters();
         let keys = self.batch.len() as u64;
         let (walk, out) = (self.walk, &mut self.out);
         self.batch.drain(|key, facts, content| {
@@ -280,12 +280,14 @@ impl<O: Output> Walker<'_, O> {
         };
         let mut locked = self.walk.lock(shards.shard_of(hash_key(shards.seed(), &key)));
         let step = part_of(&mut locked, db).map(|part| part.walk_big_step(id, &key, &mut self.pieces));
-        match step {
+        let more = match step {
             Some(BigStep::More) => true,
             Some(BigStep::Over) => false,
             // It has another name by now, or is gone.
             Some(BigStep::Moved) | None => !handover.is_at(id, db, &key),
-        }
+        };
+        locked.yield_to_waiters();
+        more
     }
 
     /// Counts keys, and waits as `rdb-key-save-delay` says.
