@@ -32,7 +32,7 @@ fn parse(bytes: &[u8], cuts: &[usize], limits: Limits) -> (Vec<Vec<Vec<u8>>>, Op
 fuzz_target!(|input: &[u8]| {
     let mut choices = Choices::new(input);
     let max_bulk_len = [512 << 20, 20][choices.below(2)];
-    let limits = Limits { max_bulk_len, authenticated: choices.byte() % 4 > 0 };
+    let limits = Limits { max_bulk_len, authenticated: !choices.byte().is_multiple_of(4) };
     let mut steps: Vec<usize> = (0..4).map(|_| usize::from(choices.byte())).collect();
     let bytes = choices.rest();
     steps.iter_mut().for_each(|step| *step = *step * bytes.len() / 256);
