@@ -1,5 +1,6 @@
 //! The main loop: accepts connections, does the periodic work, and answers for workers that a script keeps busy.
 
+use crate::aof::appender;
 use crate::clients::Client;
 use crate::command::call::{self, Engine};
 use crate::command::serve;
@@ -39,6 +40,7 @@ pub fn run(mut acceptor: Acceptor, mut cron: Cron, listeners: Listeners, mut wis
     for worker in acceptor.workers {
         worker.join();
     }
+    appender::end(&acceptor.server);
 }
 
 /// A data set that loads within this time is never seen loading: connections wait to be accepted, as Redis's wait for

@@ -17,9 +17,10 @@ const TICK: Duration = Duration::from_millis(100);
 /// Time between two log lines about the same trouble.
 const COMPLAINT_PERIOD: Duration = Duration::from_secs(30);
 
-/// Starts the thread, unless it runs already; it ends with the server.
+/// Starts the thread, unless it runs already; see [`end`].
 pub fn start(server: &Arc<Server>) -> io::Result<()> {
-    if server.aof.has_thread.swap(true, Ordering::AcqRel) {
+    let mut thread = server.aof.thread.lock();
+    if thread.is_some() {
         return Ok(());
     }
     let server = server.clone();
@@ -32,8 +33,18 @@ pub fn start(server: &Arc<Server>) -> io::Result<()> {
         start: Instant::now(),
         complained: None,
         is_sync_suspect: false,
+        is_over: false,
     };
-    std::thread::Builder::new().name("aof".to_owned()).spawn(move || worker.run()).map(drop)
+    *thread = Some(std::thread::Builder::new().name("aof".to_owned()).spawn(move || worker.run())?);
+    Ok(())
+}
+
+/// Ends the thread once everything added is written and synced. Nobody adds any more: the workers have ended.
+pub fn end(server: &Server) {
+    let Some(thread) = server.aof.thread.lock().take() else { return };
+    server.aof.queue.add(Job::End);
+    // A panic has been printed where it happened.
+    drop(thread.join());
 }
 
 struct Worker {
@@ -48,6 +59,8 @@ struct Worker {
     complained: Option<Instant>,
     /// A sync has failed: nobody knows what the system has forgotten.
     is_sync_suspect: bool,
+    /// There is nothing more to come.
+    is_over: bool,
 }
 
 impl Worker {
@@ -55,8 +68,7 @@ impl Worker {
         let mut spare = Vec::new();
         let mut was_busy = false;
         self.obey_config();
-        loop {
-            let is_ending = self.server.stop.is_requested();
+        while !self.is_over && !self.server.stop.has_failed() {
             let patience = if was_busy { GATHER } else { TICK };
             let jobs = self.queue.take(patience, was_busy, std::mem::take(&mut spare));
             was_busy = !jobs.is_empty();
@@ -67,11 +79,6 @@ impl Worker {
             }
             spare = self.work(jobs);
             self.server.replication.waits.serve(&self.server);
-            if is_ending {
-                // What went wrong has been logged.
-                let _ = self.finish();
-                return;
-            }
         }
     }
 
@@ -130,6 +137,11 @@ impl Worker {
                     let _ = self.finish();
                     self.appender = None;
                     self.queue.hold_replies(false);
+                }
+                Job::End => {
+                    // What went wrong has been logged.
+                    let _ = self.finish();
+                    self.is_over = true;
                 }
             }
         }

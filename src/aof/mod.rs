@@ -21,6 +21,7 @@ use redstart_persistence::file::DiskDir;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
 /// The append-only file of one server.
 pub struct Aof {
@@ -34,8 +35,8 @@ pub struct Aof {
     pub incr_bytes: AtomicU64,
     /// Writes that had to wait for a sync for long.
     pub delayed_syncs: AtomicU64,
-    /// The appender has been started.
-    has_thread: AtomicBool,
+    /// The appender's, once it has been started.
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What is under Aof's lock.
@@ -122,7 +123,7 @@ impl Default for Aof {
             is_in_trouble: AtomicBool::new(false),
             incr_bytes: AtomicU64::new(0),
             delayed_syncs: AtomicU64::new(0),
-            has_thread: AtomicBool::new(false),
+            thread: Mutex::new(None),
         }
     }
 }

@@ -60,6 +60,8 @@ pub enum Job {
     Flush(mpsc::SyncSender<Result<(), String>>),
     /// Finish the file and have none.
     Close,
+    /// Finish the file and end.
+    End,
 }
 
 impl std::fmt::Debug for Job {
@@ -69,6 +71,7 @@ impl std::fmt::Debug for Job {
             Job::Switch(..) => "Switch",
             Job::Flush(_) => "Flush",
             Job::Close => "Close",
+            Job::End => "End",
         })
     }
 }
