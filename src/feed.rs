@@ -3,8 +3,9 @@
 //! A command's records enter while its shards are still locked, so the order of the log is the order of the data.
 //! This lock is the last one taken; nothing is taken under it. Without readers nothing is recorded at all.
 
-use crate::keyspace::effects::{Record, Target};
+use crate::keyspace::records::{Record, Records, Target};
 use crate::util::sync::Mutex;
+use smallvec::SmallVec;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Something that follows the feed. Called under the feed's lock: it must only store what it gets.
@@ -15,7 +16,7 @@ pub trait Reader: Send {
     }
 
     /// One command's effects, in order; several records are one transaction when `MULTI` and `EXEC` are among them.
-    fn append(&mut self, records: &[Record]);
+    fn append(&mut self, records: &[Record<'_>]);
 }
 
 /// The feed of one server.
@@ -56,16 +57,22 @@ impl Feed {
     }
 
     /// Appends one command's effects, several as a transaction unless they stand `apart`. Shard locks must be held.
-    pub fn append(&self, records: &mut Vec<Record>, apart: bool) {
-        records.retain(|record| record.target != Target::Nobody);
-        if records.is_empty() {
-            return;
+    pub fn append(&self, records: &mut Records, apart: bool) {
+        let said = || records.iter().filter(|record| record.target != Target::Nobody);
+        let mut list: SmallVec<[Record<'_>; 4]> = SmallVec::new();
+        let is_transaction = records.len() > 1 && !apart && said().nth(1).is_some();
+        list.extend(is_transaction.then_some(Record::MULTI));
+        list.extend(said());
+        list.extend(is_transaction.then_some(Record::EXEC));
+        if !list.is_empty() {
+            self.give_out(&list);
         }
+        drop(list);
+        records.clear();
+    }
+
+    fn give_out(&self, records: &[Record<'_>]) {
         let is_for_all = records.iter().all(|record| record.target == Target::Everybody);
-        if records.len() > 1 && !apart {
-            records.insert(0, Record::of_none(&[b"MULTI"]));
-            records.push(Record::of_none(&[b"EXEC"]));
-        }
         for (_, reader) in &mut self.inner.lock().readers {
             if is_for_all {
                 reader.append(records);
@@ -73,14 +80,13 @@ impl Feed {
                 append_some(&mut **reader, records);
             }
         }
-        records.clear();
     }
 }
 
 /// Appends the records that are for this reader, if there are any besides MULTI and EXEC, which have no database.
-fn append_some(reader: &mut dyn Reader, records: &[Record]) {
+fn append_some(reader: &mut dyn Reader, records: &[Record<'_>]) {
     let target = reader.target();
-    let own: Vec<Record> = records.iter().filter(|record| record.is_for(target)).cloned().collect();
+    let own: Vec<Record<'_>> = records.iter().filter(|record| record.is_for(target)).copied().collect();
     if own.iter().any(|record| record.db.is_some()) {
         reader.append(&own);
     }

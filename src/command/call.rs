@@ -17,8 +17,9 @@ use crate::command::spec::{
 use crate::command::table::{CommandRef, key_positions};
 use crate::config::Config;
 use crate::keyspace::db::{Access, Db, Touch, lfu_minutes, lru_clock};
-use crate::keyspace::effects::{Effects, Record};
+use crate::keyspace::effects::Effects;
 use crate::keyspace::lock::Locked;
+use crate::keyspace::records::Target;
 use crate::resp::reply::Reply;
 use crate::scripts::declared_flags;
 use crate::server::Server;
@@ -411,7 +412,7 @@ const MISCONF_RDB: &str = "MISCONF Redis is configured to save RDB snapshots, bu
 pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mut Instant>) {
     let start = ctx.reply.buf.len();
     let dirty = ctx.db.effects.dirty;
-    let outer = ctx.db.effects.instead.take();
+    let outer = std::mem::take(&mut ctx.db.effects.has_spoken);
     let index = ctx.db.index;
     let result = (ctx.command.command.handler)(ctx, args);
     let stats = ctx.server.stats.worker(ctx.session.worker);
@@ -432,7 +433,7 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
     look_up_readers(ctx);
     track(ctx, args.argv());
     record(ctx, args.argv(), index, dirty);
-    ctx.db.effects.instead = outer;
+    ctx.db.effects.has_spoken = outer;
     // A command that waits is counted once it is answered.
     let is_over = ctx.session.block.is_none();
     counters.calls.add(u64::from(is_over));
@@ -480,19 +481,12 @@ fn track(ctx: &mut Ctx<'_, '_>, argv: &[&[u8]]) {
     }
 }
 
-/// Puts the command, or what it wants said instead, among the records if it changed anything.
+/// Puts the command among the records if it changed anything and has not said anything instead.
 fn record(ctx: &mut Ctx<'_, '_>, argv: &[&[u8]], index: usize, dirty_before: u64) {
     let effects = &mut *ctx.db.effects;
-    let instead = effects.instead.take();
-    if !effects.recording {
-        return;
-    }
-    match instead {
-        Some(instead) => effects.records.extend(instead),
-        None if effects.dirty != dirty_before && ctx.origin != Origin::Log => {
-            effects.records.push(Record::new(index, argv));
-        }
-        None => {}
+    let has_changed = effects.dirty != dirty_before;
+    if effects.recording && has_changed && !effects.has_spoken && ctx.origin != Origin::Log {
+        effects.records.push(index, Target::Everybody, argv);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::command::table::CommandRef;
 use crate::config::{Config, KeyspaceEvents};
 use crate::keyspace::Key;
 use crate::keyspace::db::{Db, WrongType};
-use crate::keyspace::effects::{Record, Target};
+use crate::keyspace::records::Target;
 use crate::resp::reply::Reply;
 use crate::server::Server;
 use redstart_types::number;
@@ -72,27 +72,25 @@ impl Ctx<'_, '_> {
 
     /// What the log says instead of the command itself; may be called several times.
     pub fn propagate_as(&mut self, argv: &[&[u8]]) {
-        let index = self.db.index;
-        let effects = &mut *self.db.effects;
-        let instead = effects.instead.get_or_insert_default();
-        if effects.recording {
-            instead.push(Record::new(index, argv));
-        }
+        self.say(Target::Everybody, argv);
     }
 
     /// Replicas hear of the command as it is, the log does not.
     pub fn propagate_to_replicas(&mut self, argv: &[&[u8]]) {
-        let index = self.db.index;
-        let effects = &mut *self.db.effects;
-        let instead = effects.instead.get_or_insert_default();
-        if effects.recording {
-            instead.push(Record { target: Target::Replicas, ..Record::new(index, argv) });
-        }
+        self.say(Target::Replicas, argv);
     }
 
     /// The log says nothing of this command.
     pub fn propagate_nothing(&mut self) {
-        self.db.effects.instead.get_or_insert_default();
+        self.db.effects.has_spoken = true;
+    }
+
+    fn say(&mut self, target: Target, argv: &[&[u8]]) {
+        let effects = &mut *self.db.effects;
+        effects.has_spoken = true;
+        if effects.recording {
+            effects.records.push(self.db.index, target, argv);
+        }
     }
 
     /// Waits until one of `block.keys` is ready, or answers at once where waiting is not possible (MULTI, scripts).

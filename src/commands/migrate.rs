@@ -9,8 +9,8 @@ use crate::command::session::{Block, Deferred, TimeoutReply};
 use crate::command::spec::*;
 use crate::commands::persistence;
 use crate::keyspace::Key;
-use crate::keyspace::effects::Record;
 use crate::keyspace::lock::ShardSet;
+use crate::keyspace::records;
 use crate::keyspace::value::Kind;
 use crate::keyspace::waiters::Waiter;
 use crate::migration::{Item, Outcome, Target, Transfer};
@@ -167,10 +167,7 @@ fn travel(server: &Arc<Server>, waiter: &Arc<Waiter>, transfer: &Transfer, copy:
         }
         let mut engine = Engine::new(server.clone(), server.stats.workers().len() - 1);
         engine.with_db(&mut locked, db, |ctx| {
-            delete(ctx, &keys, |ctx, argv| {
-                let record = Record::new(db, argv);
-                ctx.db.effects.records.push(record);
-            });
+            delete(ctx, &keys, |ctx, argv| ctx.db.effects.records.push(db, records::Target::Everybody, argv));
         });
     }
     let mut reply = Reply::new(waiter.resp3);

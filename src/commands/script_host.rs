@@ -6,7 +6,7 @@ use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::permission;
 use crate::command::spec::{Command, DENYOOM, NOSCRIPT, SKIP_MONITOR, WRITE, acl};
-use crate::keyspace::effects::Target;
+use crate::keyspace::records::Target;
 use crate::resp::reply::Reply;
 use crate::scripts::log_script_message;
 use crate::server::RunningFunction;
@@ -154,9 +154,7 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
         let records = self.ctx.db.effects.records.len();
         call::run_nested(self.ctx, command, argv, &mut self.reply, Origin::Script);
         if self.target != Target::Everybody {
-            for record in &mut self.ctx.db.effects.records[records..] {
-                record.target = if record.is_for(self.target) { self.target } else { Target::Nobody };
-            }
+            self.ctx.db.effects.records.restrict(records, self.target);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! Commands are split as redis-cli splits a line, quotes and escapes included.
 
 use crate::feed;
-use crate::keyspace::effects::Record;
+use crate::keyspace::records::Record;
 use crate::server::Server;
 use crate::startup::{Options, Running};
 use crate::util::quote;
@@ -35,9 +35,9 @@ impl FeedLog {
 }
 
 impl feed::Reader for FeedLog {
-    fn append(&mut self, records: &[Record]) {
-        let line = |record: &Record| {
-            let text = String::from_utf8_lossy(&record.command).into_owned();
+    fn append(&mut self, records: &[Record<'_>]) {
+        let line = |record: &Record<'_>| {
+            let text = String::from_utf8_lossy(record.command).into_owned();
             let words = text.split("\r\n").filter(|part| !part.is_empty() && !part.starts_with(['*', '$']));
             words.collect::<Vec<_>>().join(" ")
         };

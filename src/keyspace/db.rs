@@ -5,8 +5,9 @@
 
 use crate::config::KeyspaceEvents;
 use crate::keyspace::Key;
-use crate::keyspace::effects::{Effects, KeyEvent, Record};
+use crate::keyspace::effects::{Effects, KeyEvent};
 use crate::keyspace::lock::Locked;
+use crate::keyspace::records::Target;
 use crate::keyspace::shard::ShardDb;
 use crate::keyspace::value::{Entry, StringRef, Typed, Value};
 use redstart_types::entry::{Content, INLINE_MAX, NewContent};
@@ -338,8 +339,7 @@ impl<'g> Db<'_, 'g> {
     pub fn deleted_by_server(&mut self, key: Key<'_>, class: KeyspaceEvents, event: &'static str) {
         if self.effects.recording {
             let name: &[u8] = if self.effects.lazy_delete { b"UNLINK" } else { b"DEL" };
-            let record = Record::new(self.index, &[name, key.bytes]);
-            self.effects.records.push(record);
+            self.effects.records.push(self.index, Target::Everybody, &[name, key.bytes]);
         }
         self.notify(class, event, key);
         self.touched(key);

@@ -1,8 +1,8 @@
 //! What commands have changed and who must hear of it: collected while locks are held, delivered before they fall.
 
 use crate::config::KeyspaceEvents;
+use crate::keyspace::records::Records;
 use crate::keyspace::value::Value;
-use smallvec::SmallVec;
 
 /// The effects of one top-level command, transaction or script.
 #[derive(Debug)]
@@ -10,7 +10,7 @@ pub struct Effects {
     /// Changes made (Redis's dirty count).
     pub dirty: u64,
     /// The records for the feed, in order.
-    pub records: Vec<Record>,
+    pub records: Records,
     /// The records are no transaction: keys that SCAN and RANDOMKEY happened to find expired.
     pub apart: bool,
     /// Keys that became ready for blocked clients, in order: (database, key).
@@ -34,8 +34,8 @@ pub struct Effects {
     pub lazy_overwrite: bool,
     /// Big values for another thread to free.
     pub garbage: Vec<Value>,
-    /// What the running command says in the log instead of itself.
-    pub instead: Option<SmallVec<[Record; 1]>>,
+    /// The running command has said what the log says instead of it, if anything.
+    pub has_spoken: bool,
     /// The time that TIME has told (Unix microseconds): it stands still within a script or a transaction.
     pub time_us: Option<i64>,
     /// Keys looked up and found, for INFO.
@@ -54,59 +54,6 @@ pub struct StaleRead {
     pub readers: Vec<u64>,
     /// The client that changed it.
     pub by: u64,
-}
-
-/// One effect: a command in RESP, and the database it applies to (MULTI and EXEC: none).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    pub db: Option<usize>,
-    /// The command as a RESP array of bulk strings.
-    pub command: Vec<u8>,
-    pub target: Target,
-}
-
-/// Whom a record is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Target {
-    #[default]
-    Everybody,
-    /// The append-only file.
-    Log,
-    /// Replicas: messages, which no log needs.
-    Replicas,
-    /// What a script has taken out of both (`redis.set_repl`).
-    Nobody,
-}
-
-impl Record {
-    /// Encodes `argv`, which applies to a database.
-    pub fn new(db: usize, argv: &[&[u8]]) -> Self {
-        Record { db: Some(db), ..Record::of_none(argv) }
-    }
-
-    /// Encodes `argv`, which applies to no database.
-    pub fn of_none(argv: &[&[u8]]) -> Self {
-        let size = argv.iter().map(|arg| arg.len() + 16).sum::<usize>() + 16;
-        let mut command = Vec::with_capacity(size);
-        let mut digits = itoa::Buffer::new();
-        let mut head = |command: &mut Vec<u8>, kind: u8, len: usize| {
-            command.push(kind);
-            command.extend_from_slice(digits.format(len).as_bytes());
-            command.extend_from_slice(b"\r\n");
-        };
-        head(&mut command, b'*', argv.len());
-        for arg in argv {
-            head(&mut command, b'$', arg.len());
-            command.extend_from_slice(arg);
-            command.extend_from_slice(b"\r\n");
-        }
-        Record { db: None, command, target: Target::Everybody }
-    }
-
-    /// Whether it is for this reader of the feed.
-    pub fn is_for(&self, reader: Target) -> bool {
-        self.target == Target::Everybody || self.target == reader
-    }
 }
 
 /// A keyspace event to be published.
@@ -134,7 +81,7 @@ impl Default for Effects {
     fn default() -> Self {
         Effects {
             dirty: 0,
-            records: Vec::new(),
+            records: Records::default(),
             apart: false,
             ready: Vec::new(),
             events: Vec::new(),
@@ -147,7 +94,7 @@ impl Default for Effects {
             lazy_delete: false,
             lazy_overwrite: false,
             garbage: Vec::new(),
-            instead: None,
+            has_spoken: false,
             time_us: None,
             hits: 0,
             misses: 0,

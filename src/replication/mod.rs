@@ -14,7 +14,7 @@ pub mod waits;
 use crate::clients::Client;
 use crate::config::Config;
 use crate::feed::{Feed, Reader};
-use crate::keyspace::effects::{Record, Target};
+use crate::keyspace::records::{Record, Target};
 use crate::server::Server;
 use crate::util::rng::Random;
 use crate::util::sync::Mutex;
@@ -186,7 +186,7 @@ impl Reader for StreamReader {
         Target::Replicas
     }
 
-    fn append(&mut self, records: &[Record]) {
+    fn append(&mut self, records: &[Record<'_>]) {
         self.0.append(records);
     }
 }

@@ -5,7 +5,7 @@
 //! backlog is long (`repl-backlog-size`). No replica has a buffer of its own.
 
 use crate::config::{ClientClass, Config};
-use crate::keyspace::effects::Record;
+use crate::keyspace::records::{Record, encode};
 use crate::replication::replica::Replica;
 use crate::util::sync::Mutex;
 use std::collections::VecDeque;
@@ -233,13 +233,15 @@ impl Stream {
     pub fn append_command(&self, argv: &[&[u8]]) {
         let mut inner = self.inner.lock();
         if inner.active {
-            let end = inner.add(self.end(), &Record::of_none(argv).command);
+            let mut command = Vec::new();
+            encode(&mut command, argv);
+            let end = inner.add(self.end(), &command);
             self.appended(&mut inner, end);
         }
     }
 
     /// Appends one command's effects.
-    pub fn append(&self, records: &[Record]) {
+    pub fn append(&self, records: &[Record<'_>]) {
         let mut inner = self.inner.lock();
         if !inner.active {
             return;
@@ -248,10 +250,11 @@ impl Stream {
         for record in records {
             if let Some(db) = record.db.filter(|db| inner.db != Some(*db)) {
                 inner.db = Some(db);
-                let select = Record::of_none(&[b"SELECT", itoa::Buffer::new().format(db).as_bytes()]);
-                end = inner.add(end, &select.command);
+                let mut select = Vec::new();
+                encode(&mut select, &[b"SELECT", itoa::Buffer::new().format(db).as_bytes()]);
+                end = inner.add(end, &select);
             }
-            end = inner.add(end, &record.command);
+            end = inner.add(end, record.command);
         }
         self.appended(&mut inner, end);
     }
@@ -317,10 +320,13 @@ impl Inner {
 mod tests {
     use super::*;
     use crate::clients::Clients;
+    use crate::keyspace::records::{Records, Target};
     use crate::replication::replica::Wishes;
 
-    fn record(db: usize, words: &[&[u8]]) -> Record {
-        Record::new(db, words)
+    fn append(stream: &Stream, commands: &[(usize, &[&[u8]])]) {
+        let mut records = Records::default();
+        commands.iter().for_each(|(db, words)| records.push(*db, Target::Everybody, words));
+        stream.append(&records.iter().collect::<Vec<_>>());
     }
 
     fn stream(backlog_bytes: u64, replica_bytes: u64) -> Stream {
@@ -343,9 +349,9 @@ mod tests {
     fn every_reader_gets_every_byte_once() {
         let stream = stream(100, 0);
         let (early, late) = (replica(), replica());
-        stream.append(&[record(0, &[b"A"])]);
+        append(&stream, &[(0, &[b"A"])]);
         assert_eq!(stream.attach(&early), stream.end());
-        stream.append(&[record(0, &[b"B"]), record(3, &[b"C"])]);
+        append(&stream, &[(0, &[b"B"]), (3, &[b"C"])]);
         let commands =
             "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*1\r\n$1\r\nB\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*1\r\n$1\r\nC\r\n";
         assert_eq!(read(&stream, &early), commands);
@@ -364,7 +370,7 @@ mod tests {
         let slow = replica();
         stream.attach(&slow);
         let value = vec![b'x'; 10_000];
-        (0..20).for_each(|_| stream.append(&[record(0, &[b"SET", b"k", &value])]));
+        (0..20).for_each(|_| append(&stream, &[(0, &[b"SET", b"k", &value])]));
         let (first, held) = (stream.backlog().first, stream.backlog().held_bytes);
         assert_eq!(first, 1);
         assert!(held > 200_000, "{held}");
@@ -382,10 +388,10 @@ mod tests {
         let stuck = replica();
         stream.attach(&stuck);
         let value = vec![b'x'; 3000];
-        (0..3).for_each(|_| stream.append(&[record(0, &[b"SET", b"k", &value])]));
+        (0..3).for_each(|_| append(&stream, &[(0, &[b"SET", b"k", &value])]));
         assert!(stuck.client.mailbox.take().is_some_and(|letters| letters.overrun));
         // Its connection may look once more before it sees that.
-        (0..20).for_each(|_| stream.append(&[record(0, &[b"SET", b"k", &value])]));
+        (0..20).for_each(|_| append(&stream, &[(0, &[b"SET", b"k", &value])]));
         assert!(!stream.read(&stuck, &mut Vec::new()));
     }
 }

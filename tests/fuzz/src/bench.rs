@@ -7,7 +7,7 @@ use redstart::command::serve;
 use redstart::command::session::{ReplyMode, Session};
 use redstart::config::{Config, ProtectedAction};
 use redstart::feed;
-use redstart::keyspace::effects::Record;
+use redstart::keyspace::records::{Record, encode};
 use redstart::resp::reply::Reply;
 use redstart::server::Server;
 use redstart::startup::Options;
@@ -35,17 +35,16 @@ struct LogBytes {
 }
 
 impl feed::Reader for Log {
-    fn append(&mut self, records: &[Record]) {
+    fn append(&mut self, records: &[Record<'_>]) {
         let mut log = self.0.lock().expect("the target ends with its first panic");
         for record in records {
             if let Some(db) = record.db
                 && db != log.db
             {
-                let select = Record::new(0, &[b"SELECT", db.to_string().as_bytes()]);
-                log.bytes.extend_from_slice(&select.command);
+                encode(&mut log.bytes, &[b"SELECT", db.to_string().as_bytes()]);
                 log.db = db;
             }
-            log.bytes.extend_from_slice(&record.command);
+            log.bytes.extend_from_slice(record.command);
         }
     }
 }
