@@ -1,69 +1,97 @@
 //! The feed: the ordered log of effects, which AOF and replicas read.
 //!
-//! A command's records enter while its shards are still locked, so the order of the log is the order of the data.
-//! This lock is the last one taken; nothing is taken under it. Without readers nothing is recorded at all.
+//! A command's records enter while its shards are still locked, so for every key the order of the log is the order of
+//! the data. Each reader has a lock of its own, the last one taken; there is none around them all, which every write
+//! would pay for. Without readers nothing is recorded at all.
 
 use crate::keyspace::records::{Record, Records, Target};
 use crate::util::sync::Mutex;
 use smallvec::SmallVec;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Something that follows the feed. Called under the feed's lock: it must only store what it gets.
-pub trait Reader: Send {
+/// Something that follows the feed. Called while shards are locked: it must only store what it gets.
+pub trait Reader: Send + Sync {
     /// Which records it gets.
     fn target(&self) -> Target {
         Target::Log
     }
 
     /// One command's effects, in order; several records are one transaction when `MULTI` and `EXEC` are among them.
-    fn append(&mut self, records: &[Record<'_>]);
+    fn append(&self, records: &[Record<'_>]);
 }
 
 /// The feed of one server.
-#[derive(Default)]
+#[derive(Debug)]
 pub struct Feed {
-    inner: Mutex<Inner>,
-    active: AtomicBool,
+    current: Mutex<Arc<Readers>>,
+    /// Where the current list is, for [`Feed::refresh`].
+    address: AtomicUsize,
 }
 
-#[derive(Default)]
-struct Inner {
-    readers: Vec<(u64, Box<dyn Reader>)>,
+/// Who reads, by the numbers that [`Feed::add_reader`] gave.
+#[derive(Clone, Default)]
+pub struct Readers {
+    list: Vec<(u64, Arc<dyn Reader>)>,
     last_id: u64,
 }
 
+impl Default for Feed {
+    fn default() -> Self {
+        let none = Arc::<Readers>::default();
+        Feed { address: AtomicUsize::new(Arc::as_ptr(&none) as usize), current: Mutex::new(none) }
+    }
+}
+
 impl Feed {
-    /// Whether anybody reads: records are wanted.
+    /// Replaces `known` if others read by now. Called with shards locked. `known` is kept alive by its owner, so its
+    /// address cannot have been given to a newer list.
     #[inline]
-    pub fn is_active(&self) -> bool {
-        self.active.load(Ordering::Acquire)
+    pub fn refresh(&self, known: &mut Arc<Readers>) {
+        if self.address.load(Ordering::Acquire) != Arc::as_ptr(known) as usize {
+            *known = self.current.lock().clone();
+        }
     }
 
     /// Adds a reader; the number to remove it by. Whoever needs an exact starting point holds all shard locks.
-    pub fn add_reader(&self, reader: Box<dyn Reader>) -> u64 {
-        let mut inner = self.inner.lock();
-        inner.last_id += 1;
-        let id = inner.last_id;
-        inner.readers.push((id, reader));
-        self.active.store(true, Ordering::Release);
-        id
+    pub fn add_reader(&self, reader: Arc<dyn Reader>) -> u64 {
+        self.change(|readers| {
+            readers.last_id += 1;
+            readers.list.push((readers.last_id, reader));
+        })
     }
 
-    /// Takes a reader away.
+    /// Takes a reader away. Commands that run just now may still append to it.
     pub fn remove_reader(&self, id: u64) {
-        let mut inner = self.inner.lock();
-        inner.readers.retain(|(other, _)| *other != id);
-        self.active.store(!inner.readers.is_empty(), Ordering::Release);
+        self.change(|readers| readers.list.retain(|(other, _)| *other != id));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Readers)) -> u64 {
+        let mut current = self.current.lock();
+        let mut changed = Readers::clone(&current);
+        change(&mut changed);
+        let last_id = changed.last_id;
+        let changed = Arc::new(changed);
+        self.address.store(Arc::as_ptr(&changed) as usize, Ordering::Release);
+        *current = changed;
+        last_id
+    }
+}
+
+impl Readers {
+    /// Whether nobody reads: records are not wanted.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
     }
 
     /// Appends one command's effects, several as a transaction unless they stand `apart`. Shard locks must be held.
     pub fn append(&self, records: &mut Records, apart: bool) {
-        let said = || records.iter().filter(|record| record.target != Target::Nobody);
         let mut list: SmallVec<[Record<'_>; 4]> = SmallVec::new();
-        let is_transaction = records.len() > 1 && !apart && said().nth(1).is_some();
-        list.extend(is_transaction.then_some(Record::MULTI));
-        list.extend(said());
-        list.extend(is_transaction.then_some(Record::EXEC));
+        list.extend(records.iter().filter(|record| record.target != Target::Nobody));
+        if list.len() > 1 && !apart {
+            list.insert(0, Record::MULTI);
+            list.push(Record::EXEC);
+        }
         if !list.is_empty() {
             self.give_out(&list);
         }
@@ -73,18 +101,18 @@ impl Feed {
 
     fn give_out(&self, records: &[Record<'_>]) {
         let is_for_all = records.iter().all(|record| record.target == Target::Everybody);
-        for (_, reader) in &mut self.inner.lock().readers {
+        for (_, reader) in &self.list {
             if is_for_all {
                 reader.append(records);
             } else {
-                append_some(&mut **reader, records);
+                append_some(&**reader, records);
             }
         }
     }
 }
 
 /// Appends the records that are for this reader, if there are any besides MULTI and EXEC, which have no database.
-fn append_some(reader: &mut dyn Reader, records: &[Record<'_>]) {
+fn append_some(reader: &dyn Reader, records: &[Record<'_>]) {
     let target = reader.target();
     let own: Vec<Record<'_>> = records.iter().filter(|record| record.is_for(target)).copied().collect();
     if own.iter().any(|record| record.db.is_some()) {
@@ -92,8 +120,8 @@ fn append_some(reader: &mut dyn Reader, records: &[Record<'_>]) {
     }
 }
 
-impl std::fmt::Debug for Feed {
+impl std::fmt::Debug for Readers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Feed(active: {})", self.is_active())
+        write!(f, "Readers({:?})", self.list.iter().map(|(id, _)| id).collect::<Vec<_>>())
     }
 }

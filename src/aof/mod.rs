@@ -1,11 +1,11 @@
 //! The append-only file of one server: what is switched on, which files make it up, how it goes.
 //!
-//! Workers put records into the [`queue`], under the feed's lock; one thread, the [`appender`], brings them to the file
+//! Workers put records into the [`queue`], while they hold shards; one thread, the [`appender`], brings them to the file
 //! and the disk; [`rewrite`] replaces old files by a snapshot; [`load`] replays them at the start. No worker ever waits
 //! for the disk: under `appendfsync always` connections hold their replies back until the queue says that everything
 //! before them is on disk.
 //!
-//! Lock order: shards, then [`Aof`]'s own lock, then the feed, then the queue.
+//! Lock order: shards, then [`Aof`]'s own lock, then the queue.
 
 pub mod appender;
 pub mod load;

@@ -239,7 +239,7 @@ pub struct QueueReader {
 }
 
 impl Reader for QueueReader {
-    fn append(&mut self, records: &[Record<'_>]) {
+    fn append(&self, records: &[Record<'_>]) {
         let mut inner = self.queue.inner.lock();
         // Reading the clock takes as long as all the rest.
         let now_s = if inner.buffer.has_timestamps() { self.clock.now_ms() / 1000 } else { 0 };

@@ -173,7 +173,7 @@ fn write_base(
         server.aof.queue.add(Job::Switch(incr, 0));
         if turn.0 == Mode::Waiting && control.reader.is_none() {
             let reader = QueueReader { queue: server.aof.queue.clone(), clock: server.clock.clone() };
-            control.reader = Some(server.feed.add_reader(Box::new(reader)));
+            control.reader = Some(server.feed.add_reader(Arc::new(reader)));
         }
     }
     let snapshot = Snapshot::begin(server, &mut locked);
@@ -359,7 +359,7 @@ impl Aof {
         // Not when the thread gets there: a write may come first.
         self.queue.obey_now(config);
         let reader = QueueReader { queue: self.queue.clone(), clock: server.clock.clone() };
-        control.reader = Some(server.feed.add_reader(Box::new(reader)));
+        control.reader = Some(server.feed.add_reader(Arc::new(reader)));
         control.mode = Mode::On;
         control.older_bytes = older;
         control.bytes_at_rewrite = manifest.base.as_ref().map_or(0, |base| len(&base.name));

@@ -6,10 +6,20 @@ use crate::keyspace::Key;
 use redstart_types::number;
 use redstart_types::table::hash_key;
 
+/// One command as it was sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The name comes first.
+    pub argv: &'a [&'a [u8]],
+    /// The same as an array of bulk strings, if it came as one.
+    pub encoded: Option<&'a [u8]>,
+}
+
 /// The arguments of one command, read from left to right. Starts behind the command's name (and subcommand's).
 #[derive(Debug, Clone)]
 pub struct Args<'a> {
     argv: &'a [&'a [u8]],
+    encoded: Option<&'a [u8]>,
     next: usize,
     seed: u64,
     /// The key that was hashed to find its shard: its position and hash.
@@ -21,13 +31,24 @@ impl<'a> Args<'a> {
     /// A cursor over `argv` (name first); `hashed` is the position and hash of a key hashed already (position 0:
     /// none).
     pub fn new(argv: &'a [&'a [u8]], command: &'static Command, seed: u64, hashed: (usize, u64)) -> Self {
+        Args::of_request(Request { argv, encoded: None }, command, seed, hashed)
+    }
+
+    /// The same for a command that has come from a client.
+    pub fn of_request(request: Request<'a>, command: &'static Command, seed: u64, hashed: (usize, u64)) -> Self {
+        let Request { argv, encoded } = request;
         let next = if command.name.contains('|') { 2 } else { 1 };
-        Args { argv, next, seed, hashed, command }
+        Args { argv, encoded, next, seed, hashed, command }
     }
 
     /// All arguments, the name included.
     pub fn argv(&self) -> &'a [&'a [u8]] {
         self.argv
+    }
+
+    /// All arguments as RESP, if they came so.
+    pub fn encoded(&self) -> Option<&'a [u8]> {
+        self.encoded
     }
 
     /// How many arguments are left.

@@ -2,7 +2,7 @@
 
 use crate::acl::log::Place;
 use crate::clients::Client;
-use crate::command::args::Args;
+use crate::command::args::{Args, Request};
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::locks::{self, Needed};
@@ -105,11 +105,12 @@ impl Engine {
 
     /// Runs one command of a client: its reply, or the error it deserves, is appended to `reply`. The command may
     /// leave the session blocked or closing.
-    pub fn execute(&mut self, session: &mut Session, reply: &mut Reply, argv: &[&[u8]]) {
+    pub fn execute(&mut self, session: &mut Session, reply: &mut Reply, request: Request<'_>) {
+        let argv = request.argv;
         let start = reply.buf.len();
         let result = self.server.registry.resolve(argv).and_then(|command| {
             session.client.last_command.store(command.id, Ordering::Relaxed);
-            let result = self.checked(session, reply, command, argv);
+            let result = self.checked(session, reply, command, request);
             if result.is_err() {
                 self.stats().commands[usize::from(command.id)].rejected.add(1);
             }
@@ -147,14 +148,20 @@ impl Engine {
         reply.raw(&bytes);
     }
 
-    fn checked(&mut self, session: &mut Session, reply: &mut Reply, command: CommandRef, argv: &[&[u8]]) -> CmdResult {
-        self.check(session, command, argv)?;
+    fn checked(
+        &mut self,
+        session: &mut Session,
+        reply: &mut Reply,
+        command: CommandRef,
+        request: Request<'_>,
+    ) -> CmdResult {
+        self.check(session, command, request.argv)?;
         if session.multi.is_some() && !command.command.has(NO_MULTI) && !is_transaction_control(command) {
-            queue(session, command, argv);
+            queue(session, command, request.argv);
             reply.status("QUEUED");
             return Ok(());
         }
-        self.run(session, reply, command, argv)
+        self.run(session, reply, command, request)
     }
 
     /// The checks that come before any command of a client.
@@ -255,7 +262,14 @@ impl Engine {
     }
 
     /// Locks what the command needs, runs it, and delivers what it did.
-    fn run(&mut self, session: &mut Session, reply: &mut Reply, command: CommandRef, argv: &[&[u8]]) -> CmdResult {
+    fn run(
+        &mut self,
+        session: &mut Session,
+        reply: &mut Reply,
+        command: CommandRef,
+        request: Request<'_>,
+    ) -> CmdResult {
+        let argv = request.argv;
         let server = self.server.clone();
         let is_monitored = server.monitors.is_watched() && !command.command.has(SKIP_MONITOR);
         let is_exec = command.command.scope == Scope::Queue;
@@ -284,7 +298,7 @@ impl Engine {
             command,
             origin: Origin::Client,
         };
-        let mut args = Args::new(argv, command.command, server.shards.seed(), needed.first_key);
+        let mut args = Args::of_request(request, command.command, server.shards.seed(), needed.first_key);
         run_handler(&mut ctx, &mut args, Some(&mut self.clock));
         if is_monitored && is_exec {
             // EXEC is shown after the commands it runs.
@@ -338,7 +352,8 @@ impl Engine {
         effects.dirty = 0;
         effects.apart = false;
         effects.time_us = None;
-        effects.recording = self.server.feed.is_active();
+        self.server.feed.refresh(&mut effects.readers);
+        effects.recording = !effects.readers.is_empty();
         effects.notify = self.config.notify_keyspace_events;
         effects.tracking = self.server.tracking.is_on();
         effects.lazy_delete = self.config.lazyfree_lazy_expire;
@@ -432,7 +447,7 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
     }
     look_up_readers(ctx);
     track(ctx, args.argv());
-    record(ctx, args.argv(), index, dirty);
+    record(ctx, args, index, dirty);
     ctx.db.effects.has_spoken = outer;
     // A command that waits is counted once it is answered.
     let is_over = ctx.session.block.is_none();
@@ -482,11 +497,14 @@ fn track(ctx: &mut Ctx<'_, '_>, argv: &[&[u8]]) {
 }
 
 /// Puts the command among the records if it changed anything and has not said anything instead.
-fn record(ctx: &mut Ctx<'_, '_>, argv: &[&[u8]], index: usize, dirty_before: u64) {
+fn record(ctx: &mut Ctx<'_, '_>, args: &Args<'_>, index: usize, dirty_before: u64) {
     let effects = &mut *ctx.db.effects;
     let has_changed = effects.dirty != dirty_before;
     if effects.recording && has_changed && !effects.has_spoken && ctx.origin != Origin::Log {
-        effects.records.push(index, Target::Everybody, argv);
+        match args.encoded() {
+            Some(command) => effects.records.push_encoded(index, Target::Everybody, command),
+            None => effects.records.push(index, Target::Everybody, args.argv()),
+        }
     }
 }
 

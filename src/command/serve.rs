@@ -158,7 +158,8 @@ pub fn publish_events(server: &Server, events: &mut Vec<KeyEvent>) {
 /// Writes what a client has changed to the feed, and remembers how far the log and the replicas have to come for it.
 fn log(server: &Server, db: &mut Db<'_, '_>, client: &Client) {
     if !db.effects.records.is_empty() {
-        server.feed.append(&mut db.effects.records, db.effects.apart);
+        let effects = &mut *db.effects;
+        effects.readers.append(&mut effects.records, effects.apart);
         client.log_position.store(server.aof.queue.pushed(), Ordering::Relaxed);
         client.stream_offset.store(server.replication.stream.end(), Ordering::Relaxed);
     }

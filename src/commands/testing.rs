@@ -35,7 +35,7 @@ impl FeedLog {
 }
 
 impl feed::Reader for FeedLog {
-    fn append(&mut self, records: &[Record<'_>]) {
+    fn append(&self, records: &[Record<'_>]) {
         let line = |record: &Record<'_>| {
             let text = String::from_utf8_lossy(record.command).into_owned();
             let words = text.split("\r\n").filter(|part| !part.is_empty() && !part.starts_with(['*', '$']));
@@ -72,7 +72,7 @@ impl Checker {
     /// Records what enters our feed from now on.
     pub(crate) fn record(&self) -> FeedLog {
         let log = FeedLog::default();
-        self.running.server.feed.add_reader(Box::new(log.clone()));
+        self.running.server.feed.add_reader(Arc::new(log.clone()));
         log
     }
 

@@ -1,8 +1,10 @@
 //! What commands have changed and who must hear of it: collected while locks are held, delivered before they fall.
 
 use crate::config::KeyspaceEvents;
+use crate::feed::Readers;
 use crate::keyspace::records::Records;
 use crate::keyspace::value::Value;
+use std::sync::Arc;
 
 /// The effects of one top-level command, transaction or script.
 #[derive(Debug)]
@@ -24,7 +26,9 @@ pub struct Effects {
     pub looked_up: usize,
     /// Whether any client tracks keys.
     pub tracking: bool,
-    /// Whether records are wanted at all (the feed has a reader).
+    /// Who reads the records.
+    pub readers: Arc<Readers>,
+    /// Whether records are wanted at all.
     pub recording: bool,
     /// Which keyspace events are wanted (`notify-keyspace-events`).
     pub notify: KeyspaceEvents,
@@ -89,6 +93,7 @@ impl Default for Effects {
             stale: Vec::new(),
             looked_up: 0,
             tracking: false,
+            readers: Arc::default(),
             recording: false,
             notify: KeyspaceEvents::NONE,
             lazy_delete: false,

@@ -1,5 +1,6 @@
 //! From bytes to replies: every whole command in a buffer is run, in batches whose keys are asked for ahead.
 
+use crate::command::args::Request;
 use crate::command::call::Engine;
 use crate::command::session::Session;
 use crate::resp::reply::Reply;
@@ -61,11 +62,12 @@ pub fn process(
         }
         let mut argv_start = 0;
         for bounds in &batch {
-            if hold_back(engine, session, &argv[argv_start..bounds.argv_end]) {
+            let argv = &argv[argv_start..bounds.argv_end];
+            if hold_back(engine, session, argv) {
                 parser.restart();
                 return done;
             }
-            run(engine, session, reply, &argv[argv_start..bounds.argv_end]);
+            run(engine, session, reply, Request { argv, encoded: Some(&data[done..bounds.bytes_end]) });
             if session.held_since.is_some() {
                 parser.restart();
                 return done;
@@ -82,7 +84,7 @@ pub fn process(
             if hold_back(engine, session, &args) {
                 return done;
             }
-            run(engine, session, reply, &args);
+            run(engine, session, reply, Request { argv: &args, encoded: None });
             if session.held_since.is_some() {
                 return done;
             }
@@ -100,7 +102,8 @@ pub fn process(
     }
 }
 
-fn run(engine: &mut Engine, session: &mut Session, reply: &mut Reply, argv: &[&[u8]]) {
+fn run(engine: &mut Engine, session: &mut Session, reply: &mut Reply, request: Request<'_>) {
+    let argv = request.argv;
     // An empty line or `*0` is no command.
     if argv.is_empty() {
         return;
@@ -108,7 +111,7 @@ fn run(engine: &mut Engine, session: &mut Session, reply: &mut Reply, argv: &[&[
     engine.keep_limits(session, reply);
     let start = reply.buf.len();
     let was_replica = session.replica.is_some();
-    engine.execute(session, reply, argv);
+    engine.execute(session, reply, request);
     if was_replica && reply.buf.len() > start {
         refuse_reply(engine, session, reply, argv, start);
     }

@@ -146,7 +146,7 @@ impl Replication {
         let mut register = self.register.lock();
         if register.reader.is_none() {
             self.stream.begin(server.random.hex(40), Limits::new(config));
-            register.reader = Some(server.feed.add_reader(Box::new(StreamReader(self.stream.clone()))));
+            register.reader = Some(server.feed.add_reader(Arc::new(StreamReader(self.stream.clone()))));
             let id = self.stream.history().id;
             server.log.notice(format_args!(
                 "Replication backlog created, my new replication IDs are '{id}' and '{}'",
@@ -186,7 +186,7 @@ impl Reader for StreamReader {
         Target::Replicas
     }
 
-    fn append(&mut self, records: &[Record<'_>]) {
+    fn append(&self, records: &[Record<'_>]) {
         self.0.append(records);
     }
 }

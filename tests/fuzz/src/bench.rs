@@ -2,6 +2,7 @@
 
 use crate::resp;
 use redstart::clients::Origin;
+use redstart::command::args::Request;
 use redstart::command::call::Engine;
 use redstart::command::serve;
 use redstart::command::session::{ReplyMode, Session};
@@ -35,7 +36,7 @@ struct LogBytes {
 }
 
 impl feed::Reader for Log {
-    fn append(&mut self, records: &[Record<'_>]) {
+    fn append(&self, records: &[Record<'_>]) {
         let mut log = self.0.lock().expect("the target ends with its first panic");
         for record in records {
             if let Some(db) = record.db
@@ -72,7 +73,7 @@ impl Bench {
         let options = Options { config, clock: Clock::stopped_at(START_MS), seed: Some(1), ..Options::default() };
         let server = Arc::new(Server::new(options));
         let log = Log::default();
-        server.feed.add_reader(Box::new(log.clone()));
+        server.feed.add_reader(Arc::new(log.clone()));
         let clients = (0..=CLIENTS).map(|_| connect(&server)).collect();
         Bench { engine: Engine::new(server.clone(), 0), server, clients, log }
     }
@@ -99,7 +100,7 @@ impl Bench {
         resp::count(&reply.buf);
         let mut reply = Reply::new(session.resp3);
         let mode = session.reply_mode;
-        self.engine.execute(session, &mut reply, argv);
+        self.engine.execute(session, &mut reply, Request { argv, encoded: None });
         let replies = resp::count(&reply.buf);
         let is_answered = session.waiter.is_none() && !session.closing;
         if is_answered && mode == ReplyMode::On && session.reply_mode == ReplyMode::On {
