@@ -10,9 +10,9 @@ const LAYERS: &[&[&str]] = &[
     &["resp", "histogram", "memory"],
     &["config", "log", "banner", "process", "selftest"],
     &["acl"],
-    &["clients"],
+    &["clients", "feed"],
     &["keyspace"],
-    &["pubsub", "tracking", "stats", "slowlog", "latency", "feed", "reclaim", "sampler", "switches", "tls"],
+    &["pubsub", "tracking", "stats", "slowlog", "latency", "reclaim", "sampler", "switches", "tls"],
     &[
         "snapshot",
         "dataset",

@@ -3,7 +3,7 @@
 use crate::clients::Client;
 use crate::config::{AppendFsync, Config};
 use crate::feed::Reader;
-use crate::keyspace::records::Record;
+use crate::feed::records::Record;
 use crate::util::clock::Clock;
 use crate::util::sync::{Condvar, Mutex};
 use redstart_persistence::aof::LogBuffer;

@@ -16,10 +16,10 @@ use crate::command::spec::{
 };
 use crate::command::table::{CommandRef, key_positions};
 use crate::config::Config;
+use crate::feed::records::Target;
 use crate::keyspace::db::{Access, Db, Touch, lfu_minutes, lru_clock};
 use crate::keyspace::effects::Effects;
 use crate::keyspace::lock::Locked;
-use crate::keyspace::records::Target;
 use crate::resp::reply::Reply;
 use crate::scripts::declared_flags;
 use crate::server::Server;

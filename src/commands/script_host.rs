@@ -6,7 +6,7 @@ use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::permission;
 use crate::command::spec::{Command, DENYOOM, NOSCRIPT, SKIP_MONITOR, WRITE, acl};
-use crate::keyspace::records::Target;
+use crate::feed::records::Target;
 use crate::resp::reply::Reply;
 use crate::scripts::log_script_message;
 use crate::server::RunningFunction;

@@ -6,7 +6,7 @@
 //! Commands are split as redis-cli splits a line, quotes and escapes included.
 
 use crate::feed;
-use crate::keyspace::records::Record;
+use crate::feed::records::Record;
 use crate::server::Server;
 use crate::startup::{Options, Running};
 use crate::util::quote;

@@ -4,10 +4,10 @@
 //! recording that. Nothing here announces a change: the handler does, with `ctx.changed`.
 
 use crate::config::KeyspaceEvents;
+use crate::feed::records::Target;
 use crate::keyspace::Key;
 use crate::keyspace::effects::{Effects, KeyEvent};
 use crate::keyspace::lock::Locked;
-use crate::keyspace::records::Target;
 use crate::keyspace::shard::ShardDb;
 use crate::keyspace::value::{Entry, StringRef, Typed, Value};
 use redstart_types::entry::{Content, INLINE_MAX, NewContent};

@@ -2,7 +2,7 @@
 
 use crate::config::KeyspaceEvents;
 use crate::feed::Readers;
-use crate::keyspace::records::Records;
+use crate::feed::records::Records;
 use crate::keyspace::value::Value;
 use std::sync::Arc;
 

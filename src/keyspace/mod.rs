@@ -8,7 +8,6 @@ pub mod evict;
 pub mod flush;
 pub mod limits;
 pub mod lock;
-pub mod records;
 pub mod shard;
 pub mod value;
 pub mod waiters;

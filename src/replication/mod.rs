@@ -13,8 +13,8 @@ pub mod waits;
 
 use crate::clients::Client;
 use crate::config::Config;
+use crate::feed::records::{Record, Target};
 use crate::feed::{Feed, Reader};
-use crate::keyspace::records::{Record, Target};
 use crate::server::Server;
 use crate::util::rng::Random;
 use crate::util::sync::Mutex;

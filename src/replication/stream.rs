@@ -5,7 +5,7 @@
 //! backlog is long (`repl-backlog-size`). No replica has a buffer of its own.
 
 use crate::config::{ClientClass, Config};
-use crate::keyspace::records::{Record, encode};
+use crate::feed::records::{Record, encode};
 use crate::replication::replica::Replica;
 use crate::util::sync::Mutex;
 use std::collections::VecDeque;
@@ -320,7 +320,7 @@ impl Inner {
 mod tests {
     use super::*;
     use crate::clients::Clients;
-    use crate::keyspace::records::{Records, Target};
+    use crate::feed::records::{Records, Target};
     use crate::replication::replica::Wishes;
 
     fn append(stream: &Stream, commands: &[(usize, &[&[u8]])]) {

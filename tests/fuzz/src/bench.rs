@@ -8,7 +8,7 @@ use redstart::command::serve;
 use redstart::command::session::{ReplyMode, Session};
 use redstart::config::{Config, ProtectedAction};
 use redstart::feed;
-use redstart::keyspace::records::{Record, encode};
+use redstart::feed::records::{Record, encode};
 use redstart::resp::reply::Reply;
 use redstart::server::Server;
 use redstart::startup::Options;

@@ -4,8 +4,10 @@
 //! the data. Each reader has a lock of its own, the last one taken; there is none around them all, which every write
 //! would pay for. Without readers nothing is recorded at all.
 
-use crate::keyspace::records::{Record, Records, Target};
+pub mod records;
+
 use crate::util::sync::Mutex;
+use records::{Record, Records, Target};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
