@@ -23,7 +23,11 @@ QUIET_S = 2.0
 def fill(server, keys, fields):
     """Strings of random letters under redis-benchmark's keys, and one big hash."""
     letters = os.urandom(1 << 20).hex().encode()
-    value = lambda n: letters[n * 37 % (len(letters) - VALUE_BYTES) :][:VALUE_BYTES]
+
+    def value(n):
+        at = n * 37 % (len(letters) - VALUE_BYTES)
+        return letters[at : at + VALUE_BYTES]
+
     server.pipeline((b"SET", b"key:%012d" % n, value(n)) for n in range(keys))
     batch = 10
     server.pipeline((b"HSET", b"hash", *(word for i in range(n, n + batch) for word in (b"field:%d" % i, value(i)[:20]))) for n in range(0, fields, batch))
@@ -175,9 +179,11 @@ def loading(base, ours, pairs, dump):
 
 def logging(base, ours, pairs, scale):
     """SET with and without the append-only file: operations a second."""
-    loads = [("no log", ["--appendonly", "no"], 50, 16), ("everysec", ["--appendonly", "yes"], 50, 16),
-             ("always", ["--appendonly", "yes", "--appendfsync", "always"], 50, 1)]
-    rates = {}
+    none, everysec, always = ["--appendonly", "no"], ["--appendonly", "yes"], ["--appendonly", "yes", "--appendfsync", "always"]
+    loads = [(name, words, clients, depth) for clients, depth, kinds in
+             [(WRITERS, DEPTH, [("no log", none), ("everysec", everysec)]), (50, 16, [("no log", none), ("everysec", everysec)]), (50, 1, [("no log", none), ("always", always)])]
+             for name, words in kinds]
+    rows, plain = [], None
     for name, words, clients, depth in loads:
         # A log that grows is rewritten: not what is measured here.
         extra = [*words, "--auto-aof-rewrite-percentage", "0"]
@@ -192,12 +198,12 @@ def logging(base, ours, pairs, scale):
         before = base.words, ours.words
         base.words, ours.words = before[0] + extra, before[1] + extra
         with base, ours:
-            rates[name] = [median_of(result, "rate") for result in alternate(pairs, base, ours, once)]
+            old, new = (median_of(result, "rate") for result in alternate(pairs, base, ours, once))
         base.words, ours.words = before
-    plain = rates["no log"]
-    rows = [[name, f"{old / 1000:.1f}k", f"{new / 1000:.1f}k", ratio(new, old), ratio(old, plain[0]), ratio(new, plain[1])] for name, (old, new) in rates.items()]
-    head = ["SET, 50 clients", f"{base.name}: ops/s", f"{ours.name}: ops/s", "ratio", f"{base.name}: of no log", f"{ours.name}: of no log"]
-    return "### The append-only file (pipeline 16; `always` 1)\n\n" + table(head, rows)
+        plain = (old, new) if name == "no log" else plain
+        rows.append([f"{name}, {clients} clients, pipeline {depth}", f"{old / 1000:.1f}k", f"{new / 1000:.1f}k", ratio(new, old), ratio(old, plain[0]), ratio(new, plain[1])])
+    head = ["SET", f"{base.name}: ops/s", f"{ours.name}: ops/s", "ratio", f"{base.name}: of no log", f"{ours.name}: of no log"]
+    return "### The append-only file\n\n" + table(head, rows)
 
 
 def compare(base, ours, pairs, scale):

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Most entries that are copied out at a time: some ten microseconds.
 const ENTRIES: usize = 128;
+/// Steps after which a walker lets other threads run.
+const STEPS_A_TURN: u32 = 4;
 /// More walkers than this only wait for the file.
 const WALKERS_MAX: usize = 4;
 
@@ -99,7 +101,15 @@ impl Snapshot {
             failure: Mutex::new(None),
         };
         let run = || {
-            Walker { walk: &walk, out: output(), batch: Batch::default(), pieces: Pieces::default(), gone: None }.run();
+            Walker {
+                walk: &walk,
+                out: output(),
+                batch: Batch::default(),
+                pieces: Pieces::default(),
+                steps: 0,
+                gone: None,
+            }
+            .run();
         };
         std::thread::scope(|scope| {
             for _ in 1..walkers {
@@ -171,6 +181,7 @@ struct Walker<'a, O> {
     out: O,
     batch: Batch,
     pieces: Pieces,
+    steps: u32,
     /// The frozen value being walked, once nobody else has it.
     gone: Option<Value>,
 }
@@ -180,11 +191,22 @@ impl<O: Output> Walker<'_, O> {
         while let Some((db, shard)) = self.walk.parts.get(self.walk.next_part.fetch_add(1, Ordering::Relaxed)) {
             while self.step(*db, *shard) {
                 self.handed_over();
+                self.let_others_run();
             }
         }
         self.handed_over();
         if self.walk.goes_out() {
             self.walk.check(self.out.flush());
+        }
+    }
+
+    /// Where threads are more than cores, a worker that has something to do should not have to wait for the end of this
+    /// thread's time slice, milliseconds away. With two busy cores the longest wait during a save is a third shorter so;
+    /// at every step, rather than every few, the save would take half as long again.
+    fn let_others_run(&mut self) {
+        self.steps = self.steps.wrapping_add(1);
+        if self.steps.is_multiple_of(STEPS_A_TURN) {
+            std::thread::yield_now();
         }
     }
 
@@ -252,6 +274,7 @@ impl<O: Output> Walker<'_, O> {
             if begins && walk.goes_out() {
                 walk.check(out.drain());
             }
+            self.let_others_run();
         }
         self.gone = None;
         self.walk.handover.forget(id);
