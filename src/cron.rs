@@ -40,6 +40,8 @@ pub fn run(mut acceptor: Acceptor, mut cron: Cron, listeners: Listeners, mut wis
     for worker in acceptor.workers {
         worker.join();
     }
+    // Their connections are gone: nobody is to wait until they take their data set.
+    acceptor.server.replication.replicas().iter().for_each(|replica| replica.leave());
     appender::end(&acceptor.server);
 }
 

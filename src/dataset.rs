@@ -31,12 +31,12 @@ pub fn begin(server: &Arc<Server>, ready: impl FnOnce(&Server) + Send + 'static)
         if is_loaded {
             own.loading.store(false, Ordering::Release);
             ready(&own);
-        } else {
+        } else if !own.stop.is_requested() {
             own.stop.fail();
         }
     };
-    let thread = std::thread::Builder::new().name("loader".to_owned()).spawn(load);
-    thread.map(drop).map_err(|error| format!("Fatal: can't start the loading thread: {error}"))
+    let thread = server.background.spawn("loader", load);
+    thread.map_err(|error| format!("Fatal: can't start the loading thread: {error}"))
 }
 
 /// Loads the append-only file and opens it to go on; false if that failed, which has been logged.
@@ -64,6 +64,7 @@ fn rdb(server: &Server, config: &Config, path: &Path) -> bool {
             server.log.notice(format_args!("DB loaded from disk: {:.3} seconds", start.elapsed().as_secs_f64()));
             return server.aof.know(config).map_err(|error| server.log.warning(error)).is_ok();
         }
+        Err(LoadError::ServerEnds) => return false,
         Err(LoadError::Rdb(error)) if is_told_briefly(&error.kind) => server.log.warning(error.kind),
         Err(error @ LoadError::Rdb(_)) => {
             server.log.warning(error);

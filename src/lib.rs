@@ -6,6 +6,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 pub mod acl;
 pub mod aof;
+pub mod background;
 pub mod banner;
 pub mod check;
 pub mod client_eviction;

@@ -2,6 +2,7 @@
 
 use crate::acl::Acl;
 use crate::aof::Aof;
+use crate::background::Background;
 use crate::clients::Clients;
 use crate::command::error::CmdError;
 use crate::command::monitor::Monitors;
@@ -63,6 +64,8 @@ pub struct Server {
     pub slowlog: Slowlog,
     pub latency: LatencyMonitor,
     pub reclaimer: Reclaimer,
+    /// Threads that load, save and rewrite.
+    pub background: Arc<Background>,
     pub busy: Busy,
     /// The scripts of EVAL. Used after shard locks are taken.
     pub scripts: ScriptRegister,

@@ -153,6 +153,7 @@ impl Server {
             slowlog: Default::default(),
             latency: Default::default(),
             reclaimer: Default::default(),
+            background: Default::default(),
             busy: Busy::default(),
             scripts: Default::default(),
             functions: Default::default(),
@@ -201,6 +202,7 @@ impl Running {
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
+        self.server.background.end();
     }
 }
 

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["acl"],
     &["clients", "feed"],
     &["keyspace"],
-    &["pubsub", "tracking", "stats", "slowlog", "latency", "reclaim", "sampler", "switches", "tls"],
+    &["pubsub", "tracking", "stats", "slowlog", "latency", "reclaim", "sampler", "switches", "tls", "background"],
     &[
         "snapshot",
         "dataset",

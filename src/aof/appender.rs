@@ -86,6 +86,7 @@ impl Worker {
             gather = if self.given - given > MANY_BYTES { GATHER_MANY } else { GATHER };
             self.server.replication.waits.serve(&self.server);
         }
+        self.queue.end();
     }
 
     fn obey_config(&mut self) {

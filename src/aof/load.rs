@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::keyspace::lock::Locked;
 use crate::resp::reply::Reply;
 use crate::server::Server;
-use crate::snapshot::load::{self, Purpose, Target};
+use crate::snapshot::load::{self, LoadError, Purpose, Target};
 use redstart_persistence::aof::{AofError, AofErrorKind, Command, Item, Manifest, Reader, begins_with_rdb};
 use redstart_persistence::file::{Dir, DiskDir, ReadFile};
 use std::io::{Read, SeekFrom};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// The log cannot be loaded; why has been logged.
+/// The log cannot be loaded; why has been logged, unless the server ends.
 #[derive(Debug)]
 pub struct Refused;
 
@@ -208,6 +208,9 @@ impl<'a, 'g> Replay<'a, 'g> {
         };
         let loaded = load::read(self.server, self.config, &mut *file, &mut target, purpose);
         let tally = loaded.or_else(|error| {
+            if matches!(error, LoadError::ServerEnds) {
+                return Err(Refused);
+            }
             self.server.log.warning(error);
             refuse(self.server, format!("Error reading the RDB base file {name}, AOF loading aborted"))
         })?;
@@ -221,6 +224,9 @@ impl<'a, 'g> Replay<'a, 'g> {
                 self.engine.begin_batch();
                 let loaded = self.loaded + reader.offset();
                 self.server.persistence.loading.loaded_bytes.store(loaded, Ordering::Relaxed);
+                if self.server.stop.is_requested() {
+                    return Err(Refused);
+                }
             }
             match reader.item() {
                 Ok(Some(Item::Command(command))) => self.command(&command, name)?,

@@ -48,6 +48,8 @@ struct Inner {
     always: bool,
     /// The appender sleeps until somebody adds something.
     is_idle: bool,
+    /// There is no appender any more.
+    is_over: bool,
 }
 
 /// What the appender is to do, in order.
@@ -85,6 +87,7 @@ impl Default for Queue {
             taken: 0,
             always: false,
             is_idle: false,
+            is_over: false,
         };
         Queue {
             inner: Mutex::new(inner),
@@ -148,6 +151,9 @@ impl Queue {
     /// Adds a job behind everything added so far. The next record selects its database again.
     pub fn add(&self, job: Job) {
         let mut inner = self.inner.lock();
+        if inner.is_over {
+            return;
+        }
         inner.close_batch();
         inner.buffer.forget_db();
         inner.jobs.push_back(job);
@@ -159,7 +165,21 @@ impl Queue {
     pub fn flush(&self) -> Result<(), String> {
         let (done, told) = mpsc::sync_channel(1);
         self.add(Job::Flush(done));
-        told.recv_timeout(FLUSH_PATIENCE).unwrap_or_else(|_| Err("the log's thread does not answer".to_owned()))
+        told.recv_timeout(FLUSH_PATIENCE).unwrap_or_else(|error| {
+            Err(match error {
+                mpsc::RecvTimeoutError::Timeout => "the log's thread does not answer".to_owned(),
+                mpsc::RecvTimeoutError::Disconnected => "the log has ended".to_owned(),
+            })
+        })
+    }
+
+    /// The appender ends: nobody is to wait for it any more.
+    pub fn end(&self) {
+        let mut inner = self.inner.lock();
+        inner.is_over = true;
+        // Who asked for a flush hears of it in this way.
+        inner.jobs.clear();
+        self.room.notify_all();
     }
 
     /// What there is to do; waits at most `patience` for something. With `gather`, waits that long even if there is
@@ -255,8 +275,28 @@ impl Reader for QueueReader {
         if wakes {
             self.queue.work.notify_one();
         }
-        while inner.buffer.len() > FULL_BYTES {
+        while inner.buffer.len() > FULL_BYTES && !inner.is_over {
             self.queue.room.wait(&mut inner);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk that is lost ends the log's thread: a save or SHUTDOWN that asks it for a flush then hears so.
+    #[test]
+    fn nobody_waits_for_a_log_that_has_ended() {
+        let queue = Queue::default();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| queue.flush());
+            while queue.inner.lock().jobs.is_empty() {
+                std::thread::yield_now();
+            }
+            queue.end();
+            assert_eq!(waiting.join().unwrap(), Err("the log has ended".to_owned()));
+        });
+        assert_eq!(queue.flush(), Err("the log has ended".to_owned()));
     }
 }

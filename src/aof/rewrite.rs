@@ -49,7 +49,7 @@ pub fn start(server: &Arc<Server>) -> bool {
     }
     server.log.notice(format_args!("Background append only file rewriting started by pid {}", std::process::id()));
     let own = server.clone();
-    let thread = std::thread::Builder::new().name("aof_rewrite".to_owned()).spawn(move || in_background(&own));
+    let thread = server.background.spawn("aof_rewrite", move || in_background(&own));
     if let Err(error) = &thread {
         server.log.warning(format_args!("Can't rewrite append only file in background: fork: {error}"));
         end(server, false);

@@ -11,7 +11,7 @@ use crate::snapshot::walker::Snapshot;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Bytes sent at once.
@@ -34,7 +34,7 @@ pub(super) fn start(server: &Arc<Server>, config: &Config) {
     let target = if is_diskless(config, &replicas[0].wishes) { "replicas sockets" } else { "disk" };
     server.log.notice(format_args!("Starting BGSAVE for SYNC with target: {target}"));
     let own = server.clone();
-    let thread = std::thread::Builder::new().name("full_sync".to_owned()).spawn(move || run(&own, &replicas));
+    let thread = server.background.spawn("full_sync", move || run(&own, &replicas));
     if let Err(error) = thread {
         server.log.warning(format_args!("BGSAVE for replication failed: {error}"));
         server.replication.register.lock().is_syncing = false;
@@ -141,9 +141,12 @@ fn attach(server: &Server, config: &Config, replicas: &[Arc<Replica>]) {
     }
 }
 
-/// A file in `dir` that is gone when it is closed.
+/// A file in `dir` that is gone when it is closed. No two have one name, not even for a moment: servers of one process
+/// may share a folder.
 fn nameless_file(config: &Config) -> io::Result<File> {
-    let path = config.dir.join(format!("temp-sync-{}.rdb", std::process::id()));
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = config.dir.join(format!("temp-sync-{}-{count}.rdb", std::process::id()));
     let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
     std::fs::remove_file(&path)?;
     Ok(file)

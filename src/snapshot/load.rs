@@ -51,6 +51,8 @@ pub enum LoadError {
     },
     /// A function library does not load.
     Function(ScriptError),
+    /// The server ends before all is loaded.
+    ServerEnds,
 }
 
 impl fmt::Display for LoadError {
@@ -59,6 +61,7 @@ impl fmt::Display for LoadError {
             LoadError::Open(error) => write!(f, "can't open the RDB file for reading: {error}"),
             LoadError::Rdb(error) => write!(f, "Error reading the RDB file at {error}"),
             LoadError::Function(error) => write!(f, "Failed creating the library: {error}"),
+            LoadError::ServerEnds => f.write_str("The server ends before the data set is loaded"),
             LoadError::TooManyDatabases(limit) => write!(
                 f,
                 "FATAL: Data file was created with a Redis server configured to handle more than {limit} databases. Exiting"
@@ -225,6 +228,7 @@ impl Loader<'_> {
                         "The RDB file contains AUX module data I can't load: no matching module '{name}'; it is skipped"
                     ));
                 }
+                Record::Key(_) if self.server.stop.is_requested() => return Err(LoadError::ServerEnds),
                 Record::Key(key) => {
                     self.key(reader, key, way)?;
                     if self.config.key_load_delay != 0 {

@@ -74,7 +74,7 @@ pub fn start(server: &Arc<Server>, locked: &mut Locked<'_>) -> bool {
             in_background(&own, dirty, snapshot);
         }
     };
-    if let Err(error) = std::thread::Builder::new().name("bgsave".to_owned()).spawn(run) {
+    if let Err(error) = server.background.spawn("bgsave", run) {
         server.log.warning(format_args!("Can't save in background: fork: {error}"));
         server.persistence.end(now_s, false);
         return false;
