@@ -362,19 +362,18 @@ impl Cron {
         if threshold_ms == 0 || self.engine.now_ms - since_ms < threshold_ms {
             return;
         }
-        if !busy.is_busy() {
-            let message = format!(
+        if busy.declare(since_ms) {
+            self.server.log.warning(format_args!(
                 "Slow script detected: still in execution after {} milliseconds. You can try killing the script using the SCRIPT KILL command.",
                 self.engine.now_ms - since_ms
-            );
-            self.server.log.warning(message);
-            busy.declare();
+            ));
         }
         for entry in acceptor.connections.iter() {
             // The connection that runs the script is locked by its worker.
             let Some(mut connection) = entry.value().try_lock() else { continue };
-            let Ok(len) = connection.stream.read_now(&mut self.scratch) else { continue };
-            if len > 0 && connection.received(&mut self.engine, &self.scratch[..len]).is_ok() {
+            let len = connection.stream.read_now(&mut self.scratch).unwrap_or(0);
+            if len == 0 || connection.received(&mut self.engine, &self.scratch[..len]).is_ok() {
+                // What could not be sent at the last tick may be sent now.
                 connection.flush_now(&mut self.engine);
             }
         }

@@ -32,7 +32,7 @@ use crate::util::rng::Random;
 use crate::util::sync::Mutex;
 use redstart_persistence::file::{DiskDir, Faults};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -252,11 +252,11 @@ impl Pause {
 /// A script that runs for long: everybody else is told BUSY.
 #[derive(Debug, Default)]
 pub struct Busy {
-    /// Unix ms at which the running script began; 0 when none runs.
+    /// Unix ms at which the running script began, negative once everybody else is told BUSY; 0 when none runs. One word:
+    /// the main loop may look at a script that ends just then.
     since_ms: AtomicI64,
-    busy: AtomicBool,
-    kill: AtomicBool,
-    written: AtomicBool,
+    /// What has become of it, the first of the two: [`Busy::WRITTEN`] or [`Busy::KILLED`].
+    fate: AtomicU8,
     is_function: AtomicBool,
     /// The function that has been running for a while.
     pub function: Mutex<Option<RunningFunction>>,
@@ -271,12 +271,16 @@ pub struct RunningFunction {
 }
 
 impl Busy {
+    /// It has changed data: it must not be killed any more.
+    const WRITTEN: u8 = 1;
+    /// It is to be killed: it must not change data any more.
+    const KILLED: u8 = 2;
+
     /// A script begins, or a function.
     pub fn begin(&self, now_ms: i64, is_function: bool) {
         self.is_function.store(is_function, Ordering::Release);
-        self.kill.store(false, Ordering::Release);
-        self.written.store(false, Ordering::Release);
-        self.since_ms.store(now_ms, Ordering::Release);
+        self.fate.store(0, Ordering::Release);
+        self.since_ms.store(now_ms.max(1), Ordering::Release);
     }
 
     /// It has ended.
@@ -285,23 +289,22 @@ impl Busy {
             *self.function.lock() = None;
         }
         self.since_ms.store(0, Ordering::Release);
-        self.busy.store(false, Ordering::Release);
     }
 
     /// When the running script began (Unix ms), if one runs.
     pub fn since_ms(&self) -> Option<i64> {
-        Some(self.since_ms.load(Ordering::Acquire)).filter(|since| *since != 0)
+        Some(self.since_ms.load(Ordering::Acquire).abs()).filter(|since| *since != 0)
     }
 
-    /// The script has run longer than `busy-reply-threshold`.
-    pub fn declare(&self) {
-        self.busy.store(true, Ordering::Release);
+    /// The script that began then has run longer than `busy-reply-threshold`. False when that is known, or it has ended.
+    pub fn declare(&self, since_ms: i64) -> bool {
+        self.since_ms.compare_exchange(since_ms, -since_ms, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Whether other clients are to be told BUSY.
     #[inline]
     pub fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Acquire)
+        self.since_ms.load(Ordering::Acquire) < 0
     }
 
     /// Whether what runs, or ran last, is a function.
@@ -314,24 +317,29 @@ impl Busy {
         if self.is_function() { CmdError::BusyFunction } else { CmdError::Busy }
     }
 
-    /// The script has changed data: it must not be killed.
-    pub fn note_write(&self) {
-        self.written.store(true, Ordering::Release);
+    /// The script is about to change data for the first time. False when it must not: it is being killed.
+    pub fn note_write(&self) -> bool {
+        self.becomes(Self::WRITTEN)
     }
 
     /// Whether the running script has changed data.
     pub fn has_written(&self) -> bool {
-        self.written.load(Ordering::Acquire)
+        self.fate.load(Ordering::Acquire) == Self::WRITTEN
     }
 
-    /// SCRIPT KILL: the script is to end at its next look.
-    pub fn kill(&self) {
-        self.kill.store(true, Ordering::Release);
+    /// SCRIPT KILL: the script is to end at its next look. False when it has changed data.
+    pub fn kill(&self) -> bool {
+        self.becomes(Self::KILLED)
     }
 
     /// Whether the running script is to end.
     pub fn is_killed(&self) -> bool {
-        self.kill.load(Ordering::Acquire)
+        self.fate.load(Ordering::Acquire) == Self::KILLED
+    }
+
+    fn becomes(&self, fate: u8) -> bool {
+        let before = self.fate.compare_exchange(0, fate, Ordering::AcqRel, Ordering::Acquire);
+        before.is_ok() || before == Err(fate)
     }
 }
 
@@ -388,5 +396,37 @@ impl Server {
         let event = if command.command.has(FAST) { "fast-command" } else { "command" };
         let took = std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0));
         self.note_latency(event, took, config, now_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Busy;
+
+    /// The main loop looks at a script and finds it slow; meanwhile the script ends.
+    #[test]
+    fn a_script_that_has_ended_makes_nobody_busy() {
+        let busy = Busy::default();
+        busy.begin(5, false);
+        let since_ms = busy.since_ms().unwrap();
+        busy.end();
+        assert!(!busy.declare(since_ms) && !busy.is_busy());
+        busy.begin(9, false);
+        assert!(!busy.declare(since_ms) && !busy.is_busy(), "that was another script");
+        assert!(busy.declare(9) && busy.is_busy() && !busy.declare(9));
+        assert_eq!(busy.since_ms(), Some(9));
+        busy.end();
+        assert!(!busy.is_busy());
+    }
+
+    #[test]
+    fn a_script_is_killed_or_writes_but_not_both() {
+        let busy = Busy::default();
+        busy.begin(5, false);
+        assert!(busy.note_write() && busy.note_write());
+        assert!(!busy.kill() && busy.has_written() && !busy.is_killed());
+        busy.begin(6, false);
+        assert!(busy.kill() && busy.kill());
+        assert!(!busy.note_write() && !busy.has_written() && busy.is_killed());
     }
 }

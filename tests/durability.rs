@@ -4,12 +4,13 @@
 mod common;
 
 use common::{Client, Folder, config, start_with, until, until_blocked};
-use redstart::config::{AppendFsync, Config};
+use redstart::config::{AppendFsync, Config, ProtectedAction};
 use redstart::log::Log;
 use redstart::server::Server;
 use redstart::startup::{Options, Running};
 use redstart_persistence::aof::LogBuffer;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// A server that logs into `folder`.
 fn logging(folder: &Folder, appendfsync: AppendFsync) -> Running {
@@ -25,10 +26,13 @@ fn waitaof_tells_what_is_on_disk() {
         let mut client = Client::connect(&running);
         assert_eq!(client.run("WAITAOF 1 0 0"), "[:1 :0]", "{fsync:?}: nothing was written");
         assert_eq!(client.run("SET k v"), "+OK");
-        // Replicas never come, so this waits to the end.
         let local = if is_synced { ":1" } else { ":0" };
-        assert_eq!(client.run("WAITAOF 1 1 2000"), format!("[{local} :0]"), "{fsync:?}");
+        if is_synced {
+            assert_eq!(client.run("WAITAOF 1 0 0"), "[:1 :0]", "{fsync:?}");
+        }
         assert_eq!(client.run("WAITAOF 1 0 100"), format!("[{local} :0]"), "{fsync:?}");
+        // Replicas never come, so this waits to the end.
+        assert_eq!(client.run("WAITAOF 1 1 100"), format!("[{local} :0]"), "{fsync:?}");
         assert_eq!(client.run("WAITAOF 0 0 0"), format!("[{local} :0]"), "{fsync:?}");
     }
 }
@@ -134,6 +138,73 @@ fn a_data_set_that_takes_long_to_load() {
     assert_eq!(client.run("DBSIZE"), ":700");
     let told = std::fs::read_to_string(logfile).unwrap();
     assert!(told.contains("% of 0 MB, about "), "{told}");
+}
+
+/// While a script keeps its worker busy, others are answered by the main loop; what waits for the disk waits all the same.
+#[test]
+fn always_holds_while_a_script_runs() {
+    let folder = Folder::new("always-busy");
+    let config = Config {
+        dir: folder.0.clone(),
+        appendonly: true,
+        appendfsync: AppendFsync::Always,
+        busy_reply_threshold: 50,
+        enable_debug_command: ProtectedAction::Yes,
+        io_threads: 1,
+        ..config()
+    };
+    let running = Server::start(Options { config, load: true, ..Options::default() }).unwrap();
+    let (mut client, mut script, mut helper) =
+        (Client::connect(&running), Client::connect(&running), Client::connect(&running));
+    // Writing takes two seconds from now on.
+    assert_eq!(helper.run("DEBUG AOF-FLUSH-SLEEP 2000000"), "+OK");
+    client.start("SET k v");
+    until("it is on its way to the log", || running.server.aof.queue.pushed() > 0);
+    script.send(&common::request(&["EVAL", "while true do end", "0"]));
+    until("the script is found to take long", || running.server.busy.is_busy());
+    client.start("PING");
+    assert_eq!(client.reply().to_string(), "+OK");
+    assert!(running.server.aof.queue.is_synced(), "it is told before it is on disk");
+    assert!(client.reply().to_string().starts_with("-BUSY"));
+    assert_eq!(helper.run("SCRIPT KILL"), "+OK");
+    assert!(script.reply().to_string().contains("Script killed by user"));
+}
+
+/// A server that ends in its process leaves nobody behind who still writes its files.
+#[test]
+fn the_end_waits_for_saving_rewriting_and_loading() {
+    let folder = Folder::new("end-waits");
+    let config = Config { dir: folder.0.clone(), rdb_key_save_delay: 20_000, ..config() };
+    let running = start_with(config.clone());
+    let mut client = Client::connect(&running);
+    for n in 0..300 {
+        client.run(&format!("SET k:{n} {n}"));
+    }
+    assert_eq!(client.run("CONFIG SET rdb-key-save-delay 0"), "+OK");
+    assert_eq!(client.run("SAVE"), "+OK");
+    assert_eq!(client.run("CONFIG SET rdb-key-save-delay 20000"), "+OK");
+    assert_eq!(client.run("BGSAVE"), "+Background saving started");
+    let is_temporary = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("temp-");
+    let temporary =
+        || std::fs::read_dir(&folder.0).unwrap().filter(|e| is_temporary(&e.as_ref().unwrap().file_name())).count();
+    until("it is under way", || temporary() == 1);
+    let server = running.server.clone();
+    drop(running);
+    assert_eq!((temporary(), server.persistence.is_saving()), (0, false));
+    // The next one is ended while it loads, and the one after it finds everything.
+    let slow = Config { key_load_delay: 20_000, ..config.clone() };
+    let running = Server::start(Options { config: slow, load: true, ..Options::default() }).unwrap();
+    until("it is loading", || running.server.persistence.loading.loaded_bytes.load(Ordering::Relaxed) > 0);
+    let server = running.server.clone();
+    drop(running);
+    assert!(server.loading.load(Ordering::Acquire) && !server.stop.has_failed());
+    let loaded = || server.persistence.loading.loaded_bytes.load(Ordering::Relaxed);
+    let before = loaded();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(loaded(), before, "nobody reads on");
+    let running = Server::start(Options { config, load: true, ..Options::default() }).unwrap();
+    until("it is loaded", || !running.server.loading.load(Ordering::Acquire));
+    assert_eq!(Client::connect(&running).run("DBSIZE"), ":300");
 }
 
 /// A log of `batches`, each of these commands in database 3.

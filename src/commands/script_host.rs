@@ -30,15 +30,19 @@ pub(crate) fn kill_running(ctx: &mut Ctx, is_function: bool) -> CmdResult {
     if busy.since_ms().is_none() {
         return Err(CmdError::Text("NOTBUSY No scripts in execution right now."));
     }
+    const UNKILLABLE: CmdError = CmdError::Text(
+        "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
+    );
     if busy.has_written() {
-        return Err(CmdError::Text(
-            "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
-        ));
+        return Err(UNKILLABLE);
     }
     if busy.is_function() != is_function {
         return Err(busy.error());
     }
-    busy.kill();
+    // It may have begun to write since.
+    if !busy.kill() {
+        return Err(UNKILLABLE);
+    }
     ctx.reply.ok();
     Ok(())
 }
@@ -144,9 +148,10 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
             if !self.has_written {
                 self.may_begin_to_write(spec)?;
             }
-            if !std::mem::replace(&mut self.has_written, true) {
-                server.busy.note_write();
+            if !self.has_written && !server.busy.note_write() {
+                return Err(CmdError::Text("ERR Script killed by user with SCRIPT KILL."));
             }
+            self.has_written = true;
         }
         if server.monitors.is_watched() && !spec.has(SKIP_MONITOR) {
             server.monitors.show_line(server, self.ctx.session.db, "lua", argv);

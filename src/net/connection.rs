@@ -307,6 +307,9 @@ impl Connection {
 
     /// Writes without waiting, while the worker is busy.
     pub fn flush_now(&mut self, engine: &mut Engine) {
+        if self.sent == self.reply.buf.len() || self.is_held(&engine.server) {
+            return;
+        }
         while self.sent < self.reply.buf.len() {
             match self.stream.write_now(&self.reply.buf[self.sent..]) {
                 Ok(len) if len > 0 => self.wrote(&engine.server, self.session.worker, len),
