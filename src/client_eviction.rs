@@ -19,8 +19,10 @@ impl Server {
             percent => share(percent.unsigned_abs()),
         };
         self.clients.set_memory_limit(usize::try_from(limit).unwrap_or(usize::MAX));
-        *self.next_client_eviction_ms.lock() = 0;
-        self.evict_clients();
+        // Whoever set the limit finds it kept: another thread that closes clients just now is waited for.
+        let mut next_ms = self.next_client_eviction_ms.lock();
+        *next_ms = 0;
+        self.evict_largest_clients(&mut next_ms);
     }
 
     /// Closes connections, those first that take most, until all of them take no more than they may. Those that asked
@@ -28,17 +30,19 @@ impl Server {
     #[inline]
     pub fn evict_clients(&self) {
         if self.clients.is_over_memory_limit() {
-            self.evict_largest_clients();
+            // Whoever holds it is closing clients just now.
+            if let Some(mut next_ms) = self.next_client_eviction_ms.try_lock() {
+                self.evict_largest_clients(&mut next_ms);
+            }
         }
     }
 
     #[cold]
-    fn evict_largest_clients(&self) {
+    fn evict_largest_clients(&self, next_ms: &mut i64) {
         let now_ms = self.clock.now_ms();
-        // Whoever holds it is closing clients just now.
-        let Some(mut next_ms) = self.next_client_eviction_ms.try_lock().filter(|next_ms| now_ms >= **next_ms) else {
+        if now_ms < *next_ms || !self.clients.is_over_memory_limit() {
             return;
-        };
+        }
         let may_go = |client: &Arc<Client>| !client.has(Client::NO_EVICT | Client::REPLICA);
         let mut candidates: Vec<(usize, Arc<Client>)> =
             self.clients.iter().filter(may_go).map(|client| (client.memory(), client)).collect();
@@ -50,8 +54,9 @@ impl Server {
                 return;
             };
             self.log.notice(format_args!("Evicting client: {}", describe(self, &client)));
-            self.clients.evict(&client);
+            // Whoever finds it gone finds it counted.
             self.stats.evicted_clients.fetch_add(1, Ordering::Relaxed);
+            self.clients.evict(&client);
         }
     }
 }

@@ -95,6 +95,8 @@ impl Client {
     pub const REPLICA: u32 = 1 << 8;
     /// Closed because clients used too much memory (`maxmemory-clients`).
     pub const EVICTED: u32 = 1 << 9;
+    /// Closed by somebody else: what it still waits for goes to others.
+    pub const KILLED: u32 = 1 << 10;
 
     /// What a key or name kept for a client takes beside its bytes: its places with the client and in the server.
     pub const KEPT_BYTES: usize = 96;
@@ -315,10 +317,10 @@ impl Clients {
     }
 
     /// Strikes a connection off.
-    pub fn remove(&self, id: u64) {
-        if let Some((_, client)) = self.by_id.remove(&id) {
-            self.memory.fetch_sub(client.counted.swap(0, Ordering::Relaxed), Ordering::Relaxed);
-        }
+    pub fn remove(&self, client: &Client) {
+        // In this order: the sum is never that of more than there are to be seen.
+        self.count(client, 0);
+        self.by_id.remove(&client.id);
     }
 
     /// Counts a connection's memory as `bytes` from now on. For the connection itself only.
@@ -326,12 +328,17 @@ impl Clients {
     pub fn count_memory(&self, client: &Client, bytes: usize) {
         client.memory.store(bytes, Ordering::Relaxed);
         let counts = !client.has(Client::EVICTED | Client::REPLICA);
-        let (before, now) = (client.counted.load(Ordering::Relaxed), if counts { bytes } else { 0 });
-        if before != now {
-            client.counted.store(now, Ordering::Relaxed);
-            // Two's complement: the sum of all differences is the sum.
-            self.memory.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        let now = if counts { bytes } else { 0 };
+        if client.counted.load(Ordering::Relaxed) != now {
+            self.count(client, now);
         }
+    }
+
+    /// Puts `bytes` of a connection into the sum. In one step, for it may be struck off by another thread at the same time.
+    fn count(&self, client: &Client, bytes: usize) {
+        let before = client.counted.swap(bytes, Ordering::Relaxed);
+        // Two's complement: the sum of all differences is the sum.
+        self.memory.fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
     }
 
     /// The memory of all connections but replicas, in bytes.
@@ -389,11 +396,18 @@ impl Clients {
         self.undelivered_bytes.load(Ordering::Relaxed)
     }
 
-    /// Strikes a connection off and has it closed, to win back its memory. Its counts no longer matter.
+    /// Closes a connection for somebody else: from now on nobody sees it, and nothing is served to it. Its worker takes it
+    /// down.
+    pub fn kill(&self, client: &Client) {
+        client.set(Client::KILLED, true);
+        self.remove(client);
+        client.mailbox.put(|letters| letters.kill = true);
+    }
+
+    /// Closes a connection to win back its memory. Its counts no longer matter.
     pub fn evict(&self, client: &Client) {
         client.set(Client::EVICTED, true);
-        self.remove(client.id);
-        client.mailbox.put(|letters| letters.kill = true);
+        self.kill(client);
     }
 
     /// The connection of this id.
@@ -421,5 +435,35 @@ impl Clients {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Struck off by one thread while its own counts it: the sum must not keep, nor lose, any of it.
+    #[test]
+    fn the_sum_outlives_who_is_struck_off_as_it_is_counted() {
+        let clients = Clients::default();
+        let account = Arc::new(Account::of_server());
+        for round in 0..300 {
+            let origin = Origin { addr: String::new(), laddr: String::new(), fd: -1, unix_socket: false };
+            let client = clients.add(origin, 0, 0, account.clone());
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    for bytes in 1..2000 {
+                        clients.count_memory(&client, bytes);
+                        if client.has(Client::EVICTED) {
+                            break;
+                        }
+                    }
+                    clients.remove(&client);
+                });
+                std::thread::sleep(std::time::Duration::from_micros(round % 50));
+                clients.evict(&client);
+            });
+            assert_eq!((clients.memory(), clients.len()), (0, 0), "round {round}");
+        }
     }
 }

@@ -173,7 +173,7 @@ fn serve_key(ctx: &mut Ctx<'_, '_>, db: usize, key: &[u8]) {
         let kind = ctx.db.peek(key).map(value::kind_of);
         ctx.db.index = index;
         let is_due = kind == Some(waiter.wants) || waiter.wakes_on_deletion;
-        if is_due && waiter.is_waiting() {
+        if is_due && waiter.is_waiting() && !waiter.client.has(Client::KILLED) {
             serve_waiter(ctx, &waiter);
         }
     }

@@ -147,9 +147,7 @@ fn close(ctx: &mut Ctx, client: &Client) {
     if client.id == ctx.client().id {
         ctx.session.closing = true;
     } else {
-        client.mailbox.put(|letters| letters.kill = true);
-        // Its worker takes it down; nobody is to see it any more.
-        ctx.server.clients.remove(client.id);
+        ctx.server.clients.kill(client);
     }
 }
 
@@ -347,7 +345,7 @@ fn acl_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 
 #[cfg(test)]
 mod tests {
-    use crate::commands::testing::Checker;
+    use crate::commands::testing::{Checker, until};
     use crate::startup::Options;
     use std::io::{Read, Write};
     use std::net::TcpStream;
@@ -786,7 +784,7 @@ mod tests {
             })
         };
         let busy: Vec<_> = (0..4).map(connect).collect();
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        until("they are at work", || c.running_only("GET n") != "nil");
         c.check_here("ACL DELUSER busy", ":1");
         let count = |c: &mut Checker| c.running_only("GET n").trim_matches('"').parse::<usize>().unwrap();
         let before = count(&mut c);

@@ -583,7 +583,7 @@ impl Connection {
         if self.session.client.has(Client::MONITOR) {
             server.monitors.remove(&self.session.client);
         }
-        server.clients.remove(self.session.client.id);
+        server.clients.remove(&self.session.client);
         server.clients.close_mailbox(&self.session.client);
     }
 }

@@ -203,6 +203,27 @@ fn cve_2026_56684_clients_killed_in_the_middle_of_something() {
     until("nobody is blocked", || killer.call(&["INFO", "clients"]).text().contains("blocked_clients:0\r\n"));
 }
 
+/// From the reply to CLIENT KILL on, the client is not listed, and what it waited for goes to others.
+#[test]
+fn a_client_that_is_killed_is_gone_at_once() {
+    let running = start();
+    let mut killer = Client::connect(&running);
+    for round in 0..200 {
+        let mut blocked = Client::connect(&running);
+        let id = blocked.run("CLIENT ID");
+        blocked.start("BLPOP list 0");
+        until_blocked(&running, 1);
+        let kill = request(&["CLIENT", "KILL", "ID", &id[1..]]);
+        killer.send(&[kill, request(&["RPUSH", "list", "a"]), request(&["CLIENT", "LIST", "ID", &id[1..]])].concat());
+        assert_eq!(killer.reply().integer(), 1);
+        assert_eq!(killer.reply().integer(), 1);
+        assert_eq!(killer.reply().text(), "", "round {round}");
+        assert_eq!(killer.run("LPOP list"), "a", "round {round}");
+        assert!(blocked.is_closed());
+        until_blocked(&running, 0);
+    }
+}
+
 #[test]
 fn cve_2026_23479_a_blocked_client_is_evicted_as_it_is_served() {
     let running = start();
