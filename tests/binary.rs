@@ -83,8 +83,9 @@ fn command(folder: &Folder) -> Command {
 /// What a start with these arguments ends with, and what it printed.
 fn refused(name: &str, args: &[&str]) -> (Option<i32>, String) {
     let folder = Folder::new(name);
-    let status = command(&folder).args(args).stdin(Stdio::null()).status().expect("the binary starts");
-    (status.code(), fs::read_to_string(folder.0.join("log")).expect("it was opened"))
+    let child = command(&folder).args(args).stdin(Stdio::null()).spawn().expect("the binary starts");
+    let mut process = Process { folder, child };
+    (process.end().code(), process.log())
 }
 
 #[test]
@@ -236,16 +237,21 @@ fn sigabrt_and_debug_segfault_are_reported() {
 
 #[test]
 fn shutdown_nosave_does_not_wait_for_a_script() {
-    let mut process = Process::start("busy", &["--busy-reply-threshold", "10"], "");
-    process.client().send(b"*3\r\n$4\r\nEVAL\r\n$17\r\nwhile true do end\r\n$1\r\n0\r\n");
-    let mut client = process.client();
-    until("the script is found to take long", || client.run("PING").starts_with("-BUSY"));
-    let began = Instant::now();
-    client.start("SHUTDOWN NOSAVE");
-    assert!(client.is_closed());
-    assert_eq!(process.end().code(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(2), "it took {:?}", began.elapsed());
-    assert!(std::os::unix::net::UnixStream::connect(process.path("socket")).is_err());
+    let end_takes = || {
+        let mut process = Process::start("busy", &["--busy-reply-threshold", "10"], "");
+        process.client().send(b"*3\r\n$4\r\nEVAL\r\n$17\r\nwhile true do end\r\n$1\r\n0\r\n");
+        let mut client = process.client();
+        until("the script is found to take long", || client.run("PING").starts_with("-BUSY"));
+        let began = Instant::now();
+        client.start("SHUTDOWN NOSAVE");
+        assert!(client.is_closed());
+        assert_eq!(process.end().code(), Some(0));
+        assert!(std::os::unix::net::UnixStream::connect(process.path("socket")).is_err());
+        began.elapsed()
+    };
+    // Waiting for threads takes 3 s each time; a machine that has much else to do may take long once.
+    let took: Vec<Duration> = (0..5).map(|_| end_takes()).take_while(|took| *took > Duration::from_secs(2)).collect();
+    assert!(took.len() < 5, "it took {took:?}");
 }
 
 #[test]

@@ -4,17 +4,16 @@
 
 mod common;
 
-use common::{Folder, config, until};
+use common::{Folder, PATIENCE, config, until};
 use redstart::config::{AppendFsync, Config};
 use redstart::server::Server;
 use redstart::startup::{Options, Running};
 use redstart_persistence::file::{Fault, Faults};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 /// A folder of its own: these tests run side by side in one process.
 fn new_folder(name: &str) -> Folder {
@@ -46,13 +45,13 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A client that takes silence for an answer: a server that has lost its disk under `always` sends none.
+/// A client that takes the end for an answer: a server that has lost its disk under `always` gives none, and ends.
 struct Client(Option<TcpStream>);
 
 impl Client {
     fn connect(running: &Running) -> Client {
         let stream = TcpStream::connect(running.addr().unwrap()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Client(Some(stream))
     }
 
@@ -68,7 +67,9 @@ impl Client {
             }
             Ok(())
         });
-        if told.is_err() {
+        if let Err(error) = told {
+            let is_late = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+            assert!(!is_late, "neither a reply to {command} nor the end of the connection");
             self.0 = None;
             return None;
         }

@@ -435,13 +435,11 @@ mod tests {
         );
         c.run("CONFIG SET busy-reply-threshold 100");
         c.send("FCALL f 0 a");
-        std::thread::sleep(std::time::Duration::from_millis(400));
+        c.until_other("PING", "-BUSY");
         let busy = "-BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.";
         c.other("PING", busy);
         c.other("SCRIPT KILL", busy);
-        assert!(
-            c.run_other("FUNCTION STATS").starts_with("[\"running_script\", [\"name\", \"f\", \"command\", [\"FCALL\"")
-        );
+        c.until_other("FUNCTION STATS", "[\"running_script\", [\"name\", \"f\", \"command\", [\"FCALL\"");
         c.other("FUNCTION KILL", "OK");
         c.receive("-ERR Script killed by user with SCRIPT KILL... script: f, on @user_function:2.");
         c.other("PING", "PONG");

@@ -242,7 +242,7 @@ mod tests {
         c.run("PEXPIRE b 100000");
         c.run("RPUSH l x y");
         log.take();
-        c.check_here(&format!("{to} \"\" 3 1000 KEYS a b nokey l"), "OK");
+        c.check_here(&format!("{to} \"\" 3 60000 KEYS a b nokey l"), "OK");
         assert_eq!(log.take(), ["DEL a b l"]);
         c.check_here("EXISTS a b l", ":0");
         assert_eq!(there.run("DBSIZE"), ":0");
@@ -250,31 +250,31 @@ mod tests {
         assert_eq!(there.run("LRANGE l 0 -1"), "[\"x\", \"y\"]");
         let ttl: i64 = there.run("PTTL b")[1..].parse().unwrap();
         assert!((90_000..=100_000).contains(&ttl), "{ttl}");
-        c.check_here(&format!("{to} c 3 1000 COPY"), "OK");
+        c.check_here(&format!("{to} c 3 60000 COPY"), "OK");
         c.check_here("GET c", "\"3\"");
         let busy = "-ERR Target instance replied with error: BUSYKEY Target key name already exists.";
-        c.check_here(&format!("{to} c 3 1000"), busy);
+        c.check_here(&format!("{to} c 3 60000"), busy);
         c.check_here("GET c", "\"3\"");
-        c.check_here(&format!("{to} c 3 1000 REPLACE"), "OK");
+        c.check_here(&format!("{to} c 3 60000 REPLACE"), "OK");
         c.check_here("EXISTS c", ":0");
         assert!(c.run_here(0, "INFO stats").contains("migrate_cached_sockets:1"));
         // What is there already stays here; the rest has moved.
         c.run("MSET c 4 d 5");
-        c.check_here(&format!("{to} \"\" 3 1000 KEYS c d"), busy);
+        c.check_here(&format!("{to} \"\" 3 60000 KEYS c d"), busy);
         c.check_here("MGET c d", "[\"4\", nil]");
         // In a transaction nothing is put off.
         c.run_here(0, "MULTI");
-        c.run_here(0, &format!("{to} c 3 1000 REPLACE"));
+        c.run_here(0, &format!("{to} c 3 60000 REPLACE"));
         c.run_here(0, "EXISTS c");
         c.check_here("EXEC", "[OK, :0]");
         c.run("SET e 1");
         let denied = "-ERR Target instance replied with error: ERR AUTH <password> called without any password \
                       configured for the default user. Are you sure your configuration is correct?";
-        c.check_here(&format!("{to} e 3 1000 AUTH secret"), denied);
+        c.check_here(&format!("{to} e 3 60000 AUTH secret"), denied);
         there.run("CONFIG SET requirepass secret");
-        c.check_here(&format!("{to} e 3 1000 REPLACE AUTH secret"), "OK");
+        c.check_here(&format!("{to} e 3 60000 REPLACE AUTH secret"), "OK");
         c.run("SET e 1");
-        c.check_here(&format!("{to} e 3 1000 REPLACE AUTH2 default secret"), "OK");
+        c.check_here(&format!("{to} e 3 60000 REPLACE AUTH2 default secret"), "OK");
     }
 
     #[test]
@@ -283,7 +283,7 @@ mod tests {
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = format!("MIGRATE 127.0.0.1 {}", target.local_addr().unwrap().port());
         c.run("MSET k v other w");
-        c.send_here(&format!("{to} k 0 5000"));
+        c.send_here(&format!("{to} k 0 60000"));
         let (mut stream, _) = target.accept().unwrap();
         let mut bytes = [0; 256];
         let len = stream.read(&mut bytes).unwrap();

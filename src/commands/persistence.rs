@@ -409,7 +409,7 @@ fn parse_payload(ctx: &Ctx, payload: &[u8]) -> CmdResult<Loaded> {
 #[cfg(test)]
 mod tests {
     use crate::aof::Rewrites;
-    use crate::commands::testing::Checker;
+    use crate::commands::testing::{Checker, until};
     use crate::config::{AppendFsync, Config, SavePoint};
     use crate::server::Server;
     use crate::snapshot::digest;
@@ -531,17 +531,13 @@ mod tests {
         c.check("BGSAVE NONSENSE", "-ERR syntax error");
         // The oracle may still be busy with what another test asked of it.
         c.check_here("BGSAVE", "Background saving started");
-        while c.running.server.persistence.is_saving() {
-            std::thread::yield_now();
-        }
+        until("the save is over", || !c.running.server.persistence.is_saving());
         let whole = whole_digest(&c.running.server);
         assert_ne!(digest, whole);
         assert_eq!(c.running.server.stats.dirty.load(Ordering::Relaxed), 0);
         drop(c);
         let again = Server::start(scratch.options()).unwrap();
-        while again.server.loading.load(Ordering::Acquire) {
-            std::thread::yield_now();
-        }
+        until("it is loaded", || !again.server.loading.load(Ordering::Acquire));
         assert_eq!(whole_digest(&again.server), whole);
     }
 
@@ -554,9 +550,7 @@ mod tests {
         let mut c = Checker::with(options);
         c.check_here("SET k v", "OK");
         c.check_here("BGSAVE", "Background saving started");
-        while c.running.server.persistence.is_saving() {
-            std::thread::yield_now();
-        }
+        until("the save is over", || !c.running.server.persistence.is_saving());
         let own = |c: &mut Checker, command: &str| c.running_only(command);
         assert!(own(&mut c, "SET k w").starts_with("-MISCONF Redis is configured to save RDB snapshots"));
         assert!(own(&mut c, "PING").starts_with("-MISCONF"));
@@ -588,10 +582,10 @@ mod tests {
         let copy = Scratch::new(name);
         copy_dir(&scratch.0, &copy.0);
         let again = Server::start(logging(&copy, AppendFsync::No)).unwrap();
-        while again.server.loading.load(Ordering::Acquire) {
+        until("it is loaded", || {
             assert!(!again.server.stop.has_failed());
-            std::thread::yield_now();
-        }
+            !again.server.loading.load(Ordering::Acquire)
+        });
         whole_digest(&again.server)
     }
 
@@ -612,9 +606,7 @@ mod tests {
         // Both under one lock: a scheduled rewrite that begins between two looks would be seen by neither.
         let rewrites = || c.running.server.aof.figures().rewrites;
         let is_over = |now: Rewrites| now.since_s.is_none() && !now.scheduled;
-        while !is_over(rewrites()) {
-            std::thread::yield_now();
-        }
+        until("the rewrite is over", || is_over(rewrites()));
         assert!(rewrites().last_ok);
     }
 

@@ -231,7 +231,7 @@ fn script_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 
 #[cfg(test)]
 mod tests {
-    use crate::commands::testing::Checker;
+    use crate::commands::testing::{Checker, until};
 
     #[test]
     fn scripts_run_commands() {
@@ -332,7 +332,7 @@ mod tests {
         let mut c = Checker::new();
         c.run("CONFIG SET busy-reply-threshold 100");
         c.send("EVAL 'while true do end' 0");
-        std::thread::sleep(std::time::Duration::from_millis(400));
+        c.until_other("PING", "-BUSY");
         c.other("PING", "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
         c.other("GET k", "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
         c.other("SCRIPT KILL", "OK");
@@ -346,7 +346,7 @@ mod tests {
         let mut c = Checker::new();
         c.run("CONFIG SET busy-reply-threshold 50");
         c.send_here("EVAL 'while true do pcall(function() while true do end end) end' 0");
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        until("it is busy", || c.run_here(1, "PING").starts_with("-BUSY"));
         assert_eq!(c.run_here(1, "SCRIPT KILL"), "OK");
         assert!(c.receive_here().contains("Script killed by user"));
     }

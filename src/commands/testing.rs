@@ -5,22 +5,38 @@
 //! `[a, b]` an array, `{k: v}` a map, `~[a]` a set, `,1.5` a double, `#t`, `(123` a big number, `>[..]` a push.
 //! Commands are split as redis-cli splits a line, quotes and escapes included.
 
+use crate::clients::Client;
 use crate::feed;
 use crate::feed::records::Record;
 use crate::server::Server;
 use crate::startup::{Options, Running};
+use crate::util::clock::Clock;
 use crate::util::quote;
 use crate::util::sync::Mutex;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A fresh server with two clients, and the oracle's two if there is one.
 pub(crate) struct Checker {
     pub(crate) running: Running,
+    clock: Clock,
     own: [Peer; 2],
     oracle: Option<[Peer; 2]>,
+}
+
+/// Longest wait for anything: a test that waits in vain fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `is_so`; fails when it takes too long.
+#[track_caller]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// What entered a server's feed, as text.
@@ -58,6 +74,7 @@ impl Checker {
 
     /// A server started with these options; the oracle keeps its own.
     pub(crate) fn with(options: Options) -> Self {
+        let clock = options.clock.clone();
         let running = Server::start(options).expect("a free port on 127.0.0.1");
         let address = running.addr().expect("it listens on TCP").to_string();
         let own = [Peer::connect(&address), Peer::connect(&address)];
@@ -66,7 +83,7 @@ impl Checker {
             peers[0].run("FLUSHALL");
             peers
         });
-        Checker { running, own, oracle }
+        Checker { running, clock, own, oracle }
     }
 
     /// Records what enters our feed from now on.
@@ -126,14 +143,43 @@ impl Checker {
         self.own[1].run(command)
     }
 
-    /// The first client sends `command`, which blocks: no reply is read.
+    /// The first client sends `command`, which blocks: no reply is read. When it returns, the client is blocked, its
+    /// script runs, or the command is over.
+    #[track_caller]
     pub(crate) fn send(&mut self, command: &str) {
+        let server = self.running.server.clone();
+        let address = self.own[0].stream.get_ref().local_addr().expect("it is connected").to_string();
+        let mut client = None;
+        until("it is accepted", || {
+            client = server.clients.iter().find(|client| client.addr == address);
+            client.is_some()
+        });
+        let is_blocked = || client.as_ref().is_some_and(|client| client.has(Client::BLOCKED));
+        let processed = || server.stats.sum(|worker| &worker.commands_processed);
+        let before = processed();
         self.own[0].send(command);
         if let Some(oracle) = &mut self.oracle {
             oracle[0].send(command);
+            // It takes what comes first first, once it has come.
+            std::thread::sleep(Duration::from_millis(30));
         }
-        // Another connection speaks next: let this one be blocked first.
-        std::thread::sleep(Duration::from_millis(30));
+        until(command, || is_blocked() || server.busy.since_ms().is_some() || processed() != before);
+    }
+
+    /// Lets time pass: a clock that the test turns is turned; the machine's, or the oracle's, is waited for.
+    pub(crate) fn pass_ms(&mut self, ms: i64) {
+        self.clock.advance_ms(ms);
+        if matches!(self.clock, Clock::System) || self.oracle.is_some() {
+            std::thread::sleep(Duration::from_millis(ms.unsigned_abs()));
+        }
+    }
+
+    /// The second client sends `command` again and again, until the reply, from us and from the oracle, begins so.
+    #[track_caller]
+    pub(crate) fn until_other(&mut self, command: &str, beginning: &str) {
+        for peers in self.oracle.iter_mut().chain([&mut self.own]) {
+            until(command, || peers[1].run(command).starts_with(beginning));
+        }
     }
 
     /// The first client sends `command`, which blocks, to us alone.
@@ -185,7 +231,7 @@ impl Checker {
 impl Peer {
     pub(crate) fn connect(address: &str) -> Peer {
         let stream = TcpStream::connect(address).expect("the server accepts");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Peer { stream: BufReader::new(stream) }
     }
@@ -208,7 +254,7 @@ impl Peer {
 
     fn receive(&mut self) -> String {
         let mut line = String::new();
-        self.stream.read_line(&mut line).expect("a reply within 10 seconds");
+        self.stream.read_line(&mut line).expect("a reply in time");
         let line = line.trim_end_matches(['\r', '\n']);
         let (kind, rest) = line.split_at(line.len().min(1));
         match kind {

@@ -173,6 +173,7 @@ fn unwatch(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::Checker;
+    use crate::util::clock::Clock;
 
     #[test]
     fn a_transaction_runs_as_one() {
@@ -196,20 +197,21 @@ mod tests {
 
     #[test]
     fn what_is_over_when_it_is_watched_may_go() {
-        let mut options = crate::startup::Options::default();
+        let clock = Clock::stopped_at(1_700_000_000_000);
+        let mut options = crate::startup::Options { clock, ..Default::default() };
         options.config.enable_debug_command = crate::config::ProtectedAction::Yes;
         let mut c = Checker::with(options);
         c.run("DEBUG SET-ACTIVE-EXPIRE 0");
         c.check("SET w 1 PX 1", "OK");
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        c.pass_ms(5);
         c.check("WATCH w", "OK");
         c.check("DEL w", ":0");
         c.check("MULTI", "OK");
         c.check("PING", "QUEUED");
         c.check("EXEC", "[PONG]");
-        c.check("SET w 1 PX 30", "OK");
+        c.check("SET w 1 PX 500", "OK");
         c.check("WATCH w", "OK");
-        std::thread::sleep(std::time::Duration::from_millis(40));
+        c.pass_ms(510);
         c.check("MULTI", "OK");
         c.check("PING", "QUEUED");
         c.check("EXEC", "nil");

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything: a test that waits in vain fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A configuration for a test: a free port on 127.0.0.1, two workers, nothing saved.
 pub(crate) fn config() -> Config {

@@ -1,7 +1,7 @@
 //! A snapshot is of its instant, whatever clients do meanwhile.
 
 use super::*;
-use crate::commands::testing::Peer;
+use crate::commands::testing::{Peer, until};
 use crate::config::{Config, ProtectedAction};
 use crate::snapshot::load::{self, Purpose, Target};
 use crate::snapshot::{convert, digest, save};
@@ -233,9 +233,11 @@ fn a_snapshot_is_of_its_instant_whatever_clients_do_meanwhile() {
 #[test]
 fn writers_wait_while_too_much_is_kept() {
     const LIMIT: usize = 20_000;
-    // One command of each client, and what expires meanwhile: that is in memory already.
+    // One command of each client, which may be the first to see that a key is over.
     const BEYOND: usize = 20_000;
     let running = server(1, LIMIT as u64);
+    // What expires meanwhile is kept beyond the limit: it is in memory already.
+    running.server.switches.set_active_expire(false);
     fill(&running);
     let writes = |rng: &mut SmallRng| format!("SET k{} {}", rng.random_range(1..30_000), "v".repeat(200));
     let (wanted, found) = meanwhile(&running, 3, 1, writes, || snapshot_and_load(&running, 1, 100));
@@ -292,9 +294,7 @@ fn a_log_rewritten_under_writers_loses_nothing() {
         meanwhile(&running, 3, seed, command, || {
             for _ in 0..2 {
                 assert_eq!(own.run("BGREWRITEAOF"), "Background append only file rewriting started");
-                while server.aof.is_rewriting() {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
+                until("the rewrite is over", || !server.aof.is_rewriting());
                 assert!(server.aof.figures().rewrites.last_ok);
             }
         });
