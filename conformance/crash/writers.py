@@ -194,7 +194,7 @@ class BlockedPair(Writer):
     def write(self, client, step):
         key = self.key("queue")
         with client.__class__(client.socket.getpeername()[1]) as other:
-            other.send(("BLMOVE", key, self.key("served"), "LEFT", "RIGHT", 5))
+            other.send(("BLMOVE", key, self.key("served"), "LEFT", "RIGHT", 60))
             client("RPUSH", key, step)
             served = other.read()
         assert served == str(step).encode(), f"{served} was served, not {step}"

@@ -5,7 +5,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { sleep } = require('./server');
 
-const CASE_LIMIT_MS = 60_000;
+const CASE_LIMIT_MS = 120_000;
 const cases = [];
 
 /** `body(t)` asserts; `options.limit` is its time limit in milliseconds. */
@@ -16,7 +16,7 @@ function test(name, options, body) {
 }
 
 /** Polls until `probe` answers something true; throws with `what` after `limit` milliseconds. */
-async function until(what, probe, limit = 10_000) {
+async function until(what, probe, limit = 60_000) {
   const end = Date.now() + limit;
   for (;;) {
     const value = await probe();

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 
-CASE_LIMIT_S = 60
+CASE_LIMIT_S = 120
 CASES = {}
 
 
@@ -26,7 +26,7 @@ def test(name, limit=CASE_LIMIT_S):
     return register
 
 
-def until(what, probe, limit=10):
+def until(what, probe, limit=60):
     """Polls until `probe` answers something true; raises with `what` after `limit` seconds."""
     end = time.monotonic() + limit
     while True:

@@ -1,6 +1,7 @@
 """A RESP2 client and a server process for the Python runs of this folder. Python's standard library only."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -77,9 +78,16 @@ class Client:
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, below those that the system gives to outgoing connections: a client that connects anew
+    would take one of these while a server is away from it."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 class Server:
@@ -93,7 +101,16 @@ class Server:
 
     def start(self, *more, patience_s=60):
         """Starts it and returns when the data set is loaded; its log is appended to <directory>/log."""
-        self.port = free_port()
+        for left in range(5, -1, -1):
+            self.port = free_port()
+            try:
+                return self._start(more, patience_s)
+            except RuntimeError as error:
+                # Somebody else may have taken the port before the server could.
+                if left == 0 or "Address already in use" not in str(error):
+                    raise
+
+    def _start(self, more, patience_s):
         words = [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.directory]
         words += ["--save", "", *self.words, *[str(word) for word in more]]
         with open(os.path.join(self.directory, "log"), "ab") as log:

@@ -7,8 +7,8 @@ const net = require('node:net');
 const os = require('node:os');
 const path = require('node:path');
 
-const START_LIMIT_MS = 10_000;
-const STOP_LIMIT_MS = 10_000;
+const START_LIMIT_MS = 60_000;
+const STOP_LIMIT_MS = 60_000;
 const running = new Set();
 
 // However a run ends, no server it started is left behind.
@@ -19,15 +19,20 @@ for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exi
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-function freePort() {
-  return new Promise((resolve, reject) => {
+/**
+ * A port that nobody listens on, below those that the system gives to outgoing connections: a client that connects anew
+ * would take one of these while a server is away from it.
+ */
+async function freePort() {
+  const isFree = (port) => new Promise((resolve) => {
     const probe = net.createServer();
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
+    probe.once('error', () => resolve(false));
+    probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
   });
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    if (await isFree(port)) return port;
+  }
 }
 
 /** One inline PING on a fresh socket; true on any status or error reply. */
@@ -54,10 +59,17 @@ class TestServer {
     server.binary = process.env.SERVER || 'redis-server';
     server.args = [...(process.env.SERVER_ARGS || '').split(/\s+/).filter(Boolean), ...args];
     server.dir = fs.mkdtempSync(path.join(os.tmpdir(), 'conformance-'));
-    server.port = await freePort();
     running.add(server);
-    await server.spawn();
-    return server;
+    for (let left = 5; ; left -= 1) {
+      server.port = await freePort();
+      try {
+        await server.spawn();
+        return server;
+      } catch (error) {
+        // Somebody else may have taken the port before the server could.
+        if (left === 0 || !/Address already in use/.test(error.message)) throw error;
+      }
+    }
   }
 
   get url() {
@@ -110,7 +122,8 @@ class TestServer {
   dispose() {
     running.delete(this);
     if (this.child && this.alive()) this.child.kill('SIGKILL');
-    fs.rmSync(this.dir, { recursive: true, force: true });
+    // It may still be writing while it dies.
+    fs.rmSync(this.dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
   }
 }
 

@@ -36,7 +36,7 @@ class Raw {
   }
 
   /** Waits for `length` bytes and takes them off. */
-  async take(length, limit = 5000) {
+  async take(length, limit = 30_000) {
     const end = Date.now() + limit;
     while (this.received.length < length) {
       if (Date.now() > end) throw new Error(`wanted ${length} bytes, got ${JSON.stringify(this.received)}`);

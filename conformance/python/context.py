@@ -29,7 +29,7 @@ class Context:
 
     def connect(self, server=None, **options):
         """A client that answers str, does not retry, and gives up after 30 s."""
-        options = {"decode_responses": True, "protocol": PROTOCOL, "retry": Retry(NoBackoff(), 0), "socket_timeout": 30, **options}
+        options = {"decode_responses": True, "protocol": PROTOCOL, "retry": Retry(NoBackoff(), 0), "socket_timeout": 60, **options}
         client = redis.Redis(port=(server or self.server).port, **options)
         self.clients.append(client)
         return client
@@ -85,7 +85,7 @@ class Thread(threading.Thread):
         except Exception as error:
             self.error = error
 
-    def result(self, limit=20):
+    def result(self, limit=60):
         self.join(limit)
         if self.is_alive():
             raise AssertionError(f"it does not end within {limit} s")

@@ -7,7 +7,7 @@ from server import TestServer
 
 CLI = os.environ.get("REDIS_CLI", "redis-cli")
 BENCHMARK = os.environ.get("REDIS_BENCHMARK", "redis-benchmark")
-LIMIT_S = 30
+LIMIT_S = 110
 
 _shared = None
 

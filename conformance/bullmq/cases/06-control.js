@@ -136,7 +136,7 @@ test('obliterate: nothing of the queue is left', async (t) => {
 
 test('obliterate: refused while a job is active, unless forced', async (t) => {
   const queue = t.queue(NAME);
-  t.worker(NAME, () => sleep(2000), { concurrency: 1 });
+  t.worker(NAME, () => sleep(60_000), { concurrency: 1 });
   await queue.add('mail', {});
   await until('it is active', async () => (await queue.getActiveCount()) === 1);
   await assert.rejects(queue.obliterate(), /Cannot obliterate queue with active jobs/);

@@ -2,7 +2,7 @@
 // Getters, workers and clients, metrics, deduplication.
 
 const assert = require('node:assert/strict');
-const { test, until } = require('../../lib/cases');
+const { test, until, signal } = require('../../lib/cases');
 const { sleep } = require('../../lib/server');
 const { version } = require('../context');
 
@@ -10,9 +10,10 @@ const NAME = 'rag__ingestion';
 
 test('getters: every state, counts, ranges in both directions', async (t) => {
   const queue = t.queue(NAME);
+  const asked = signal();
   const worker = t.worker(NAME, async (job) => {
     if (job.name === 'bad') throw new Error('bad');
-    if (job.name === 'long') await sleep(1500);
+    if (job.name === 'long') await asked.promise;
     return job.name;
   }, { concurrency: 1 });
   for (const name of ['one', 'bad', 'two', 'long']) await queue.add(name, { name });
@@ -41,6 +42,7 @@ test('getters: every state, counts, ranges in both directions', async (t) => {
   assert.equal(await queue.getJob('nobody'), undefined);
   const text = await queue.exportPrometheusMetrics();
   assert.match(text, /bullmq_job_count\{queue="rag__ingestion", state="delayed"\} 1/);
+  asked.resolve();
   await worker.close();
 });
 
@@ -133,13 +135,14 @@ test('deduplication: while the first job is not finished', async (t) => {
 test('deduplication: throttle for a time', async (t) => {
   const queue = t.queue(NAME);
   t.worker(NAME, async () => 'ok');
-  const add = (v) => queue.add('parse', { v }, { deduplication: { id: 'doc-2', ttl: 500 } });
+  const add = (v) => queue.add('parse', { v }, { deduplication: { id: 'doc-2', ttl: 60_000 } });
   const first = await add(1);
   await until('the first is done', () => first.isCompleted());
   assert.equal((await add(2)).id, first.id, 'still throttled');
   const ttl = await t.redis.pttl(`bull:${NAME}:de:doc-2`);
-  assert.ok(ttl > 0 && ttl <= 500, `ttl ${ttl}`);
-  await sleep(550);
+  assert.ok(ttl > 0 && ttl <= 60_000, `ttl ${ttl}`);
+  await t.redis.pexpire(`bull:${NAME}:de:doc-2`, 20);
+  await sleep(50);
   assert.notEqual((await add(3)).id, first.id);
 });
 
@@ -149,14 +152,14 @@ test('deduplication: debounce keeps the last data and starts the delay again', a
   t.worker(NAME, async (job) => void ran.push({ v: job.data.v, at: Date.now() }));
   let last;
   for (let v = 1; v <= 4; v += 1) {
-    await queue.add('parse', { v }, { delay: 300, deduplication: { id: 'doc-3', ttl: 300, extend: true, replace: true } });
     last = Date.now();
-    await sleep(100);
+    await queue.add('parse', { v }, { delay: 1500, deduplication: { id: 'doc-3', ttl: 1500, extend: true, replace: true } });
+    await sleep(50);
   }
   await until('one ran', () => ran.length > 0);
   await sleep(300);
   assert.deepEqual(ran.map((one) => one.v), [4]);
-  assert.ok(ran[0].at - last >= 290, `ran ${ran[0].at - last} ms after the last`);
+  assert.ok(ran[0].at - last >= 1498, `ran ${ran[0].at - last} ms after the last`);
 });
 
 test('deduplication: the key is removed by hand', async (t) => {

@@ -127,7 +127,7 @@ test('blocking: list and sorted set commands serve the one that waited longest',
   const clients = await Promise.all([t.connect(), t.connect(), t.connect()]);
   const waiting = [];
   for (const [n, client] of clients.entries()) {
-    waiting.push(client.blPop(['first', 'second'], 5));
+    waiting.push(client.blPop(['first', 'second'], 60));
     await until('it waits', async () => new RegExp(`blocked_clients:${n + 1}\\r`).test(await t.redis.info('clients')));
   }
   await t.redis.rPush('second', ['a', 'b']);
@@ -136,14 +136,14 @@ test('blocking: list and sorted set commands serve the one that waited longest',
   assert.equal(await clients[0].blPop('nothing', 0.05), null);
   assert.equal(await clients[0].bzPopMin('nothing', 0.05), null);
   assert.equal(await clients[0].blMove('nothing', 'target', 'LEFT', 'RIGHT', 0.05), null);
-  const popping = clients[1].bzPopMax(['z'], 5);
-  const multi = clients[2].blmPop(5, ['many'], 'LEFT', { COUNT: 2 });
+  const popping = clients[1].bzPopMax(['z'], 60);
+  const multi = clients[2].blmPop(60, ['many'], 'LEFT', { COUNT: 2 });
   await until('both wait', async () => /blocked_clients:2\r/.test(await t.redis.info('clients')));
   await t.redis.zAdd('z', [{ score: 1, value: 'low' }, { score: 2, value: 'high' }]);
   await t.redis.rPush('many', ['1', '2', '3']);
   assert.deepEqual(await popping, { key: 'z', value: 'high', score: 2 });
   assert.deepEqual(await multi, ['many', ['1', '2']]);
-  const unblocked = clients[0].brPop('nothing', 30);
+  const unblocked = clients[0].brPop('nothing', 60);
   const id = await clients[1].clientId();
   assert.ok(id > 0);
   await until('it waits', async () => /blocked_clients:1\r/.test(await t.redis.info('clients')));
@@ -157,7 +157,7 @@ test('blocking: a pool of workers over a list, 500 jobs, each once', async (t) =
   const workers = await Promise.all(Array.from({ length: 6 }, () => t.connect()));
   const loops = workers.map(async (client, n) => {
     for (;;) {
-      const job = await client.blMove('pending', `active:${n}`, 'RIGHT', 'LEFT', 5);
+      const job = await client.blMove('pending', `active:${n}`, 'RIGHT', 'LEFT', 60);
       if (job === 'stop') return;
       done.push(job);
       await client.lRem(`active:${n}`, 1, job);
@@ -174,7 +174,7 @@ test('locks: taken once, extended and released by the owner, free after its time
   const RELEASE = 'if redis.call("get", KEYS[1]) == ARGV[1] then return redis.call("del", KEYS[1]) end return 0';
   const clients = await Promise.all(Array.from({ length: 10 }, () => t.connect()));
   const tokens = clients.map(() => randomUUID());
-  const took = await Promise.all(clients.map((client, n) => client.set('lock', tokens[n], { NX: true, PX: 300 })));
+  const took = await Promise.all(clients.map((client, n) => client.set('lock', tokens[n], { NX: true, PX: 60_000 })));
   assert.equal(took.filter((reply) => reply === 'OK').length, 1);
   const owner = took.indexOf('OK');
   assert.equal(await t.redis.eval(RELEASE, { keys: ['lock'], arguments: [tokens[(owner + 1) % 10]] }), 0);

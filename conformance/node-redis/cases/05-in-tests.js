@@ -61,7 +61,7 @@ test('in tests: FLUSHALL between tests leaves no key behind', async (t) => {
 test('in tests: what the mocks do not have', async (t) => {
   const r = t.redis;
   const other = await t.connect();
-  const popped = other.blPop('q', 5);
+  const popped = other.blPop('q', 60);
   await until('it waits', async () => /blocked_clients:1\r/.test(await r.info('clients')));
   await r.rPush('q', 'x');
   assert.equal((await popped).element, 'x');

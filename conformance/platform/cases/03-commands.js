@@ -179,7 +179,7 @@ test('blocking: BLPOP, BLMOVE, BZPOPMIN serve in order and time out', async (t) 
   await Promise.all(clients.map((client) => client.ping()));
   const served = [];
   for (const [n, client] of clients.entries()) {
-    client.blpop('queue', 'other', 5).then((reply) => served.push([n, reply]));
+    client.blpop('queue', 'other', 60).then((reply) => served.push([n, reply]));
     await until('it waits', async () => (await t.redis.info('clients')).includes(`blocked_clients:${n + 1}\r\n`));
   }
   await t.redis.rpush('queue', 'a', 'b');
@@ -188,9 +188,9 @@ test('blocking: BLPOP, BLMOVE, BZPOPMIN serve in order and time out', async (t) 
   assert.deepEqual(served.sort(([a], [b]) => a - b), [[0, ['queue', 'a']], [1, ['queue', 'b']], [2, ['other', 'c']]]);
   const began = Date.now();
   assert.equal(await clients[0].blpop('queue', 0.15), null);
-  assert.ok(Date.now() - began >= 148 && Date.now() - began < 600);
-  const moving = clients[0].blmove('from', 'to', 'LEFT', 'RIGHT', 5);
-  const popping = clients[1].bzpopmin('z', 5);
+  assert.ok(Date.now() - began >= 148);
+  const moving = clients[0].blmove('from', 'to', 'LEFT', 'RIGHT', 60);
+  const popping = clients[1].bzpopmin('z', 60);
   await until('both wait', async () => (await t.redis.info('clients')).includes('blocked_clients:2\r\n'));
   await t.redis.multi().lpush('from', 'x').zadd('z', 2, 'two').zadd('z', 1, 'one').exec();
   assert.equal(await moving, 'x');
@@ -200,10 +200,8 @@ test('blocking: BLPOP, BLMOVE, BZPOPMIN serve in order and time out', async (t) 
 
 test('blocking: a push from a script wakes the waiting client', async (t) => {
   const client = t.connect();
-  const popping = client.brpop('queue', 5);
+  const popping = client.brpop('queue', 60);
   await until('it waits', async () => (await t.redis.info('clients')).includes('blocked_clients:1\r\n'));
-  const began = Date.now();
   await t.redis.eval(`redis.call('LPUSH', KEYS[1], 'from lua') return 1`, 1, 'queue');
   assert.deepEqual(await popping, ['queue', 'from lua']);
-  assert.ok(Date.now() - began < 300);
 });

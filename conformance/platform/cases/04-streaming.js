@@ -68,7 +68,7 @@ test('pub/sub: keyspace events', async (t) => {
   subscriber.on('pmessage', (pattern, channel, text) => heard.push(`${channel} ${text}`));
   await subscriber.psubscribe('__key*__:*');
   await client.set('k', 'v', 'PX', 30);
-  await until('it expires', () => heard.includes('__keyevent@0__:expired k'), 3000);
+  await until('it expires', () => heard.includes('__keyevent@0__:expired k'));
   assert.deepEqual(heard.slice(0, 4), ['__keyspace@0__:k set', '__keyevent@0__:set k', '__keyspace@0__:k expire', '__keyevent@0__:expire k']);
 });
 
@@ -94,7 +94,7 @@ test('streams: XREAD BLOCK wakes for each new entry', async (t) => {
   const reading = (async () => {
     let last = '0';
     while (seen.length < 50) {
-      const reply = await reader.xread('BLOCK', 2000, 'STREAMS', 's', last);
+      const reply = await reader.xread('BLOCK', 60_000, 'STREAMS', 's', last);
       for (const [id, fields] of reply[0][1]) {
         seen.push(Number(fields[1]));
         last = id;
@@ -122,7 +122,7 @@ test('streams: consumer groups share, acknowledge, claim', async (t) => {
   const [cursor, claimed, deleted] = await t.redis.xautoclaim('s', 'g', 'bob', 0, '0', 'COUNT', 10);
   assert.deepEqual([cursor, claimed.map(([id]) => id), deleted], ['0-0', ['3-0', '4-0', '5-0', '6-0'], []]);
   const blocked = t.connect();
-  const reading = blocked.xreadgroup('GROUP', 'g', 'carol', 'BLOCK', 3000, 'STREAMS', 's', '>');
+  const reading = blocked.xreadgroup('GROUP', 'g', 'carol', 'BLOCK', 60_000, 'STREAMS', 's', '>');
   await until('it waits', async () => (await t.redis.info('clients')).includes('blocked_clients:1\r\n'));
   await t.redis.xadd('s', '9-1', 'n', 'last');
   assert.deepEqual(await reading, [['s', [['9-1', ['n', 'last']]]]]);

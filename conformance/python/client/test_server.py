@@ -29,11 +29,9 @@ def connections(t):
     # redis-py sees that it is closed and connects anew; at the very moment it may meet a reset.
     until("it is another connection", lambda: new_id(client) not in (None, int(line["id"])))
     equal(client.get("k"), "three")
-    t.redis.client_pause(200, all=False)
-    began = time.monotonic()
-    t.redis.get("k")
+    t.redis.client_pause(3_600_000, all=False)
+    equal(t.redis.get("k"), "three")
     equal(t.redis.client_unpause() in (True, "OK"), True)
-    assert time.monotonic() - began < 0.19
     raises(redis.ResponseError, "DB index is out of range", lambda: t.connect(db=16).ping())
 
 

@@ -42,25 +42,25 @@ class Worker:
         self.child.wait(30)
 
 
-@test("celery: tasks, results, retries, chains, groups, chords, control", limit=90)
+@test("celery: tasks, results, retries, chains, groups, chords, control", limit=240)
 def tasks(t):
     shop = application(t.server)
     worker = Worker(t.server, "--pool", "threads", "--concurrency", "4")
     try:
-        equal(shop.add.delay(2, 3).get(timeout=20), 5)
-        equal([one.get(timeout=20) for one in [shop.add.delay(n, n) for n in range(50)]], [2 * n for n in range(50)])
-        equal(shop.flaky.delay(2).get(timeout=20), 2)
-        raises(ValueError, "no such order", lambda: shop.fail.delay().get(timeout=20))
-        equal((shop.add.s(1, 2) | shop.add.s(4)).apply_async().get(timeout=20), 7)
-        equal(sorted(group(shop.add.s(n, 1) for n in range(20))().get(timeout=20)), list(range(1, 21)))
-        equal(chord((shop.add.s(n, n) for n in range(30)), shop.total.s()).apply_async().get(timeout=30), sum(2 * n for n in range(30)))
+        equal(shop.add.delay(2, 3).get(timeout=60), 5)
+        equal([one.get(timeout=60) for one in [shop.add.delay(n, n) for n in range(50)]], [2 * n for n in range(50)])
+        equal(shop.flaky.delay(2).get(timeout=60), 2)
+        raises(ValueError, "no such order", lambda: shop.fail.delay().get(timeout=60))
+        equal((shop.add.s(1, 2) | shop.add.s(4)).apply_async().get(timeout=60), 7)
+        equal(sorted(group(shop.add.s(n, 1) for n in range(20))().get(timeout=60)), list(range(1, 21)))
+        equal(chord((shop.add.s(n, n) for n in range(30)), shop.total.s()).apply_async().get(timeout=60), sum(2 * n for n in range(30)))
         began = time.monotonic()
-        equal(shop.add.apply_async((1, 1), countdown=1).get(timeout=20), 2)
+        equal(shop.add.apply_async((1, 1), countdown=1).get(timeout=60), 2)
         assert time.monotonic() - began > 0.9
         # Control goes over pub/sub: fanout exchanges are the only use of it.
-        (reply,) = shop.app.control.ping(timeout=2)
+        (reply,) = shop.app.control.ping(timeout=60, limit=1)
         assert {"ok": "pong"} in reply.values(), reply
-        ((_, stats),) = shop.app.control.inspect(timeout=2).stats().items()
+        ((_, stats),) = shop.app.control.inspect(timeout=60, limit=1).stats().items()
         assert stats["total"]["celery_app.add"] >= 100, stats["total"]
         broker = t.connect(db=1)
         until("all are acknowledged", lambda: broker.hlen("unacked") == 0 and broker.zcard("unacked_index") == 0)
@@ -72,7 +72,7 @@ def tasks(t):
         shop.app.close()
 
 
-@test("celery: what a killed worker held comes back after its visibility timeout", limit=90)
+@test("celery: what a killed worker held comes back after its visibility timeout", limit=240)
 def redelivered(t):
     server = t.start()
     shop = application(server)

@@ -18,12 +18,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 def work(t, *words):
     """Runs a worker until the queues are empty."""
     command = [sys.executable, "-m", "rq.cli", "worker", "--url", t.server.url, "--path", str(HERE), "--burst", *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=50, cwd=HERE)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=100, cwd=HERE)
     assert done.returncode == 0, done.stdout
     return done.stdout
 
 
-@test("rq: results, failures, dependencies, many jobs", limit=90)
+@test("rq: results, failures, dependencies, many jobs", limit=240)
 def jobs(t):
     connection = Redis(port=t.server.port)
     queue, low = Queue("default", connection=connection), Queue("low", connection=connection)
@@ -50,7 +50,7 @@ def jobs(t):
     equal(Worker.all(connection=connection), [])
 
 
-@test("rq: scheduled jobs and retries", limit=90)
+@test("rq: scheduled jobs and retries", limit=240)
 def scheduled(t):
     connection = Redis(port=t.server.port)
     queue = Queue("later", connection=connection)

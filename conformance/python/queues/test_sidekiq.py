@@ -113,13 +113,13 @@ def heartbeat(t):
     equal((int(cursor), list(members)), (0, [key]))
 
 
-@test("sidekiq: Debian's own, with redis-rb: jobs, retries, a job of the future, the API", limit=90)
+@test("sidekiq: Debian's own, with redis-rb: jobs, retries, a job of the future, the API", limit=240)
 def real(t):
     sidekiq = shutil.which("sidekiq")
     assert sidekiq, "Debian's ruby-sidekiq is not installed"
     environment = {**os.environ, "REDIS_URL": f"{t.server.url}/4", "OUT": os.path.join(t.server.dir, "sidekiq.out")}
     ruby = lambda code: subprocess.run(
-        ["ruby", "-r", str(HERE / "sidekiq_app.rb"), "-e", code], env=environment, capture_output=True, text=True, timeout=40
+        ["ruby", "-r", str(HERE / "sidekiq_app.rb"), "-e", code], env=environment, capture_output=True, text=True, timeout=100
     )  # fmt: skip
     pushed = ruby("100.times { |n| Note.perform_async(n) }; Fails.perform_async; Note.perform_in(1, 1000); p Sidekiq::Queue.new.size, Sidekiq::ScheduledSet.new.size")
     equal(pushed.stdout.split(), ["101", "1"])

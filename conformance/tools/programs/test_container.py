@@ -63,7 +63,7 @@ class Image:
         environment = {"PATH": f"{self.bin}:{os.environ['PATH']}", "FAKE_UID": str(uid)}
         done = subprocess.run(
             ["sh", "-c", f'umask {umask}; exec sh "$0" "$@"', str(self.script), *words],
-            cwd=self.data, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20,
+            cwd=self.data, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=110,
         )  # fmt: skip
         assert done.returncode == code, f"{words} ends with {done.returncode}: {done.stdout}"
         return done.stdout.rstrip("\n").split("\n")
@@ -161,7 +161,7 @@ def real(t):
             equal(uid, t.run("id", "-u", "redis").strip())
         with socket.create_connection(("127.0.0.1", port)):
             child.send_signal(signal.SIGTERM)
-            equal(child.wait(10), 0)
+            equal(child.wait(60), 0)
         file = data / "dump.rdb"
         equal(oct(file.stat().st_mode & 0o777), "0o600")
         if os.getuid() == 0:
