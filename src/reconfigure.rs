@@ -45,11 +45,11 @@ impl Server {
             if is_repeated && group(directive) != Group::None {
                 continue;
             }
-            if let Err(reason) = self.apply(directive, &old, &new) {
+            if let Err(reason) = self.apply(directive, &old, &new, access) {
                 self.log.warning(format_args!(
                     "Failed applying new configuration. Possibly related to new {name} setting. Restoring previous settings."
                 ));
-                self.restore(&changed[..count], &new, &old);
+                self.restore(&changed[..count], &new, &old, access);
                 return Err(SetError::refused(*name, reason));
             }
         }
@@ -61,9 +61,15 @@ impl Server {
         Ok(())
     }
 
-    fn restore(self: &Arc<Self>, applied: &[(&'static Directive, &'static str)], new: &Arc<Config>, old: &Arc<Config>) {
+    fn restore(
+        self: &Arc<Self>,
+        applied: &[(&'static Directive, &'static str)],
+        new: &Arc<Config>,
+        old: &Arc<Config>,
+        access: Access,
+    ) {
         for (directive, name) in applied {
-            if let Err(reason) = self.apply(directive, new, old) {
+            if let Err(reason) = self.apply(directive, new, old, access) {
                 self.log.warning(format_args!("Failed applying restored {name}: {reason}"));
             }
         }
@@ -71,7 +77,13 @@ impl Server {
 
     /// The side effect of one directive's change from `old` to `new`. What is only read from the configuration needs
     /// none. Errors are Redis's texts.
-    fn apply(self: &Arc<Self>, directive: &Directive, old: &Arc<Config>, new: &Arc<Config>) -> Result<(), String> {
+    fn apply(
+        self: &Arc<Self>,
+        directive: &Directive,
+        old: &Arc<Config>,
+        new: &Arc<Config>,
+        access: Access,
+    ) -> Result<(), String> {
         match group(directive) {
             Group::None => Ok(()),
             Group::LogLevel => {
@@ -108,7 +120,7 @@ impl Server {
                 }
                 Ok(())
             }
-            Group::AppendOnly if new.appendonly => self.start_logging(),
+            Group::AppendOnly if new.appendonly => self.start_logging(access.in_exec),
             Group::AppendOnly => {
                 self.end_logging();
                 Ok(())

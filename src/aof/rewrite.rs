@@ -256,20 +256,24 @@ fn remove_history(server: &Server, dir: &DiskDir, filename: &str, manifest: &mut
 }
 
 impl Server {
-    /// Switches the log on while running: a rewrite makes its first base. Source: Redis 7.2 CONFIG SET appendonly yes.
-    pub fn start_logging(self: &Arc<Self>) -> Result<(), String> {
+    /// Switches the log on while running: a rewrite makes its first base, after the transaction if that is where the
+    /// wish came from. Source: Redis 7.2 CONFIG SET appendonly yes.
+    pub fn start_logging(self: &Arc<Self>, in_exec: bool) -> Result<(), String> {
         {
             let mut control = self.aof.control.lock();
             if control.mode != Mode::Off {
                 return Ok(());
             }
             control.mode = Mode::Waiting;
-            if self.has_snapshot_under_way() {
+            let why_later = match self.has_snapshot_under_way() {
+                true => Some("but there is already another background operation"),
+                false => in_exec.then_some("during a transaction"),
+            };
+            if let Some(why) = why_later {
                 control.rewrites.scheduled = true;
-                self.log.notice(
-                    "AOF was enabled but there is already another background operation. An AOF background was \
-                     scheduled to start when possible.",
-                );
+                self.log.notice(format_args!(
+                    "AOF was enabled {why}. An AOF background was scheduled to start when possible."
+                ));
                 return Ok(());
             }
         }

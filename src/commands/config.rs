@@ -1,7 +1,7 @@
 //! CONFIG: reading and changing the directives of a running server.
 
 use crate::command::args::Args;
-use crate::command::ctx::Ctx;
+use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::*;
 use crate::config::{self, Access, Config, ProtectedAction, SetError};
@@ -54,6 +54,7 @@ fn set(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let access = Access {
         protected: is_allowed(ctx.config.enable_protected_configs, ctx),
         loading: ctx.server.loading.load(Ordering::Relaxed),
+        in_exec: ctx.origin == Origin::Exec,
     };
     ctx.server.reconfigure(&pairs, access).map_err(|error: SetError| CmdError::owned(error.to_string()))?;
     ctx.reply.ok();

@@ -410,7 +410,7 @@ fn parse_payload(ctx: &Ctx, payload: &[u8]) -> CmdResult<Loaded> {
 mod tests {
     use crate::aof::Rewrites;
     use crate::commands::testing::{Checker, until};
-    use crate::config::{AppendFsync, Config, SavePoint};
+    use crate::config::{AppendFsync, Config, ProtectedAction, SavePoint};
     use crate::server::Server;
     use crate::snapshot::digest;
     use crate::startup::Options;
@@ -672,6 +672,26 @@ mod tests {
         c.check("CONFIG SET appendonly yes", "OK");
         wait_for_rewrite(&c);
         assert_eq!(whole_digest(&c.running.server), digest_after_kill(&scratch, "switch-on"));
+    }
+
+    #[test]
+    fn a_transaction_ends_before_the_log_begins() {
+        let scratch = Scratch::new("switch-in-exec");
+        let mut options = logging(&scratch, AppendFsync::Always);
+        options.config.appendonly = false;
+        options.config.enable_debug_command = ProtectedAction::Local;
+        let mut c = Checker::with(options);
+        c.check("DEBUG PAUSE-CRON 1", "OK");
+        for command in ["MULTI", "INCR n", "CONFIG SET appendonly yes", "INCR n"] {
+            c.run(command);
+        }
+        c.check("EXEC", "[:1, OK, :2]");
+        let rewrites = c.running.server.aof.figures().rewrites;
+        assert_eq!((rewrites.scheduled, rewrites.since_s, rewrites.count), (true, None, 0));
+        c.check("DEBUG PAUSE-CRON 0", "OK");
+        wait_for_rewrite(&c);
+        c.run("INCR n");
+        assert_eq!(whole_digest(&c.running.server), digest_after_kill(&scratch, "switch-in-exec-on"));
     }
 
     /// The first rewrite is still under way when the log is switched off and on again: what was written in between is

@@ -39,6 +39,8 @@ pub struct Access {
     pub protected: bool,
     /// The data set is being loaded.
     pub loading: bool,
+    /// It is a command of a transaction being executed: nothing begins that would look at the data now.
+    pub in_exec: bool,
 }
 
 /// A checked change, not in force yet.
@@ -125,7 +127,7 @@ fn allowed(name: &[u8], access: Access) -> Result<(&'static Directive, &'static 
 mod tests {
     use super::*;
 
-    const OPEN: Access = Access { protected: true, loading: false };
+    const OPEN: Access = Access { protected: true, loading: false, in_exec: false };
 
     fn get_one(config: &Config, name: &str) -> String {
         String::from_utf8(get(config, &[name.as_bytes()]).pop().unwrap().1).unwrap()
@@ -244,9 +246,9 @@ mod tests {
     fn protection_and_loading() {
         let config = Config::default();
         let pair: [(&[u8], &[u8]); 1] = [(b"dir", b"/")];
-        let closed = set(&config, &pair, Access { protected: false, loading: true }).unwrap_err();
+        let closed = set(&config, &pair, Access { protected: false, loading: true, in_exec: false }).unwrap_err();
         assert_eq!(closed, SetError::refused("dir", "can't set protected config"));
-        let loading = set(&config, &pair, Access { protected: true, loading: true }).unwrap_err();
+        let loading = set(&config, &pair, Access { protected: true, loading: true, in_exec: false }).unwrap_err();
         assert_eq!(loading.to_string(), "LOADING Redis is loading the dataset in memory");
         assert!(set(&config, &pair, OPEN).is_ok());
     }
