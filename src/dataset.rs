@@ -1,6 +1,7 @@
 //! The data set at the start: brought from disk while clients are told LOADING.
 
 use crate::aof;
+use crate::check;
 use crate::config::Config;
 use crate::server::Server;
 use crate::snapshot::load::{self, LoadError, Purpose, Target};
@@ -68,6 +69,10 @@ fn rdb(server: &Server, config: &Config, path: &Path) -> bool {
         Err(LoadError::Rdb(error)) if is_told_briefly(&error.kind) => server.log.warning(error.kind),
         Err(error @ LoadError::Rdb(_)) => {
             server.log.warning(error);
+            if server.process.is_some() {
+                // Which key it was, and how far the file is sound.
+                check::show_rdb(path);
+            }
             server.log.warning("Terminating server after rdb file reading failure.");
             return false;
         }

@@ -146,6 +146,22 @@ fn a_wrong_directive_is_named() {
     }
 }
 
+/// The log has the key and how far the file is sound, as `redis-check-rdb` would say.
+#[test]
+fn a_damaged_data_set_is_looked_into() {
+    let folder = Folder::new("damaged");
+    let file = [b"REDIS0003\x00\x01a\x01b".as_slice(), b"\x0a\x01k\x02??\xff"].concat();
+    fs::write(folder.0.join("dump.rdb"), file).expect("a folder of ours");
+    let status = command(&folder).args(["--port", "0"]).stdin(Stdio::null()).status().expect("the binary starts");
+    assert_eq!(status.code(), Some(1));
+    let log = fs::read_to_string(folder.0.join("log")).expect("it was opened");
+    let error = "List ziplist integrity check failed.";
+    assert_eq!(log.matches(error).count(), 2, "{log}");
+    for text in ["--- RDB ERROR DETECTED ---", "Reading key 'k'", "[info] 2 keys read", "Terminating server after"] {
+        assert!(log.contains(text), "{text} in {log}");
+    }
+}
+
 #[test]
 fn users_come_from_the_configuration() {
     let users = "user default on >pass ~* &* +@all\nuser bob on nopass ~b* +get ( ~c +set )\nuser eve >x\n";

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "snapshot",
         "dataset",
+        "check",
         "persistence",
         "aof",
         "client_eviction",
@@ -31,7 +32,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["commands"],
     &["net"],
-    &["check", "cron", "startup", "shutdown", "standalone"],
+    &["cron", "startup", "shutdown", "standalone"],
 ];
 
 /// Uses that go upwards all the same, with the reason.

@@ -30,6 +30,18 @@ pub fn rdb_program(program: &[u8], arguments: &[Vec<u8>]) -> ExitCode {
     })
 }
 
+/// Prints on standard output what `redis-check-rdb` finds in a file that could not be loaded. A pipe is left alone: it
+/// cannot be read twice.
+pub fn show_rdb(path: &Path) {
+    if !path.is_file() {
+        return;
+    }
+    let (mut out, mut nobody) = (io::stdout().lock(), io::empty());
+    let mut console = Console::new(&mut out, &mut nobody, false);
+    // Nobody can be told that standard output is closed.
+    let _ = rdb::check_path(&mut console, path.as_os_str().as_bytes());
+}
+
 /// `redis-check-aof [--fix | --truncate-to-timestamp <Unix time>] <manifest or file>`: prints whether the log is sound,
 /// and cuts its last file if asked to. `program` is the name to call it by.
 pub fn aof_program(program: &[u8], arguments: &[Vec<u8>]) -> ExitCode {
