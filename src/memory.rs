@@ -114,6 +114,21 @@ pub fn mallctl(name: &str) -> Option<usize> {
     terminated.as_slice().name().read().ok()
 }
 
+/// One of jemalloc's texts by its name (`mallctl`); `None` if there is none of that name.
+pub fn mallctl_text(name: &str) -> Option<&'static [u8]> {
+    let known = ["version", "config.malloc_conf", "opt.dss", "opt.thp"].into_iter().find(|known| *known == name)?;
+    let terminated = [known.as_bytes(), b"\0"].concat();
+    terminated.as_slice().name().read().ok()
+}
+
+/// Gives back what this thread keeps for itself to hand out again.
+pub fn flush_thread() -> Result<(), tikv_jemalloc_ctl::Error> {
+    // Switched off, it gives everything back; "thread.tcache.flush" has no value, which the wrapper cannot say.
+    let enabled = b"thread.tcache.enabled\0".as_slice().name();
+    let was: bool = enabled.update(false)?;
+    enabled.write(was)
+}
+
 /// Gives the pages that hold nothing back to the system. The error is jemalloc's.
 pub fn purge() -> Result<(), tikv_jemalloc_ctl::Error> {
     let arenas = tikv_jemalloc_ctl::arenas::narenas::read()?;
@@ -174,5 +189,8 @@ mod tests {
         assert!(mallctl("arenas.page").is_some_and(|page| page >= 4096));
         assert_eq!(mallctl("thread.tcache.flush"), None);
         assert!(purge().is_ok());
+        assert!(mallctl_text("version").is_some_and(|version| version.starts_with(b"5.")));
+        assert_eq!(mallctl_text("arenas.page"), None);
+        assert_eq!((flush_thread(), flush_thread()), (Ok(()), Ok(())));
     }
 }

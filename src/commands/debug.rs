@@ -42,6 +42,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { name: "LOADAOF", least: 0, most: 0, run: persistence::debug_loadaof },
     Subcommand { name: "LOG", least: 1, most: 1, run: log },
     Subcommand { name: "MALLCTL", least: 1, most: 1, run: mallctl },
+    Subcommand { name: "MALLCTL-STR", least: 1, most: 2, run: mallctl_str },
     Subcommand { name: "OBJECT", least: 1, most: 1, run: object },
     Subcommand { name: "PANIC", least: 0, most: 0, run: panic },
     Subcommand { name: "PAUSE-CRON", least: 1, most: 1, run: pause_cron },
@@ -313,6 +314,24 @@ fn mallctl(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Ok(())
 }
 
+/// `DEBUG MALLCTL-STR name`: bulk string, one of the allocator's texts. `DEBUG MALLCTL-STR thread.tcache.flush VOID`: OK;
+/// the thread that serves this client keeps no free memory for itself.
+fn mallctl_str(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let name = String::from_utf8_lossy(args.bytes()?);
+    let failed = |reason: &dyn std::fmt::Display| CmdError::owned(format!("ERR {name}: {reason}"));
+    if args.is_empty() {
+        let text = memory::mallctl_text(&name).ok_or_else(|| failed(&"no such text"))?;
+        ctx.reply.bulk(text);
+        return Ok(());
+    }
+    if name != "thread.tcache.flush" || args.bytes()? != b"VOID" {
+        return Err(failed(&"not permitted"));
+    }
+    memory::flush_thread().map_err(|error| failed(&error))?;
+    ctx.reply.ok();
+    Ok(())
+}
+
 /// `DEBUG PROTOCOL type`: a sample reply of this type.
 fn protocol(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let kind = args.bytes()?.to_ascii_lowercase();
@@ -386,6 +405,7 @@ fn help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
             ("LOADAOF", "Bring the append-only file to disk and load it again."),
             ("LOG <message>", "Write a line to the log."),
             ("MALLCTL <name>", "One of the allocator's numbers."),
+            ("MALLCTL-STR <name> [VOID]", "One of the allocator's texts; or let it do what the name says."),
             ("OBJECT <key>", "How a value is stored."),
             ("PANIC", "End as after a broken invariant."),
             ("PAUSE-CRON <0|1>", "Stop the periodic work, or go on with it."),
@@ -490,6 +510,10 @@ mod tests {
             "DEBUG HTSTATS-KEY key:1",
             "-ERR The value stored at the specified key is not represented using an hash table",
         );
+        c.check("DEBUG MALLCTL-STR thread.tcache.flush VOID", "OK");
+        c.check_here("DEBUG MALLCTL-STR thread.tcache.flush", "-ERR thread.tcache.flush: no such text");
+        c.check_here("DEBUG MALLCTL-STR version VOID", "-ERR version: not permitted");
+        assert!(c.run("DEBUG MALLCTL-STR version").starts_with("\"5."));
         c.check("DEBUG DIGEST-VALUE none", "[0000000000000000000000000000000000000000]");
     }
 
