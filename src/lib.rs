@@ -42,6 +42,7 @@ pub mod snapshot;
 pub mod standalone;
 pub mod startup;
 pub mod stats;
+pub mod stop;
 pub mod switches;
 pub mod tls;
 pub mod tracking;

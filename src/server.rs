@@ -24,6 +24,7 @@ use crate::scripts::{FunctionRegister, ScriptRegister};
 use crate::slowlog::Slowlog;
 use crate::snapshot::state::Persistence;
 use crate::stats::{ErrorStats, Stats};
+use crate::stop::Stop;
 use crate::switches::Switches;
 use crate::tls::Tls;
 use crate::tracking::Tracking;
@@ -96,70 +97,6 @@ pub struct Server {
     pub reconfiguring: Mutex<()>,
     /// The way to the main loop, once it runs.
     pub main_loop: OnceLock<UnboundedSender<Rebind>>,
-}
-
-/// The wish to end, and who hears of it.
-#[derive(Debug, Default)]
-pub struct Stop {
-    requested: AtomicBool,
-    failed: AtomicBool,
-    /// It is put off until replicas have everything.
-    waits: AtomicBool,
-    /// SHUTDOWN ABORT has been said meanwhile.
-    called_off: AtomicBool,
-    notify: tokio::sync::Notify,
-}
-
-impl Stop {
-    /// Ends the server; its threads leave their loops soon.
-    pub fn request(&self) {
-        self.requested.store(true, Ordering::Release);
-        self.notify.notify_waiters();
-    }
-
-    /// Ends the server because it cannot do its work; why has been logged.
-    pub fn fail(&self) {
-        self.failed.store(true, Ordering::Release);
-        self.request();
-    }
-
-    /// Whether the end is a failure.
-    pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
-    }
-
-    /// The end is put off for replicas from now on, or not any more.
-    pub fn set_waits(&self, waits: bool) {
-        if waits {
-            self.called_off.store(false, Ordering::Release);
-        }
-        self.waits.store(waits, Ordering::Release);
-    }
-
-    /// Calls an end off that is put off. False when there is none.
-    pub fn call_off(&self) -> bool {
-        let waits = self.waits.load(Ordering::Acquire);
-        self.called_off.fetch_or(waits, Ordering::AcqRel);
-        waits
-    }
-
-    /// Whether the end that was put off has been called off.
-    pub fn is_called_off(&self) -> bool {
-        self.called_off.load(Ordering::Acquire)
-    }
-
-    /// Whether the end has been asked for.
-    pub fn is_requested(&self) -> bool {
-        self.requested.load(Ordering::Acquire)
-    }
-
-    /// Waits for it.
-    pub async fn requested(&self) {
-        let notified = self.notify.notified();
-        if !self.is_requested() {
-            notified.await;
-        }
-    }
 }
 
 /// The configuration now in force. Threads keep an `Arc` of it and refresh that between batches of commands.

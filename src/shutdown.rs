@@ -5,6 +5,7 @@ use crate::config::ShutdownFlags;
 use crate::keyspace::lock::{Locked, ShardSet};
 use crate::server::Server;
 use crate::snapshot::save;
+use crate::stop::{CalledOff, NotEnded};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,12 @@ use std::time::{Duration, Instant};
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Server {
-    /// Ends the server as SHUTDOWN does with these options. The error says why it goes on; only `force` ends it then.
-    /// The caller has locked no shard.
-    pub fn shut_down(&self, flags: ShutdownFlags) -> Result<(), String> {
+    /// Ends the server as SHUTDOWN does with these options. The caller has locked no shard.
+    pub fn shut_down(&self, flags: ShutdownFlags) -> Result<(), NotEnded> {
+        let id = self.stop.begin().map_err(NotEnded::UnderWay)?;
         self.log.notice("User requested shutdown...");
-        if !flags.now && !self.wait_for_replicas() {
-            return Err("It was called off.".to_owned());
+        if !flags.now && !self.wait_for_replicas(id) {
+            return Err(NotEnded::Failed);
         }
         // A script that runs for long has the shards: they are needed for a save only.
         let is_not_worth_waiting = || self.busy.is_busy() && !self.saves_at_end(flags);
@@ -25,9 +26,33 @@ impl Server {
         let locked = locked.unwrap_or_else(|| self.shards.lock(ShardSet::NONE));
         let ended = self.shut_down_locked(&locked, flags);
         if ended.is_err() {
-            self.pause.set_ending(false);
+            self.stop.give_up(id);
+            self.let_writers_go_on();
         }
-        ended
+        ended.map_err(|_| NotEnded::Failed)
+    }
+
+    /// Waits until the server has ended (true), or this attempt to end it is over.
+    pub fn ends_by_attempt(&self, id: u64) -> bool {
+        while !self.stop.is_requested() && self.stop.is_under_way(id) {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        self.stop.is_requested()
+    }
+
+    /// Does what SHUTDOWN ABORT says.
+    pub fn call_off_end(&self) -> CalledOff {
+        let called_off = self.stop.call_off();
+        if called_off == CalledOff::Yes {
+            self.log.notice("Shutdown manually aborted.");
+            self.let_writers_go_on();
+        }
+        called_off
+    }
+
+    fn let_writers_go_on(&self) {
+        self.pause.set_ending(false);
+        self.clients.iter().for_each(|client| client.mailbox.wake());
     }
 
     fn shut_down_locked(&self, locked: &Locked<'_>, flags: ShutdownFlags) -> Result<(), String> {
@@ -57,22 +82,19 @@ impl Server {
 
     /// Waits until every replica has acknowledged everything, at most `shutdown-timeout`; writers wait meanwhile. False
     /// when that was called off. Source: Redis 7.2 SHUTDOWN.
-    fn wait_for_replicas(&self) -> bool {
+    fn wait_for_replicas(&self, id: u64) -> bool {
         if !self.has_lagging_replicas() {
             return true;
         }
         self.log.notice("Waiting for replicas before shutting down.");
-        self.stop.set_waits(true);
+        let timeout = Duration::from_secs(u64::from(self.config.load().shutdown_timeout));
+        let deadline = Instant::now() + timeout;
         self.pause.set_ending(true);
-        let deadline = Instant::now() + Duration::from_secs(u64::from(self.config.load().shutdown_timeout));
-        while self.has_lagging_replicas() && Instant::now() < deadline && !self.stop.is_called_off() {
+        self.stop.set_waits(id, Some(self.clock.now_ms().saturating_add(timeout.as_millis() as i64)));
+        while self.has_lagging_replicas() && Instant::now() < deadline && self.stop.is_under_way(id) {
             std::thread::sleep(LOOK_AGAIN);
         }
-        self.stop.set_waits(false);
-        if self.stop.is_called_off() {
-            self.log.notice("Shutdown manually aborted.");
-            self.pause.set_ending(false);
-            self.clients.iter().for_each(|client| client.mailbox.wake());
+        if !self.stop.set_waits(id, None) {
             return false;
         }
         let (end, count) = (self.replication.stream.end(), self.replication.count());

@@ -17,6 +17,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -295,9 +296,10 @@ fn obey_signals(server: Arc<Server>) -> io::Result<()> {
 
 /// How long threads may take to end before they are left behind (one may be in a script that never ends).
 const GRACE: Duration = Duration::from_secs(3);
+/// How often it is looked whether the periodic work goes on.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 async fn listen(server: Arc<Server>, mut signals: Signals) {
-    let mut interrupts = 0;
     loop {
         let name = tokio::select! {
             () = server.stop.requested() => break,
@@ -307,15 +309,20 @@ async fn listen(server: Arc<Server>, mut signals: Signals) {
             // A closed terminal is no reason to end.
             _ = signals.hangup.recv() => continue,
         };
-        interrupts += u32::from(name == "SIGINT");
-        if interrupts > 1 {
+        if name == "SIGINT" && server.stop.is_signalled() {
             server.log.warning("You insist... exiting now.");
             leave(&server, 1);
         }
-        server.log.warning(format_args!("Received {name} scheduling shutdown..."));
-        let ending = server.clone();
-        // Saving may take long; a second SIGINT is heard meanwhile.
-        std::thread::spawn(move || end(&ending, name));
+        server.log.warning(if server.loading.load(Ordering::Acquire) {
+            "Received shutdown signal during loading, scheduling shutdown.".to_owned()
+        } else {
+            format!("Received {name} scheduling shutdown...")
+        });
+        if server.stop.signal() {
+            let ending = server.clone();
+            // Saving may take long; a second SIGINT is heard meanwhile.
+            std::thread::spawn(move || end(&ending, name));
+        }
     }
     // A script that is being waited for would hold its worker until the grace is over.
     if !server.busy.is_busy() {
@@ -335,12 +342,17 @@ fn remove_pid_file(server: &Server) {
     drop(server.process.as_ref().and_then(|process| process.pid_file.lock().take()));
 }
 
+/// Ends the server as a signal asks, unless SHUTDOWN ABORT is faster. Signals are obeyed by the periodic work, in Redis;
+/// while that rests, by DEBUG PAUSE-CRON, they wait.
 fn end(server: &Server, signal: &str) {
+    while server.switches.cron_paused() && server.stop.is_signalled() {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    if !server.stop.is_signalled() {
+        return;
+    }
     let config = server.config.load();
     let flags: ShutdownFlags = if signal == "SIGTERM" { config.shutdown_on_sigterm } else { config.shutdown_on_sigint };
-    if server.shut_down(flags).is_err() {
-        server.log.warning(format_args!(
-            "{signal} received but errors trying to shut down the server, check the logs for more information"
-        ));
-    }
+    // Why it goes on has been logged; an attempt that is under way goes on for this signal too.
+    let _ = server.shut_down(flags);
 }

@@ -5,6 +5,7 @@ mod common;
 use common::{Client, Folder, until};
 use std::fs;
 use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,7 +24,13 @@ struct Process {
 impl Process {
     /// Starts one with these arguments after those that every test needs; `stdin` is what it may read.
     fn start(name: &str, args: &[&str], stdin: &str) -> Process {
-        let folder = Folder::new(name);
+        let process = Process::start_in(Folder::new(name), args, stdin);
+        until("the server is ready", || process.log().contains("Ready to accept connections unix"));
+        process
+    }
+
+    /// Starts one in a folder where files may be.
+    fn start_in(folder: Folder, args: &[&str], stdin: &str) -> Process {
         let mut child = command(&folder)
             .args(["--port", "0", "--unixsocket", "socket", "--save", "", "--enable-debug-command", "yes"])
             .args(args)
@@ -31,9 +38,24 @@ impl Process {
             .spawn()
             .expect("the binary starts");
         child.stdin.take().expect("piped").write_all(stdin.as_bytes()).expect("a pipe holds that much");
-        let process = Process { folder, child };
-        until("the server is ready", || process.log().contains("Ready to accept connections unix"));
-        process
+        Process { folder, child }
+    }
+
+    /// Ends it with this command and starts another one in its folder.
+    fn restart(mut self, command: &str, args: &[&str]) -> Process {
+        self.client().start(command);
+        assert_eq!(self.end().code(), Some(0), "{}", self.log());
+        let folder = std::mem::replace(&mut self.folder, Folder::new("none"));
+        Process::start_in(folder, args, "")
+    }
+
+    /// Waits for a line in the log.
+    fn logs(&self, text: &str) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while !self.log().contains(text) {
+            assert!(Instant::now() < end, "{text} in {}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -46,6 +68,12 @@ impl Process {
 
     fn client(&self) -> Client {
         Client::connect_unix(&self.path("socket"))
+    }
+
+    /// A client as soon as there can be one.
+    fn reach(&self) -> Client {
+        until("it can be reached", || UnixStream::connect(self.path("socket")).is_ok());
+        self.client()
     }
 
     fn signal(&self, signal: i32) {
@@ -262,12 +290,141 @@ fn shutdown_nosave_does_not_wait_for_a_script() {
         client.start("SHUTDOWN NOSAVE");
         assert!(client.is_closed());
         assert_eq!(process.end().code(), Some(0));
-        assert!(std::os::unix::net::UnixStream::connect(process.path("socket")).is_err());
+        assert!(UnixStream::connect(process.path("socket")).is_err());
         began.elapsed()
     };
     // Waiting for threads takes 3 s each time; a machine that has much else to do may take long once.
     let took: Vec<Duration> = (0..5).map(|_| end_takes()).take_while(|took| *took > Duration::from_secs(2)).collect();
     assert!(took.len() < 5, "it took {took:?}");
+}
+
+#[test]
+fn a_signal_is_called_off_by_shutdown_abort() {
+    let mut process = Process::start("called-off", &[], "");
+    let mut client = process.client();
+    // Signals are obeyed by the periodic work; a SIGINT after one that was called off is a first one again.
+    for (signal, name) in [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT"), (SIGINT, "SIGINT")] {
+        let seen = process.log().len();
+        assert_eq!(client.run("DEBUG PAUSE-CRON 1"), "+OK");
+        process.signal(signal);
+        until("it is heard", || process.log()[seen..].contains(&format!("Received {name} scheduling shutdown...")));
+        until("it is called off", || client.run("SHUTDOWN ABORT") == "+OK");
+        assert!(process.log()[seen..].contains("Shutdown manually aborted."));
+        assert_eq!(client.run("SHUTDOWN ABORT"), "-ERR No shutdown in progress.");
+        assert_eq!(client.run("DEBUG PAUSE-CRON 0"), "+OK");
+        assert_eq!(client.run("PING"), "+PONG");
+    }
+    assert!(!process.log().contains("User requested shutdown..."), "{}", process.log());
+    process.signal(SIGINT);
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[test]
+fn a_signal_that_waits_for_replicas_is_called_off() {
+    let mut process = Process::start("replica", &["--shutdown-timeout", "100"], "");
+    let mut client = process.client();
+    let mut follower = process.client();
+    follower.send(b"PSYNC ? -1\r\n");
+    until("the replica is served", || client.call(&["INFO", "replication"]).text().contains("state=online"));
+    assert_eq!(client.run("SET k v"), "+OK");
+    let in_ms = |client: &mut Client| {
+        let info = client.call(&["INFO", "server"]).text();
+        info.lines()
+            .find_map(|line| line.strip_prefix("shutdown_in_milliseconds:").map(|ms| ms.parse::<i64>().unwrap()))
+    };
+    assert_eq!(in_ms(&mut client), None);
+    process.signal(SIGTERM);
+    until("it waits", || in_ms(&mut client).is_some());
+    assert!((1..=100_000).contains(&in_ms(&mut client).unwrap()));
+    // Whoever asks now waits for the same end, however much in a hurry.
+    let (mut second, mut third) = (process.client(), process.client());
+    second.start("SHUTDOWN NOW");
+    third.start("SHUTDOWN SAVE");
+    until("they wait", || client.call(&["INFO", "clients"]).text().contains("blocked_clients:2"));
+    assert_eq!(client.run("SHUTDOWN ABORT"), "+OK");
+    assert_eq!(client.run("SET k w"), "+OK");
+    for client in [&mut second, &mut third] {
+        assert_eq!(client.reply().to_string(), "-ERR Errors trying to SHUTDOWN. Check logs.");
+        assert_eq!(client.run("PING"), "+PONG");
+    }
+    assert_eq!(in_ms(&mut client), None);
+    assert_eq!(process.log().matches("User requested shutdown...").count(), 1);
+    client.start("SHUTDOWN NOW");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[test]
+fn an_end_that_cannot_save_does_not_come() {
+    let mut process = Process::start("cannot-save", &["--save", "900 1"], "");
+    let mut client = process.client();
+    client.run("SET k v");
+    fs::create_dir(process.path("dump.rdb")).unwrap();
+    // The second is no insistence: the first is over.
+    for _ in 0..2 {
+        let seen = process.log().len();
+        process.signal(SIGINT);
+        until("it fails", || process.log()[seen..].contains("Errors trying to shut down the server."));
+        assert!(process.log()[seen..].contains("Error trying to save the DB, can't exit."));
+        until("it is over", || client.run("SHUTDOWN ABORT") == "-ERR No shutdown in progress.");
+    }
+    for command in ["SHUTDOWN", "SHUTDOWN SAVE", "SHUTDOWN NOW"] {
+        assert_eq!(client.run(command), "-ERR Errors trying to SHUTDOWN. Check logs.", "{command}");
+    }
+    client.start("SHUTDOWN SAVE FORCE");
+    assert_eq!(process.end().code(), Some(0));
+    assert!(process.log().contains("Error trying to save the DB. Exit anyway."));
+}
+
+#[test]
+fn a_second_sigint_does_not_wait_for_the_save() {
+    let mut process = Process::start("insist", &["--save", "900 1", "--rdb-key-save-delay", "1000000"], "");
+    process.client().run("DEBUG POPULATE 100");
+    let temporary = process.path(&format!("temp-{}.rdb", process.child.id()));
+    process.signal(SIGTERM);
+    until("it saves", || temporary.exists());
+    // A reply comes only if the server goes on.
+    let mut client = process.client();
+    client.start("SHUTDOWN ABORT");
+    process.signal(SIGINT);
+    assert_eq!(process.end().code(), Some(1));
+    assert!(client.is_closed());
+    assert!(process.log().contains("You insist... exiting now."));
+    assert!(!temporary.exists() && !process.path("dump.rdb").exists());
+}
+
+/// Half a data set never takes the place of a whole one.
+#[test]
+fn a_server_that_loads_can_be_ended() {
+    for (name, args) in [("loading-rdb", &[][..]), ("loading-aof", &["--appendonly", "yes"])] {
+        let mut process = Process::start(name, args, "");
+        process.client().run("DEBUG POPULATE 3000");
+        if args.is_empty() {
+            assert_eq!(process.client().run("SAVE"), "+OK");
+        } else {
+            process.client().run("BGREWRITEAOF");
+            process.logs("Background AOF rewrite finished successfully");
+        }
+        let slow = [args, &["--key-load-delay", "1000", "--save", "1 1"]].concat();
+        let ends: [fn(&Process, &mut Client); 3] = [
+            |process, _| process.signal(SIGTERM),
+            |_, client| client.start("SHUTDOWN"),
+            |_, client| client.start("SHUTDOWN SAVE"),
+        ];
+        for end in ends {
+            process = process.restart("SHUTDOWN NOSAVE", &slow);
+            let mut client = process.reach();
+            assert_eq!(client.run("GET key:1"), "-LOADING Redis is loading the dataset in memory");
+            assert_eq!(client.run("PING"), "-LOADING Redis is loading the dataset in memory");
+            assert!(client.call(&["INFO"]).text().contains("\r\nloading:1\r\n"));
+            end(&process, &mut client);
+            assert_eq!(process.end().code(), Some(0), "{}", process.log());
+            assert!(!process.log().contains("Saving the final RDB"), "{}", process.log());
+            process = Process::start_in(std::mem::replace(&mut process.folder, Folder::new("none")), args, "");
+            let mut client = process.reach();
+            until("it is loaded", || client.run("DBSIZE") == ":3000");
+        }
+        assert!(process.log().contains("Received shutdown signal during loading, scheduling shutdown."));
+    }
 }
 
 #[test]

@@ -137,6 +137,9 @@ fn server(ctx: &Ctx, lines: &mut Lines) {
     lines.put("executable", path(process.map(|process| process.executable.as_path())));
     lines.put("config_file", path(process.and_then(|process| process.config_file.as_deref())));
     lines.put("io_threads_active", u8::from(config.io_threads > 1));
+    if let Some(until_ms) = server.stop.waits_until_ms() {
+        lines.put("shutdown_in_milliseconds", until_ms - now_us / 1000);
+    }
     listeners(ctx, lines);
 }
 

@@ -10,9 +10,11 @@ use crate::command::spec::*;
 use crate::config::{Config, KeyspaceEvents, ShutdownFlags};
 use crate::keyspace::db::Expiry;
 use crate::keyspace::value::{Entry, Kind};
+use crate::server::Server;
 use crate::snapshot::convert::{self, Builder, Limits, Loaded};
 use crate::snapshot::load::{self, Purpose, Target};
 use crate::snapshot::{digest, save};
+use crate::stop::{CalledOff, NotEnded};
 use redstart_persistence::rdb::{self, DumpError, DumpReader, Encoder, Part, Str};
 use std::fmt::Display;
 use std::sync::atomic::Ordering;
@@ -129,11 +131,8 @@ fn shutdown(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     if abort && wish != ShutdownFlags::default() || wish.save && wish.nosave {
         return Err(CmdError::Syntax);
     }
-    if abort && ctx.server.stop.call_off() {
-        ctx.reply.ok();
-        return Ok(());
-    } else if abort {
-        return Err(CmdError::Text("ERR No shutdown in progress."));
+    if abort {
+        return shutdown_abort(ctx);
     }
     if !wish.now && ctx.denies_blocking() {
         let text = "ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client";
@@ -143,28 +142,52 @@ fn shutdown(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         return Err(ctx.server.busy.error());
     }
     if !wish.now && ctx.server.has_lagging_replicas() {
-        return shutdown_later(ctx, wish);
+        return on_another_thread(ctx, SHUTDOWN_FAILED, move |server| match server.shut_down(wish) {
+            Ok(()) => true,
+            Err(NotEnded::UnderWay(id)) => server.ends_by_attempt(id),
+            Err(NotEnded::Failed) => false,
+        });
     }
-    ctx.server.shut_down(wish).map_err(|_| CmdError::Text(SHUTDOWN_FAILED))?;
-    ctx.session.closing = true;
+    match ctx.server.shut_down(wish) {
+        Ok(()) => ctx.session.closing = true,
+        Err(NotEnded::UnderWay(id)) => {
+            return on_another_thread(ctx, SHUTDOWN_FAILED, move |server| server.ends_by_attempt(id));
+        }
+        Err(NotEnded::Failed) => return Err(CmdError::Text(SHUTDOWN_FAILED)),
+    }
+    Ok(())
+}
+
+fn shutdown_abort(ctx: &mut Ctx) -> CmdResult {
+    match ctx.server.call_off_end() {
+        CalledOff::Yes => ctx.reply.ok(),
+        // Redis, busy saving, would answer only if that fails.
+        CalledOff::Saving(id) => return on_another_thread(ctx, NO_SHUTDOWN, move |server| server.ends_by_attempt(id)),
+        CalledOff::Nothing => return Err(CmdError::Text(NO_SHUTDOWN)),
+    }
     Ok(())
 }
 
 const SHUTDOWN_FAILED: &str = "ERR Errors trying to SHUTDOWN. Check logs.";
+const NO_SHUTDOWN: &str = "ERR No shutdown in progress.";
 
-/// Ends the server on a thread of its own, which waits for replicas first; the client waits for the outcome.
-fn shutdown_later(ctx: &mut Ctx, wish: ShutdownFlags) -> CmdResult {
+/// Lets a thread do or await the end of the server; the client waits for it and gets the error if the server goes on.
+fn on_another_thread(
+    ctx: &mut Ctx,
+    error: &'static str,
+    ends: impl FnOnce(&Server) -> bool + Send + 'static,
+) -> CmdResult {
     ctx.session.deferred = Some(Deferred(Box::new(move |server, waiter| {
-        let own = server.clone();
-        let failed = format!("-{SHUTDOWN_FAILED}\r\n");
-        let (failure, client) = (failed.clone(), waiter.clone());
+        let (own, client) = (server.clone(), waiter.clone());
+        let answer = move |server: &Server| serve::answer(server, &client, format!("-{error}\r\n").as_bytes());
+        let failed = answer.clone();
         let end = move || {
-            if own.shut_down(wish).is_err() {
-                serve::answer(&own, &client, failure.as_bytes());
+            if !ends(&own) {
+                answer(&own);
             }
         };
         if std::thread::Builder::new().name("shutdown".to_owned()).spawn(end).is_err() {
-            serve::answer(server, &waiter, failed.as_bytes());
+            failed(server);
         }
     })));
     let on_timeout = TimeoutReply::Null;
