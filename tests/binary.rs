@@ -413,8 +413,9 @@ fn a_server_that_loads_can_be_ended() {
         for end in ends {
             process = process.restart("SHUTDOWN NOSAVE", &slow);
             let mut client = process.reach();
-            assert_eq!(client.run("GET key:1"), "-LOADING Redis is loading the dataset in memory");
-            assert_eq!(client.run("PING"), "-LOADING Redis is loading the dataset in memory");
+            for command in ["PING", "DEBUG RELOAD", "DEBUG LOADAOF", "SAVE", "PSYNC ? -1"] {
+                assert_eq!(client.run(command), "-LOADING Redis is loading the dataset in memory", "{command}");
+            }
             assert!(client.call(&["INFO"]).text().contains("\r\nloading:1\r\n"));
             end(&process, &mut client);
             assert_eq!(process.end().code(), Some(0), "{}", process.log());

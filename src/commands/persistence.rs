@@ -232,6 +232,7 @@ pub(crate) fn serialized_len(entry: &Entry, config: &Config) -> usize {
 /// `DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]`: saves, empties all databases and loads the file again. All shards must
 /// be locked. Source: Redis 7.2 DEBUG RELOAD.
 pub fn debug_reload(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    refuse_while_loading(ctx)?;
     let (mut saves, mut empties, mut purpose) = (true, true, Purpose::default());
     while !args.is_empty() {
         match args.one_of(&["MERGE", "NOFLUSH", "NOSAVE"]) {
@@ -264,10 +265,19 @@ pub fn debug_reload(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Ok(())
 }
 
+/// Half a data set must not be saved over the whole one. DEBUG itself may run while it is being loaded.
+fn refuse_while_loading(ctx: &Ctx) -> CmdResult {
+    if ctx.server.loading.load(Ordering::Acquire) {
+        return Err(CmdError::Text("LOADING Redis is loading the dataset in memory"));
+    }
+    Ok(())
+}
+
 /// `DEBUG LOADAOF`: brings the log to disk, empties all databases and replays it. All shards must be locked.
 /// Source: Redis 7.2 DEBUG LOADAOF.
 pub fn debug_loadaof(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     args.finish()?;
+    refuse_while_loading(ctx)?;
     let server = ctx.server;
     if server.aof.mode() == Mode::On
         && let Err(reason) = server.aof.queue.flush()
