@@ -35,6 +35,12 @@ test('restart: adding while the server is away waits for it', { own: [] }, async
   assert.equal((await queue.getJob(job.id)).name, 'while away');
 });
 
+/**
+ * A worker that ends a job while the server is loading is told so and takes that for the job's failure: the job has further
+ * attempts.
+ */
+const AGAIN = { attempts: 5 };
+
 /** 300 jobs, workers busy, the server ends by `signal`; afterwards every job ran and none is lost. */
 async function nothingLost(t, signal) {
   const queue = t.queue(NAME);
@@ -44,7 +50,7 @@ async function nothingLost(t, signal) {
     runs.set(job.data.n, (runs.get(job.data.n) || 0) + 1);
   };
   const options = { concurrency: 5, stalledInterval: 500, lockDuration: 2000, maxStalledCount: 5 };
-  const jobs = Array.from({ length: 300 }, (_, n) => ({ name: 'write', data: { n }, opts: n % 10 ? {} : { delay: 1000 } }));
+  const jobs = Array.from({ length: 300 }, (_, n) => ({ name: 'write', data: { n }, opts: { ...AGAIN, ...(n % 10 ? {} : { delay: 1000 }) } }));
   await queue.addBulk(jobs);
   t.worker(NAME, processor, options);
   t.worker(NAME, processor, options);
@@ -87,7 +93,7 @@ test('restart: 5000 jobs under way survive three kills', { own: AOF, limit: 300_
   };
   const adding = (async () => {
     for (let n = 0; n < JOBS; n += 50) {
-      await add(Array.from({ length: 50 }, (_, k) => ({ name: 'write', data: { n: n + k }, opts: { jobId: `job-${n + k}` } })));
+      await add(Array.from({ length: 50 }, (_, k) => ({ name: 'write', data: { n: n + k }, opts: { ...AGAIN, jobId: `job-${n + k}` } })));
     }
   })();
   for (const share of [0.2, 0.45, 0.7]) {
