@@ -5,8 +5,9 @@
 
 use crate::clients::Client;
 use crate::util::sync::Mutex;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -33,10 +34,17 @@ struct Held {
 #[derive(Debug)]
 struct Socket {
     target: Target,
-    stream: TcpStream,
+    stream: Stream,
     /// The database selected there, if that is known.
     db: Option<i64>,
     used_at: Instant,
+}
+
+/// The bytes to and from a target.
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 /// Where values go to.
@@ -55,6 +63,8 @@ pub struct Transfer {
     pub timeout: Duration,
     /// The arguments of AUTH, none without.
     pub auth: Vec<Vec<u8>>,
+    /// What to connect with, if that is to be under TLS.
+    pub tls: Option<Arc<ClientConfig>>,
     pub replace: bool,
     pub items: Vec<Item>,
 }
@@ -175,14 +185,16 @@ impl Migrations {
     /// A kept connection to the target, or a new one.
     fn socket(&self, transfer: &Transfer) -> io::Result<Socket> {
         let mut sockets = self.sockets.lock();
-        if let Some(at) = sockets.iter().position(|socket| socket.target == transfer.target) {
+        let is_tls = transfer.tls.is_some();
+        let fits = |socket: &Socket| socket.target == transfer.target && socket.stream.is_tls() == is_tls;
+        if let Some(at) = sockets.iter().position(fits) {
             let socket = sockets.swap_remove(at);
             drop(sockets);
-            socket.set_timeout(transfer.timeout)?;
+            set_timeout(socket.stream.tcp(), transfer.timeout)?;
             return Ok(socket);
         }
         drop(sockets);
-        Socket::connect(&transfer.target, transfer.timeout)
+        Socket::connect(transfer)
     }
 
     fn keep(&self, mut socket: Socket) {
@@ -200,25 +212,24 @@ fn failed(text: &str) -> Outcome {
 }
 
 impl Socket {
-    fn connect(target: &Target, timeout: Duration) -> io::Result<Socket> {
+    fn connect(transfer: &Transfer) -> io::Result<Socket> {
+        let (target, timeout) = (&transfer.target, transfer.timeout);
         let mut last = io::Error::from(ErrorKind::NotFound);
         for address in (target.host.as_str(), target.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, timeout) {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    let socket = Socket { target: target.clone(), stream, db: None, used_at: Instant::now() };
-                    socket.set_timeout(timeout)?;
-                    return Ok(socket);
+                Ok(tcp) => {
+                    tcp.set_nodelay(true)?;
+                    set_timeout(&tcp, timeout)?;
+                    let stream = match &transfer.tls {
+                        None => Stream::Tcp(tcp),
+                        Some(tls) => Stream::secure(tcp, tls.clone(), address.ip())?,
+                    };
+                    return Ok(Socket { target: target.clone(), stream, db: None, used_at: Instant::now() });
                 }
                 Err(error) => last = error,
             }
         }
         Err(last)
-    }
-
-    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(timeout))?;
-        self.stream.set_write_timeout(Some(timeout))
     }
 
     /// Sends AUTH, SELECT if that is needed, and a RESTORE for each value; whether SELECT was sent.
@@ -270,6 +281,48 @@ impl Socket {
             }
         }
         Err(ErrorKind::InvalidData.into())
+    }
+}
+
+/// For every single step from now on.
+fn set_timeout(tcp: &TcpStream, timeout: Duration) -> io::Result<()> {
+    tcp.set_read_timeout(Some(timeout))?;
+    tcp.set_write_timeout(Some(timeout))
+}
+
+impl Stream {
+    /// Shakes hands.
+    fn secure(mut tcp: TcpStream, tls: Arc<ClientConfig>, ip: IpAddr) -> io::Result<Stream> {
+        let mut session = ClientConnection::new(tls, ip.into()).map_err(io::Error::other)?;
+        while session.is_handshaking() {
+            session.complete_io(&mut tcp)?;
+        }
+        Ok(Stream::Tls(Box::new(StreamOwned::new(session, tcp))))
+    }
+
+    fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Stream::Tcp(tcp) => tcp,
+            Stream::Tls(tls) => &tls.sock,
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Stream::Tcp(tcp) => tcp.write_all(bytes),
+            Stream::Tls(tls) => tls.write_all(bytes).and_then(|()| tls.flush()),
+        }
+    }
+
+    fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        match self {
+            Stream::Tcp(tcp) => tcp.read_exact(bytes),
+            Stream::Tls(tls) => tls.read_exact(bytes),
+        }
     }
 }
 

@@ -63,7 +63,7 @@ struct Options {
 /// `MIGRATE host port key | "" destination-db timeout [COPY] [REPLACE] [AUTH password | AUTH2 username password]
 /// [KEYS key [key ...]]`: OK once the target has the keys and, without COPY, this server has not; `NOKEY` if there is
 /// none. The client waits, and so does who would change these keys; nobody else. Errors: syntax; IOERR; what the target
-/// says. Source: Redis 7.2 MIGRATE.
+/// says. Under TLS with `tls-cluster`. Source: Redis 7.2 MIGRATE.
 fn migrate(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let (host, port, key) = (args.bytes()?, args.bytes()?, args.key()?);
     let (db, timeout) = (args.bytes()?, args.bytes()?);
@@ -89,7 +89,8 @@ fn migrate(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         port: number::parse_int(port).and_then(|port| u16::try_from(port).ok()).unwrap_or(0),
     };
     let timeout = Duration::from_millis(u64::try_from(timeout_ms).ok().filter(|ms| *ms > 0).unwrap_or(1000));
-    let transfer = Transfer { target, db, timeout, auth: options.auth, replace: options.replace, items };
+    let tls = if ctx.config.tls_cluster { ctx.server.tls.connecting() } else { None };
+    let transfer = Transfer { target, db, timeout, auth: options.auth, tls, replace: options.replace, items };
     if ctx.denies_blocking() {
         let outcome = ctx.server.migrations.run(&transfer);
         let keys: Vec<Vec<u8>> = if options.copy { Vec::new() } else { taken(&outcome) };

@@ -4,6 +4,7 @@
 //! accepted with. A change that cannot be had leaves everything as it was.
 
 mod ciphers;
+mod client;
 mod files;
 mod sessions;
 mod version1;
@@ -14,7 +15,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
-use rustls::{ServerConfig, SupportedProtocolVersion, version};
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion, version};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub struct Tls {
     accepting: Mutex<Option<Arc<ServerConfig>>>,
+    connecting: Mutex<Option<Arc<ClientConfig>>>,
 }
 
 /// Whether the configuration needs TLS at all: otherwise its files are not looked at.
@@ -33,14 +35,20 @@ impl Tls {
     /// Reads the files and puts them into force for connections to come. The error is for the log; all stays as it was.
     pub fn configure(&self, config: &Config) -> Result<(), String> {
         let accepting = server_side(config)?;
-        check_client_side(config)?;
+        let connecting = client::configure(config)?;
         *self.accepting.lock() = Some(Arc::new(accepting));
+        *self.connecting.lock() = Some(Arc::new(connecting));
         Ok(())
     }
 
     /// What a connection is accepted with; None before the first [`Tls::configure`].
     pub fn accepting(&self) -> Option<Arc<ServerConfig>> {
         self.accepting.lock().clone()
+    }
+
+    /// What other servers are connected to with; None before the first [`Tls::configure`].
+    pub fn connecting(&self) -> Option<Arc<ClientConfig>> {
+        self.connecting.lock().clone()
     }
 }
 
@@ -95,16 +103,6 @@ fn client_verifier(config: &Config, provider: &Arc<CryptoProvider>) -> Result<Ar
     let version3 = builder.build().map_err(files::bad_authority)?;
     let algorithms = provider.signature_verification_algorithms;
     Ok(Arc::new(version1::AnyVersion::new(version3, roots, algorithms)))
-}
-
-/// The certificate this server shows where it is a client itself must be readable too, if there is one of its own.
-fn check_client_side(config: &Config) -> Result<(), String> {
-    if let (Some(certificate), Some(key)) = (&config.tls_client_cert_file, &config.tls_client_key_file) {
-        let provider = ciphers::provider(None, None)?;
-        let password = config.tls_client_key_file_pass.as_deref();
-        files::certified_key(&config.dir, certificate, key, password, &provider)?;
-    }
-    Ok(())
 }
 
 /// `tls-protocols`: versions between spaces; all by default. TLS 1.0 and 1.1 are words that Redis knows, and are not
