@@ -202,6 +202,65 @@ fn blocked_and_subscribed_clients_hear() {
     assert!(waiting.is_closed());
 }
 
+/// MIGRATE between servers of one authority; one of another authority is not trusted, and a client without a certificate
+/// not let in.
+#[test]
+fn values_migrate_under_tls() {
+    let from = Setup::new("tls-from", |config| config.tls_cluster = true);
+    let to = Setup::new("tls-to", |config| config.tls_auth_clients = TlsAuthClients::Yes);
+    let read = |name: &str| std::fs::read(from.folder.0.join(name)).expect("it was written");
+    let mut target = to.plain();
+    let mut client = from.plain();
+    assert_eq!(client.run("SET k v"), "+OK");
+    let migrate = format!("MIGRATE 127.0.0.1 {} k 0 5000 REPLACE", to.tls_port);
+    let refused = "-IOERR error or timeout connecting to the client";
+    assert_eq!(client.run(&migrate), refused, "the authority is another one");
+    for name in ["ca.crt", "own.crt", "own.key"] {
+        std::fs::write(to.folder.0.join(name), read(name)).expect("it can be written");
+    }
+    assert_eq!(target.run("CONFIG SET tls-ca-cert-file ca.crt"), "+OK");
+    assert_eq!(client.run(&migrate), "+OK");
+    assert_eq!((client.run("EXISTS k"), target.run("GET k")), (":0".to_owned(), "v".to_owned()));
+    assert_eq!(client.run("SET k w"), "+OK");
+    assert_eq!(client.run(&migrate), "+OK", "over the same connection");
+    assert_eq!(target.run("GET k"), "w");
+    // A plain connection would be kept for the same address.
+    assert_eq!(client.run("CONFIG SET tls-cluster no"), "+OK");
+    assert_eq!(client.run("SET k x"), "+OK");
+    assert!(client.run(&migrate).starts_with("-IOERR"), "what listens there speaks TLS");
+    assert_eq!(target.run("GET k"), "w");
+}
+
+/// An address of this machine that is not the loopback interface's, if it has one. Nothing is sent.
+fn other_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    socket.connect(("192.0.2.1", 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback())
+}
+
+#[test]
+fn who_is_not_served_is_told_after_the_handshake() {
+    let Some(ip) = other_address() else { return };
+    let setup = Setup::new("tls-denied", |config| {
+        config.bind = vec!["*".to_owned()];
+        config.protected_mode = true;
+    });
+    let stream = || {
+        let socket = TcpStream::connect((ip, setup.tls_port)).expect("the server accepts");
+        socket.set_read_timeout(Some(Duration::from_secs(30))).expect("not zero");
+        let name = ServerName::try_from("localhost").expect("a name");
+        let config = Arc::new(setup.client_config(false));
+        StreamOwned::new(ClientConnection::new(config, name).expect("a session"), socket)
+    };
+    let mut told = String::new();
+    stream().read_to_string(&mut told).expect("it ends with a goodbye");
+    assert!(told.starts_with("-DENIED Redis is running in protected mode"), "{told}");
+    let mut admin = setup.connect();
+    assert_eq!(admin.run("CONFIG SET requirepass secret"), "+OK");
+    let mut client = Client::over(stream());
+    assert_eq!(client.run("AUTH secret"), "+OK");
+}
+
 #[test]
 fn files_are_read_again_by_config_set() {
     let setup = Setup::new("tls-reload", |_| {});

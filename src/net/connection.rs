@@ -120,6 +120,12 @@ impl Connection {
         }
     }
 
+    /// Nothing is read from the peer: it is told this, and that is all.
+    pub fn dismiss(&mut self, text: &str) {
+        self.reply.buf.extend_from_slice(text.as_bytes());
+        self.session.closing = true;
+    }
+
     /// One turn: letters, what is left to write, what there is to read. Ready(Ok) when there may be more to do.
     fn turn(
         &mut self,

@@ -159,9 +159,13 @@ impl Acceptor {
     /// Admits a TCP connection, under TLS or not, or turns it away.
     pub fn admit_tcp(&mut self, socket: std::net::TcpStream, peer: SocketAddr, is_tls: bool) -> io::Result<()> {
         let config = self.server.config.load();
-        if let Some(refusal) = self.refusal(&config, Some(peer.ip())) {
-            // Under TLS, words could only be read after a handshake: more than a stranger is worth.
-            return if is_tls { Ok(()) } else { refuse(Socket::from(socket), refusal) };
+        // Under TLS words can be read only after a handshake: one too many is not given that.
+        if self.is_full(&config) {
+            return if is_tls { Ok(()) } else { refuse(Socket::from(socket), FULL) };
+        }
+        let denial = self.denies(&config, peer.ip()).then_some(PROTECTED);
+        if let Some(denial) = denial.filter(|_| !is_tls) {
+            return refuse(Socket::from(socket), denial);
         }
         let not_configured = || io::Error::other("TLS is not configured");
         let tls = is_tls.then(|| self.server.tls.accepting().ok_or_else(not_configured)).transpose()?;
@@ -187,15 +191,15 @@ impl Acceptor {
                 None => Stream::Tcp(socket),
             }
         };
-        self.adopt(stream, origin, worker);
+        self.adopt(stream, origin, worker, denial);
         Ok(())
     }
 
     /// Admits a connection through the unix socket or turns it away.
     pub fn admit_unix(&mut self, socket: std::os::unix::net::UnixStream) -> io::Result<()> {
         let config = self.server.config.load();
-        if let Some(refusal) = self.refusal(&config, None) {
-            return refuse(Socket::from(socket), refusal);
+        if self.is_full(&config) {
+            return refuse(Socket::from(socket), FULL);
         }
         let addr = format!("{}:0", config.unixsocket.as_deref().unwrap_or_default());
         let origin = Origin { addr: addr.clone(), laddr: addr, fd: socket.as_raw_fd(), unix_socket: true };
@@ -205,7 +209,7 @@ impl Acceptor {
             let _runtime = self.workers[worker].runtime.enter();
             Stream::Unix(tokio::net::UnixStream::from_std(socket)?)
         };
-        self.adopt(stream, origin, worker);
+        self.adopt(stream, origin, worker, None);
         Ok(())
     }
 
@@ -214,31 +218,36 @@ impl Acceptor {
         self.next
     }
 
-    fn adopt(&self, stream: Stream, origin: Origin, worker: usize) {
+    /// Gives the connection to its worker, with `last_words` only to be told these.
+    fn adopt(&self, stream: Stream, origin: Origin, worker: usize, last_words: Option<&str>) {
         let server = &self.server;
         server.stats.connections_received.fetch_add(1, Ordering::Relaxed);
         let account = server.acl.default_account().clone();
         let client = server.clients.add(origin, worker, server.clock.now_ms(), account);
         let id = client.id;
         let session = Session::new(client, !server.acl.requires_auth());
-        let connection = Arc::new(Mutex::new(Connection::new(stream, session)));
+        let mut connection = Connection::new(stream, session);
+        if let Some(text) = last_words {
+            connection.dismiss(text);
+        }
+        let connection = Arc::new(Mutex::new(connection));
         self.connections.insert(id, connection.clone());
         self.workers[worker].adopt(connection);
     }
 
-    /// What a connection that cannot be had is told. Source: Redis 7.2 `maxclients`, `protected-mode`.
-    fn refusal(&self, config: &Config, peer: Option<IpAddr>) -> Option<&'static str> {
-        let stats = &self.server.stats;
-        if self.server.clients.len() >= config.maxclients as usize {
-            stats.rejected_connections.fetch_add(1, Ordering::Relaxed);
-            return Some("-ERR max number of clients reached\r\n");
-        }
-        let is_remote = peer.is_some_and(|ip| !ip.to_canonical().is_loopback());
-        if config.protected_mode && is_remote && self.server.acl.default_account().user().nopass {
-            stats.rejected_connections.fetch_add(1, Ordering::Relaxed);
-            return Some(PROTECTED);
-        }
-        None
+    /// Whether there is no room for another client, which is counted. Source: Redis 7.2 `maxclients`.
+    fn is_full(&self, config: &Config) -> bool {
+        let is_full = self.server.clients.len() >= config.maxclients as usize;
+        self.server.stats.rejected_connections.fetch_add(is_full.into(), Ordering::Relaxed);
+        is_full
+    }
+
+    /// Whether this peer may not be served, which is counted. Source: Redis 7.2 `protected-mode`.
+    fn denies(&self, config: &Config, peer: IpAddr) -> bool {
+        let is_remote = !peer.to_canonical().is_loopback();
+        let denies = config.protected_mode && is_remote && self.server.acl.default_account().user().nopass;
+        self.server.stats.rejected_connections.fetch_add(denies.into(), Ordering::Relaxed);
+        denies
     }
 }
 
@@ -259,6 +268,8 @@ fn os_text(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
+
+const FULL: &str = "-ERR max number of clients reached\r\n";
 
 const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password \
 is set for the default user. In this mode connections are only accepted from the loopback interface. To accept \
