@@ -35,7 +35,7 @@ async function freePort() {
   }
 }
 
-/** One inline PING on a fresh socket; true on any status or error reply. */
+/** One inline PING on a fresh socket; true on any status or error reply, unless the data set is being loaded. */
 function answers(port) {
   return new Promise((resolve) => {
     const socket = net.connect(port, '127.0.0.1', () => socket.write('PING\r\n'));
@@ -43,7 +43,7 @@ function answers(port) {
       socket.destroy();
       resolve(ok);
     };
-    socket.once('data', (bytes) => done(bytes[0] === 0x2b || bytes[0] === 0x2d));
+    socket.once('data', (bytes) => done(/^[+-](?!LOADING)/.test(bytes.toString('latin1'))));
     socket.once('error', () => done(false));
     socket.setTimeout(1000, () => done(false));
   });
