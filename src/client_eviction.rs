@@ -2,7 +2,7 @@
 
 use crate::clients::Client;
 use crate::command::client_line::describe;
-use crate::config::Config;
+use crate::config::{Config, LogLevel};
 use crate::server::Server;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -53,7 +53,7 @@ impl Server {
                 *next_ms = now_ms + LOOK_AGAIN_MS;
                 return;
             };
-            self.log.notice(format_args!("Evicting client: {}", describe(self, &client)));
+            self.log.bytes(LogLevel::Notice, &[b"Evicting client: ", describe(self, &client).as_slice()].concat());
             // Whoever finds it gone finds it counted.
             self.stats.evicted_clients.fetch_add(1, Ordering::Relaxed);
             self.clients.evict(&client);

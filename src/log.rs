@@ -24,6 +24,7 @@ use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
 use crate::config::{Config, LogLevel, SyslogFacility};
+use crate::util::text;
 
 /// What the writer of a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,20 +131,28 @@ impl Log {
 
     /// A line of any level.
     pub fn line(&self, level: LogLevel, message: impl Display) {
+        if self.writes(level) {
+            self.bytes(level, message.to_string().as_bytes());
+        }
+    }
+
+    /// A line that quotes foreign bytes. It ends at the first NUL.
+    pub fn bytes(&self, level: LogLevel, message: &[u8]) {
         if !self.writes(level) {
             return;
         }
         let now = Timestamp::now().to_zoned(self.0.time_zone.clone());
-        let line = format!(
-            "{}:{} {} {} {message}\n",
+        let head = format!(
+            "{}:{} {} {} ",
             std::process::id(),
             char::from(self.0.role.load(Ordering::Relaxed)),
             now.strftime("%d %b %Y %H:%M:%S%.3f"),
             mark(level),
         );
-        self.0.sink.write(line.as_bytes());
+        let message = text::until_nul(message);
+        self.0.sink.write(&[head.as_bytes(), message, b"\n"].concat());
         if let Some(syslog) = &self.0.syslog {
-            syslog.send(level, &now.strftime("%b %e %H:%M:%S").to_string(), &message.to_string());
+            syslog.send(level, &now.strftime("%b %e %H:%M:%S").to_string(), message);
         }
     }
 
@@ -221,7 +230,7 @@ impl Syslog {
     }
 
     /// Sends one line; without a daemon, or if it is too slow, the line is lost.
-    fn send(&self, level: LogLevel, time: &str, message: &str) {
+    fn send(&self, level: LogLevel, time: &str, message: &[u8]) {
         let severity = match level {
             LogLevel::Debug => 7,
             LogLevel::Verbose => 6,
@@ -229,9 +238,9 @@ impl Syslog {
             LogLevel::Warning | LogLevel::Nothing => 4,
         };
         let priority = self.facility * 8 + severity;
-        let packet = format!("<{priority}>{time} {}[{}]: {message}", self.ident, std::process::id());
+        let head = format!("<{priority}>{time} {}[{}]: ", self.ident, std::process::id());
         if let Some(socket) = &self.socket {
-            let _ = socket.send_to(packet.as_bytes(), "/dev/log");
+            let _ = socket.send_to(&[head.as_bytes(), message].concat(), "/dev/log");
         }
     }
 }

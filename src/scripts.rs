@@ -4,6 +4,7 @@
 //! kept beside them.
 
 use crate::banner::REDIS_VERSION;
+use crate::config::LogLevel;
 use crate::log::Log;
 use crate::util::clock::Clock;
 use crate::util::sync::Mutex;
@@ -207,11 +208,11 @@ impl Host for LoadHost<'_> {
 
 /// `redis.log`: level 0 (debug) to 3 (warning).
 pub fn log_script_message(log: &Log, level: u8, message: &[u8]) {
-    let text = String::from_utf8_lossy(message);
-    match level {
-        0 => log.debug(text),
-        1 => log.verbose(text),
-        2 => log.notice(text),
-        _ => log.warning(text),
-    }
+    let level = match level {
+        0 => LogLevel::Debug,
+        1 => LogLevel::Verbose,
+        2 => LogLevel::Notice,
+        _ => LogLevel::Warning,
+    };
+    log.bytes(level, message);
 }

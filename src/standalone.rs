@@ -5,7 +5,7 @@ use crate::acl::user::merge_selectors;
 use crate::acl::{self, Acl, Catalog, User};
 use crate::banner;
 use crate::command::table::Registry;
-use crate::config::{AclPubsubDefault, Config, ConfigError, Loaded, Located, ShutdownFlags, Supervised};
+use crate::config::{AclPubsubDefault, Config, ConfigError, Loaded, Located, LogLevel, ShutdownFlags, Supervised};
 use crate::log::{Log, Role};
 use crate::process::{self, OpenFiles, OwnProcess, PidFile};
 use crate::server::Server;
@@ -179,7 +179,7 @@ fn load_users(config: &Config, users: &[Located<Vec<Vec<u8>>>], catalog: Catalog
     let acl = Acl::new(catalog, config.requirepass.as_deref());
     let lines: Vec<&[Vec<u8>]> = users.iter().map(|user| user.value.as_slice()).collect();
     acl.load_configured(&lines, all_channels).map_err(|error| {
-        log.warning(error);
+        log.bytes(LogLevel::Warning, &error);
         "Critical error while loading ACLs. Exiting.".to_owned()
     })?;
     for user in users.iter().filter_map(|user| acl.find(&user.value[0])).map(|account| account.user()) {
@@ -193,7 +193,9 @@ fn load_users(config: &Config, users: &[Located<Vec<Vec<u8>>>], catalog: Catalog
     }
     if !config.aclfile.is_empty() {
         let users = acl::file::load(&config.dir, &config.aclfile, acl.catalog(), all_channels);
-        let users = users.map_err(|errors| format!("Aborting Redis startup because of ACL errors: {errors}"))?;
+        let users = users.map_err(|errors| {
+            format!("Aborting Redis startup because of ACL errors: {}", String::from_utf8_lossy(&errors))
+        })?;
         acl.replace_all(users);
     }
     Ok(acl)

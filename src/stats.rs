@@ -204,13 +204,14 @@ impl WorkerStats {
 /// How often each error code was answered (INFO errorstats).
 #[derive(Debug, Default)]
 pub struct ErrorStats {
-    counts: Mutex<BTreeMap<String, u64>>,
+    counts: Mutex<BTreeMap<Vec<u8>, u64>>,
 }
 
 impl ErrorStats {
-    /// Counts an error by its code, the first word of `text`.
-    pub fn count(&self, text: &str) {
-        let code = text.split([' ', '\r', '\n']).next().unwrap_or_default();
+    /// Counts an error by its code, the first word of `text`; one that has none is an `ERR`.
+    pub fn count(&self, text: &[u8]) {
+        let begin = &text[..text.len().min(CODE_BYTES + 1)];
+        let code = begin.iter().position(|byte| *byte == b' ').map_or(&b"ERR"[..], |end| &begin[..end]);
         let mut counts = self.counts.lock();
         if let Some(count) = counts.get_mut(code) {
             *count += 1;
@@ -220,7 +221,7 @@ impl ErrorStats {
     }
 
     /// All codes with their counts.
-    pub fn all(&self) -> BTreeMap<String, u64> {
+    pub fn all(&self) -> BTreeMap<Vec<u8>, u64> {
         self.counts.lock().clone()
     }
 
@@ -232,3 +233,6 @@ impl ErrorStats {
 
 /// Codes counted apart: scripts can make up any number of them.
 const ERROR_CODES_MAX: usize = 128;
+
+/// A word longer than this is no code.
+const CODE_BYTES: usize = 30;

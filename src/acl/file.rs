@@ -4,16 +4,16 @@ use crate::acl::catalog::Catalog;
 use crate::acl::selector::{RuleError, has_blanks};
 use crate::acl::user::{User, merge_selectors};
 use crate::config;
+use crate::util::text;
 use std::ffi::OsStr;
-use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// The users of a file's text; `path` is the file's name in errors. If any line is wrong, all that is wrong in one line
 /// of text, as Redis says it.
-pub fn parse(text: &[u8], path: &str, catalog: &Catalog, all_channels: bool) -> Result<Vec<User>, String> {
+pub fn parse(text: &[u8], path: &str, catalog: &Catalog, all_channels: bool) -> Result<Vec<User>, Vec<u8>> {
     let mut users: Vec<User> = Vec::new();
-    let mut errors = String::new();
+    let mut errors = Vec::new();
     for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
         let line = trim(line, b" \t\r\n");
         if line.is_empty() {
@@ -27,36 +27,37 @@ pub fn parse(text: &[u8], path: &str, catalog: &Catalog, all_channels: bool) -> 
     if errors.is_empty() {
         return Ok(users);
     }
-    errors.push_str("WARNING: ACL errors detected, no change to the previously active ACL rules was performed");
+    errors
+        .extend_from_slice(b"WARNING: ACL errors detected, no change to the previously active ACL rules was performed");
     Err(errors)
 }
 
 /// The users of the file `path`, relative to the directory `dir`.
-pub fn load(dir: &Path, path: &str, catalog: &Catalog, all_channels: bool) -> Result<Vec<User>, String> {
+pub fn load(dir: &Path, path: &str, catalog: &Catalog, all_channels: bool) -> Result<Vec<User>, Vec<u8>> {
     let text = std::fs::read(dir.join(OsStr::from_bytes(path.as_bytes()))).map_err(|error| {
         let reason = config::os_reason(&error);
-        format!("Error loading ACLs, opening file '{path}': {reason}")
+        format!("Error loading ACLs, opening file '{path}': {reason}").into_bytes()
     })?;
     parse(&text, path, catalog, all_channels)
 }
 
 /// The text of a file with these `user` lines.
-pub fn text(lines: &[Vec<u8>]) -> Vec<u8> {
+pub fn lines(lines: &[Vec<u8>]) -> Vec<u8> {
     lines.iter().flat_map(|line| line.iter().chain(b"\n")).copied().collect()
 }
 
 /// Where errors of one line are written.
 struct Report<'a> {
-    errors: &'a mut String,
+    errors: &'a mut Vec<u8>,
     path: &'a str,
     number: usize,
 }
 
 impl Report<'_> {
     /// `path:line` and what is wrong.
-    fn add(&mut self, error: impl std::fmt::Display) {
-        // Writing to a String cannot fail.
-        let _ = write!(self.errors, "{}:{}{error}", self.path, self.number);
+    fn add(&mut self, error: &[u8]) {
+        let place = format!("{}:{}", self.path, self.number);
+        self.errors.extend([place.as_bytes(), error].concat());
     }
 }
 
@@ -69,22 +70,22 @@ fn parse_line(
 ) -> Option<User> {
     let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
     let [b"user", name, rules @ ..] = words.as_slice() else {
-        report.add(" should start with user keyword followed by the username. ");
+        report.add(b" should start with user keyword followed by the username. ");
         return None;
     };
-    let shown = String::from_utf8_lossy(name);
+    let number = report.number.to_string();
     if has_blanks(name) {
-        let place = format!("'{}:{}: ", report.path, report.number);
-        // Writing to a String cannot fail.
-        let _ = write!(report.errors, "{place}username '{shown}' contains invalid characters. ");
+        let parts = [report.path.as_bytes(), number.as_bytes(), name];
+        report.errors.extend(text::fill("'{}:{}: username '{}' contains invalid characters. ", &parts));
         return None;
     }
     if others.iter().any(|other| *other.name == **name) {
-        let _ = write!(report.errors, "WARNING: Duplicate user '{shown}' found on line {}. ", report.number);
+        let parts = [name, number.as_bytes()];
+        report.errors.extend(text::fill("WARNING: Duplicate user '{}' found on line {}. ", &parts));
         return None;
     }
     let Ok(rules) = merge_selectors(rules) else {
-        report.add(": Unmatched parenthesis in selector definition.");
+        report.add(b": Unmatched parenthesis in selector definition.");
         return None;
     };
     let mut user = User::new(name, all_channels);
@@ -95,13 +96,13 @@ fn parse_line(
             Ok(()) => {}
             // Such a rule is no secret.
             Err(error @ RuleError::Unknown) => {
-                let rule = String::from_utf8_lossy(rule);
-                report.add(format_args!(": Error in applying operation '{rule}': {error}. "));
+                let reason = error.to_string();
+                report.add(&text::fill(": Error in applying operation '{}': {}. ", &[rule, reason.as_bytes()]));
             }
             // The first may be the cause of the others.
             Err(error) if !has_syntax_error => {
                 has_syntax_error = true;
-                report.add(format_args!(": {error}. "));
+                report.add(format!(": {error}. ").as_bytes());
             }
             Err(_) => {}
         }
@@ -127,7 +128,7 @@ mod tests {
         let lines: Vec<Vec<u8>> = users.iter().map(User::line).collect();
         let expected = "user bob on nopass sanitize-payload ~a resetchannels -@all (~b resetchannels -@all +get)\n\
                         user default off sanitize-payload resetchannels -@all\n";
-        assert_eq!(String::from_utf8(text(&lines)).unwrap(), expected);
+        assert_eq!(String::from_utf8(super::lines(&lines)).unwrap(), expected);
         assert!(parse(b"", "f", &sample(), false).unwrap().is_empty());
     }
 
@@ -136,10 +137,10 @@ mod tests {
         let file = "# no comments\nuser\nuser a\0b\nuser a +nosuch ~x % #z\nuser a\nuser b (+get\nuser\tc\n";
         let errors = parse(file.as_bytes(), "/f", &sample(), false).unwrap_err();
         assert_eq!(
-            errors,
+            String::from_utf8(errors).unwrap(),
             "/f:1 should start with user keyword followed by the username. \
              /f:2 should start with user keyword followed by the username. \
-             '/f:3: username 'a\0b' contains invalid characters. \
+             '/f:3: username 'a' contains invalid characters. \
              /f:4: Error in applying operation '+nosuch': Unknown command or category name in ACL. \
              /f:4: Syntax error. \
              WARNING: Duplicate user 'a' found on line 5. \

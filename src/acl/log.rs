@@ -60,7 +60,7 @@ pub struct Entry {
     /// Unix time in ms of the first one.
     pub created_ms: i64,
     /// The line of CLIENT LIST of who asked last.
-    pub client: String,
+    pub client: Vec<u8>,
     pub id: u64,
 }
 
@@ -155,7 +155,7 @@ mod tests {
             user: b"u".to_vec(),
             updated_ms: at_ms,
             created_ms: at_ms,
-            client: format!("at={at_ms}"),
+            client: format!("at={at_ms}").into(),
             id: 0,
         }
     }
@@ -169,7 +169,7 @@ mod tests {
         log.add(Entry { place: Place::Lua, ..entry("a", 60_000) }, 5);
         let all = log.newest(10);
         assert_eq!(all.iter().map(|entry| (entry.count, entry.id)).collect::<Vec<_>>(), [(1, 2), (2, 0), (1, 1)]);
-        assert_eq!((all[1].created_ms, all[1].updated_ms, all[1].client.as_str()), (0, 60_000, "at=60000"));
+        assert_eq!((all[1].created_ms, all[1].updated_ms, all[1].client.as_slice()), (0, 60_000, &b"at=60000"[..]));
         log.add(entry("a", 120_001), 5);
         assert_eq!(log.newest(1)[0].count, 1);
         assert_eq!(log.counts(), [0, 0, 5, 0]);

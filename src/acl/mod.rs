@@ -27,6 +27,7 @@ pub use user::User;
 use crate::acl::log::AclLog;
 use crate::acl::user::merge_selectors;
 use crate::util::sync::{Mutex, RwLock};
+use crate::util::text;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -104,19 +105,16 @@ impl Acl {
 
     /// ACL SETUSER: applies `rules` to a user, which is made if there is none; all of them or, on an error, none.
     /// `all_channels` is what `acl-pubsub-default` gives a new selector. The error is Redis's text without its code.
-    pub fn set_user(&self, name: &[u8], rules: &[&[u8]], all_channels: bool) -> Result<Change, String> {
+    pub fn set_user(&self, name: &[u8], rules: &[&[u8]], all_channels: bool) -> Result<Change, Vec<u8>> {
         let _one_at_a_time = self.changing.lock();
-        let rules = merge_selectors(rules).map_err(|start| {
-            let start = String::from_utf8_lossy(rules[start]);
-            format!("Unmatched parenthesis in acl selector starting at '{start}'.")
-        })?;
+        let rules = merge_selectors(rules)
+            .map_err(|start| text::fill("Unmatched parenthesis in acl selector starting at '{}'.", &[rules[start]]))?;
         let found = self.find(name);
         let before = found.as_ref().map(|account| account.user());
         let mut user = before.as_deref().map_or_else(|| User::new(name, all_channels), User::clone);
         for rule in &rules {
             user.apply(rule, &self.catalog, all_channels).map_err(|error| {
-                let rule = String::from_utf8_lossy(rule);
-                format!("Error in ACL SETUSER modifier '{rule}': {error}")
+                text::fill("Error in ACL SETUSER modifier '{}': {}", &[rule, error.to_string().as_bytes()])
             })?;
         }
         let account = match found {
@@ -174,20 +172,21 @@ impl Acl {
     }
 
     /// The users of `user` lines in the configuration, name and rules each. Errors are what the log is told.
-    pub fn load_configured(&self, lines: &[&[Vec<u8>]], all_channels: bool) -> Result<(), String> {
+    pub fn load_configured(&self, lines: &[&[Vec<u8>]], all_channels: bool) -> Result<(), Vec<u8>> {
         for line in lines {
-            let (name, rules) = line.split_first().ok_or("A user without a name")?;
-            let shown = String::from_utf8_lossy(name);
+            let (name, rules) = line.split_first().ok_or(b"A user without a name")?;
             if selector::has_blanks(name) {
-                return Err("Spaces not allowed in ACL usernames".to_owned());
+                return Err(b"Spaces not allowed in ACL usernames".to_vec());
             }
             let rules: Vec<&[u8]> = rules.iter().map(Vec::as_slice).collect();
             let mut user = User::new(name, all_channels);
-            let rules = merge_selectors(&rules).map_err(|_| format!("Unmatched parenthesis in the user '{shown}'"))?;
+            let rules =
+                merge_selectors(&rules).map_err(|_| text::fill("Unmatched parenthesis in the user '{}'", &[name]))?;
             for rule in rules {
                 user.apply(&rule, &self.catalog, all_channels).map_err(|error| {
-                    let rule = String::from_utf8_lossy(&rule);
-                    format!("Error loading ACL rule '{rule}' for the user named '{shown}': {error}")
+                    let reason = error.to_string();
+                    let parts: [&[u8]; 3] = [&rule, name, reason.as_bytes()];
+                    text::fill("Error loading ACL rule '{}' for the user named '{}': {}", &parts)
                 })?;
             }
             if name == DEFAULT_USER {

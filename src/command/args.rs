@@ -3,6 +3,7 @@
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::Command;
 use crate::keyspace::Key;
+use crate::util::text;
 use redstart_types::number;
 use redstart_types::table::hash_key;
 
@@ -157,11 +158,11 @@ impl<'a> Args<'a> {
     /// The error of a subcommand that got arguments it does not take.
     pub fn subcommand_error(&self) -> CmdError {
         let (container, _) = self.command.name.split_once('|').unwrap_or((self.command.name, ""));
-        let shown = String::from_utf8_lossy(self.argv.get(1).copied().unwrap_or_default()).into_owned();
-        CmdError::owned(format!(
-            "ERR unknown subcommand or wrong number of arguments for '{shown}'. Try {} HELP.",
-            container.to_ascii_uppercase()
-        ))
+        let shown = text::first(128, self.argv.get(1).copied().unwrap_or_default());
+        CmdError::quoting(
+            "ERR unknown subcommand or wrong number of arguments for '{}'. Try {} HELP.",
+            &[shown, container.to_ascii_uppercase().as_bytes()],
+        )
     }
 
     /// The command's wrong-number-of-arguments error.

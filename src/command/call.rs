@@ -23,6 +23,7 @@ use crate::keyspace::lock::Locked;
 use crate::resp::reply::Reply;
 use crate::scripts::declared_flags;
 use crate::server::Server;
+use crate::util::text;
 use redstart_script::ScriptFlags;
 use redstart_types::number;
 use std::sync::Arc;
@@ -373,12 +374,12 @@ impl Engine {
         let mut text = error.text();
         if let Some(multi) = &mut session.multi {
             multi.aborted = true;
-            if argv[0].eq_ignore_ascii_case(b"exec") {
-                session::discard(session);
-                session::unwatch(&self.server, session);
-                let reason = text.strip_prefix("ERR ").unwrap_or(&text);
-                text = format!("EXECABORT Transaction discarded because of: {reason}").into();
-            }
+        }
+        if argv[0].eq_ignore_ascii_case(b"exec") {
+            session::discard(session);
+            session::unwatch(&self.server, session);
+            let reason = text.strip_prefix(b"ERR ").unwrap_or(&text);
+            text = text::fill("EXECABORT Transaction discarded because of: {}", &[reason]).into();
         }
         self.server.errors.count(&text);
         self.stats().error_replies.add(1);
@@ -442,7 +443,7 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
         if result.is_err() || !ctx.command.command.runs_script() {
             stats.error_replies.add(1);
             let line = &ctx.reply.buf[start + 1..];
-            ctx.server.errors.count(&String::from_utf8_lossy(&line[..line.len().min(64)]));
+            ctx.server.errors.count(line);
         }
     }
     look_up_readers(ctx);
@@ -509,7 +510,7 @@ fn record(ctx: &mut Ctx<'_, '_>, args: &Args<'_>, index: usize, dirty_before: u6
 }
 
 /// Counts a command that was refused before it ran.
-pub fn count_rejected(server: &Server, worker: usize, command: CommandRef, error: &str) {
+pub fn count_rejected(server: &Server, worker: usize, command: CommandRef, error: &[u8]) {
     let stats = server.stats.worker(worker);
     stats.commands[usize::from(command.id)].rejected.add(1);
     stats.error_replies.add(1);

@@ -3,7 +3,8 @@
 use crate::clients::{Client, Names};
 use crate::server::Server;
 use crate::tracking::Options;
-use std::fmt::Write;
+use crate::util::text;
+use std::io::Write;
 use std::sync::atomic::Ordering;
 
 /// A client that has just said something is read through a buffer of its worker; after a while without a word it has
@@ -17,7 +18,7 @@ const REPLY_BLOCK: usize = 16 * 1024;
 const LEAST_REPLY_BLOCK: usize = 1024;
 
 /// A client's line in CLIENT LIST, without its end.
-pub fn describe(server: &Server, client: &Client) -> String {
+pub fn describe(server: &Server, client: &Client) -> Vec<u8> {
     let now_ms = server.clock.now_ms();
     let names: Names = client.names.lock().clone();
     let load = |value: &std::sync::atomic::AtomicUsize| value.load(Ordering::Relaxed);
@@ -30,18 +31,14 @@ pub fn describe(server: &Server, client: &Client) -> String {
     let room_to_read = if idle_ms < READS_FOR_MS { READ_ROOM } else { 0 };
     let tracking = server.tracking.options(client.id);
     let redirection = tracking.as_ref().map_or(-1, |(options, _)| options.redirect.map_or(0, |id| id as i64));
-    let mut line = String::with_capacity(400);
-    // Writing to a String cannot fail.
+    let mut line = Vec::with_capacity(400);
+    // Writing to a vector cannot fail.
+    let _ = write!(line, "id={} addr={} laddr={} fd={} name=", client.id, client.addr, client.laddr, client.fd);
+    line.extend_from_slice(text::until_nul(&names.name));
     let _ = write!(
         line,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} \
-         qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={} \
-         user={} redir={} resp={} lib-name={} lib-ver={}",
-        client.id,
-        client.addr,
-        client.laddr,
-        client.fd,
-        String::from_utf8_lossy(&names.name),
+        " age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} \
+         rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events={} cmd={} user=",
         seconds_since(client.created_ms),
         seconds_since(client.last_interaction_ms.load(Ordering::Relaxed)),
         flags(client, tracking.as_ref()),
@@ -62,12 +59,13 @@ pub fn describe(server: &Server, client: &Client) -> String {
         client.memory(),
         if output > 0 { "rw" } else { "r" },
         command.map_or("NULL", |command| command.name),
-        String::from_utf8_lossy(client.account.lock().name()),
-        redirection,
-        if client.resp3.load(Ordering::Relaxed) { 3 } else { 2 },
-        String::from_utf8_lossy(&names.lib_name),
-        String::from_utf8_lossy(&names.lib_ver),
     );
+    line.extend_from_slice(client.account.lock().name());
+    let resp = if client.resp3.load(Ordering::Relaxed) { 3 } else { 2 };
+    let _ = write!(line, " redir={redirection} resp={resp} lib-name=");
+    line.extend_from_slice(text::until_nul(&names.lib_name));
+    line.extend_from_slice(b" lib-ver=");
+    line.extend_from_slice(text::until_nul(&names.lib_ver));
     line
 }
 

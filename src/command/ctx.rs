@@ -10,6 +10,7 @@ use crate::keyspace::Key;
 use crate::keyspace::db::{Db, WrongType};
 use crate::resp::reply::Reply;
 use crate::server::Server;
+use redstart_types::long_double::LongDouble;
 use redstart_types::number;
 use std::sync::Arc;
 
@@ -105,7 +106,10 @@ impl Ctx<'_, '_> {
 
     /// Reads a timeout in seconds, fractions allowed: when to give up (Unix ms), or None for 0, which waits for ever.
     pub fn deadline_ms(&self, seconds: &[u8]) -> CmdResult<Option<i64>> {
-        let timeout_ms = number::parse_double(seconds).ok_or(CmdError::TimeoutNotAFloat)? * 1000.0;
+        // Redis reads a long double, so what is far out of range is a number still.
+        let beyond = || LongDouble::parse(seconds).map(LongDouble::to_f64).filter(|seconds| *seconds != 0.0);
+        let seconds = number::parse_double(seconds).or_else(beyond).ok_or(CmdError::TimeoutNotAFloat)?;
+        let timeout_ms = seconds * 1000.0;
         if timeout_ms > i64::MAX as f64 {
             return Err(CmdError::TimeoutOutOfRange);
         }

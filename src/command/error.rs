@@ -1,12 +1,13 @@
 //! What a client did wrong: each variant is one Redis reply text, written once.
 
+use crate::util::text;
 use std::borrow::Cow;
 use std::fmt;
 
 /// What a handler returns: the reply is in `ctx.reply`, or this error replaces it.
 pub type CmdResult<T = ()> = Result<T, CmdError>;
 
-/// An error reply. `Display` is the text behind the `-`.
+/// An error reply. Its text is bytes, for it may quote what the client sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CmdError {
     WrongType,
@@ -41,18 +42,23 @@ pub enum CmdError {
     /// A text that only one command has, with its code (`ERR ...`).
     Text(&'static str),
     /// The same, made at run time.
-    Owned(String),
+    Owned(Vec<u8>),
 }
 
 impl CmdError {
     /// An error reply with a text made at run time; it begins with its code (`ERR ...`).
-    pub fn owned(text: impl Into<String>) -> Self {
+    pub fn owned(text: impl Into<Vec<u8>>) -> Self {
         CmdError::Owned(text.into())
     }
 
+    /// An error reply that quotes: `template` with the next of `parts` in place of each `{}`.
+    pub fn quoting(template: &str, parts: &[&[u8]]) -> Self {
+        CmdError::Owned(text::fill(template, parts))
+    }
+
     /// The reply line without its `-`.
-    pub fn text(&self) -> Cow<'static, str> {
-        Cow::Borrowed(match self {
+    pub fn text(&self) -> Cow<'static, [u8]> {
+        let text = match self {
             CmdError::WrongType => "WRONGTYPE Operation against a key holding the wrong kind of value",
             CmdError::Syntax => "ERR syntax error",
             CmdError::NotAnInteger => "ERR value is not an integer or out of range",
@@ -80,18 +86,20 @@ impl CmdError {
             CmdError::MustBePositive => "ERR value is out of range, must be positive",
             CmdError::Text(text) => text,
             CmdError::Arity(name) => {
-                return Cow::Owned(format!("ERR wrong number of arguments for '{name}' command"));
+                return Cow::Owned(format!("ERR wrong number of arguments for '{name}' command").into());
             }
             CmdError::InvalidExpire(name) => {
-                return Cow::Owned(format!("ERR invalid expire time in '{name}' command"));
+                return Cow::Owned(format!("ERR invalid expire time in '{name}' command").into());
             }
             CmdError::Owned(text) => return Cow::Owned(text.clone()),
-        })
+        };
+        Cow::Borrowed(text.as_bytes())
     }
 }
 
+/// For the log.
 impl fmt::Display for CmdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text())
+        f.write_str(&String::from_utf8_lossy(&self.text()))
     }
 }

@@ -8,6 +8,7 @@ use crate::command::session::Session;
 use crate::command::spec::{Command, KEY_ACCESS, KEY_DELETE, KEY_INSERT, KEY_UPDATE, NO_AUTH, PUBSUB};
 use crate::command::table::{CommandRef, key_positions};
 use crate::server::Server;
+use crate::util::text;
 use std::ops::Range;
 
 /// Whether the session's user may run this now. A refusal is counted and entered into the log.
@@ -70,18 +71,18 @@ pub fn note(server: &Server, session: &Session, cause: Cause, place: Place, obje
 
 /// The error of a command that comes from a client itself.
 pub fn error(session: &Session, command: CommandRef, denial: Denial) -> CmdError {
-    CmdError::owned(format!("NOPERM {}", text(session.account.name(), command, denial)))
+    CmdError::quoting("NOPERM {}", &[&reason(session.account.name(), command, denial)])
 }
 
 /// Why a command is refused, in Redis's words.
-pub fn text(user: &[u8], command: CommandRef, denial: Denial) -> String {
+pub fn reason(user: &[u8], command: CommandRef, denial: Denial) -> Vec<u8> {
     match denial.reason {
         Reason::Command => {
-            let user = String::from_utf8_lossy(user);
-            format!("User {user} has no permissions to run the '{}' command", command.command.name)
+            let name = command.command.name.as_bytes();
+            text::fill("User {} has no permissions to run the '{}' command", &[user, name])
         }
-        Reason::Key => "No permissions to access a key".to_owned(),
-        Reason::Channel => "No permissions to access a channel".to_owned(),
+        Reason::Key => b"No permissions to access a key".to_vec(),
+        Reason::Channel => b"No permissions to access a channel".to_vec(),
     }
 }
 

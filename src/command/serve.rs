@@ -128,7 +128,7 @@ pub fn abandon(server: &Server, waiter: &Arc<Waiter>) -> bool {
 }
 
 /// Counts a command whose wait has ended without its being run again: its time was over, or CLIENT UNBLOCK ended it.
-pub fn count_unserved(server: &Server, worker: usize, waiter: &Waiter, error: Option<&str>) {
+pub fn count_unserved(server: &Server, worker: usize, waiter: &Waiter, error: Option<&[u8]>) {
     let stats = server.stats.worker(worker);
     let command = &stats.commands[usize::from(waiter.command.id)];
     command.calls.add(1);

@@ -5,6 +5,7 @@ use crate::command::error::CmdError;
 use crate::command::spec::{
     Begin, Command, Find, KEY_ACCESS, KEY_NOT_KEY, KEY_OW, KEY_RO, KEY_RW, KEY_UPDATE, KEY_VARIABLE, KeySpec, acl,
 };
+use crate::util::text;
 use std::collections::HashMap;
 
 /// A command and its number, which indexes its statistics.
@@ -191,19 +192,22 @@ fn begin(begin: Begin, argv: &[&[u8]]) -> Option<i64> {
 }
 
 fn unknown_command(argv: &[&[u8]]) -> CmdError {
-    let shown = |arg: &[u8]| String::from_utf8_lossy(&arg[..arg.len().min(128)]).into_owned();
-    let mut args = String::new();
+    let mut args = Vec::new();
     for arg in &argv[1..] {
-        if args.len() >= 128 {
+        if args.len() >= SHOWN_BYTES {
             break;
         }
-        args.push_str(&format!("'{}' ", &shown(&arg[..arg.len().min(128 - args.len())])));
+        args.extend(text::fill("'{}' ", &[text::first(SHOWN_BYTES - args.len(), arg)]));
     }
-    CmdError::owned(format!("ERR unknown command '{}', with args beginning with: {args}", shown(argv[0])))
+    let name = text::first(SHOWN_BYTES, argv[0]);
+    CmdError::quoting("ERR unknown command '{}', with args beginning with: {}", &[name, &args])
 }
 
 fn unknown_subcommand(container: &Command, name: &[u8]) -> CmdError {
-    let shown = String::from_utf8_lossy(&name[..name.len().min(128)]);
     let container = container.name.to_ascii_uppercase();
-    CmdError::owned(format!("ERR unknown subcommand '{shown}'. Try {container} HELP."))
+    let parts = [text::first(SHOWN_BYTES, name), container.as_bytes()];
+    CmdError::quoting("ERR unknown subcommand '{}'. Try {} HELP.", &parts)
 }
+
+/// Of a name, and of all arguments together.
+const SHOWN_BYTES: usize = 128;

@@ -10,6 +10,7 @@ use crate::command::spec::{ADMIN, Command, LOADING, NOSCRIPT, STALE};
 use crate::commands::help;
 use crate::config::{self, AclPubsubDefault};
 use crate::pubsub::Topic;
+use crate::util::text;
 use std::sync::Arc;
 
 pub const COMMANDS: &[Command] = &[Command::new("acl", -2, acl).since("6.0.0").subcommands(&[
@@ -110,7 +111,7 @@ fn acl_setuser(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         return Err(CmdError::Text("ERR Usernames can't contain spaces or null characters"));
     }
     let changed = ctx.server.acl.set_user(name, args.rest(), new_users_have_all_channels(ctx));
-    let change = changed.map_err(|error| CmdError::owned(format!("ERR {error}")))?;
+    let change = changed.map_err(|error| CmdError::quoting("ERR {}", &[&error]))?;
     if change.before.as_ref().is_some_and(|before| !change.after.has_channels_of(before)) {
         close_subscribers(ctx, &change);
     }
@@ -178,10 +179,7 @@ fn acl_cat(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         names.for_each(|name| ctx.reply.bulk(name.as_bytes()));
         return Ok(());
     };
-    let unknown = || {
-        let shown = String::from_utf8_lossy(&category[..category.len().min(128)]);
-        CmdError::owned(format!("ERR Unknown category '{shown}'"))
-    };
+    let unknown = || CmdError::quoting("ERR Unknown category '{}'", &[text::first(128, category)]);
     let bit = catalog.category(category).ok_or_else(unknown)?;
     let names: Vec<&str> =
         catalog.entries().iter().filter(|entry| entry.categories & bit != 0).map(|entry| entry.name).collect();
@@ -192,10 +190,10 @@ fn acl_cat(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 /// `ACL GENPASS [bits]`: random hexadecimal digits, 256 bits by default. Errors: bits. Source: Redis 7.2 ACL GENPASS.
 fn acl_genpass(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    let bits = if args.is_empty() { 256 } else { args.int()? };
-    if !args.is_empty() {
+    if args.remaining() > 1 {
         return Err(args.subcommand_error());
     }
+    let bits = if args.is_empty() { 256 } else { args.int()? };
     let bits = usize::try_from(bits).ok().filter(|bits| (1..=GENPASS_MAX_BITS).contains(bits));
     let bits = bits.ok_or(CmdError::Text(
         "ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096",
@@ -212,11 +210,10 @@ const GENPASS_MAX_BITS: usize = 4096;
 fn acl_dryrun(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let name = args.bytes()?;
     let argv = args.rest();
-    let shown = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
     let account = ctx.server.acl.find(name);
-    let account = account.ok_or_else(|| CmdError::owned(format!("ERR User '{}' not found", shown(name))))?;
+    let account = account.ok_or_else(|| CmdError::quoting("ERR User '{}' not found", &[name]))?;
     let command = ctx.server.registry.resolve(argv);
-    let command = command.map_err(|_| CmdError::owned(format!("ERR Command '{}' not found", shown(argv[0]))))?;
+    let command = command.map_err(|_| CmdError::quoting("ERR Command '{}' not found", &[argv[0]]))?;
     if !command.command.takes(argv.len()) {
         return Err(CmdError::Arity(command.command.name));
     }
@@ -226,16 +223,15 @@ fn acl_dryrun(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     };
     let kind = match denial.reason {
         acl::Reason::Command => {
-            let text = permission::text(name, command, denial);
-            ctx.reply.bulk(text.as_bytes());
+            let text = permission::reason(name, command, denial);
+            ctx.reply.bulk(&text);
             return Ok(());
         }
         acl::Reason::Key => "key",
         acl::Reason::Channel => "channel",
     };
-    let text =
-        format!("User {} has no permissions to access the '{}' {kind}", shown(name), shown(argv[denial.position]));
-    ctx.reply.bulk(text.as_bytes());
+    let parts = [name, argv[denial.position], kind.as_bytes()];
+    ctx.reply.bulk(&text::fill("User {} has no permissions to access the '{}' {}", &parts));
     Ok(())
 }
 
@@ -271,7 +267,7 @@ fn acl_log(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         reply.bulk(b"age-seconds");
         reply.double((now_ms - entry.updated_ms) as f64 / 1000.0);
         reply.bulk(b"client-info");
-        reply.bulk(entry.client.as_bytes());
+        reply.bulk(&entry.client);
         for (name, value) in [
             ("entry-id", integer(entry.id)),
             ("timestamp-created", entry.created_ms),
@@ -295,9 +291,9 @@ fn acl_load(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
         return Err(NO_FILE);
     }
     let catalog = ctx.server.acl.catalog();
-    let loaded: Result<Vec<User>, String> =
+    let loaded: Result<Vec<User>, Vec<u8>> =
         file::load(&ctx.config.dir, &ctx.config.aclfile, catalog, new_users_have_all_channels(ctx));
-    let users = loaded.map_err(|errors| CmdError::owned(format!("ERR {errors}")))?;
+    let users = loaded.map_err(|errors| CmdError::quoting("ERR {}", &[&errors]))?;
     let gone = ctx.server.acl.replace_all(users);
     close_clients_of(ctx, &gone);
     ctx.reply.ok();
@@ -310,7 +306,7 @@ fn acl_save(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     if ctx.config.aclfile.is_empty() {
         return Err(NO_FILE);
     }
-    let text = file::text(&ctx.server.acl.lines());
+    let text = file::lines(&ctx.server.acl.lines());
     config::replace_file(&ctx.config.dir.join(&ctx.config.aclfile), &text).map_err(|error| {
         ctx.server.log.warning(format_args!("Writing the ACL file for ACL SAVE: {}", config::os_reason(&error)));
         CmdError::Text(
@@ -924,5 +920,27 @@ mod tests {
         c.check("ACL SETUSER open reset", "OK");
         assert!(c.run("ACL LIST").contains("user open off sanitize-payload resetchannels -@all"));
         c.check("ACL DELUSER open", ":1");
+    }
+
+    #[test]
+    fn errors_quote_bytes_as_they_came() {
+        let mut c = Checker::new();
+        c.check(
+            r#"ACL SETUSER u "+\xff""#,
+            r"-ERR Error in ACL SETUSER modifier '+\xff': Unknown command or category name in ACL",
+        );
+        c.check(r#"ACL SETUSER u "(\xff""#, r"-ERR Unmatched parenthesis in acl selector starting at '(\xff'.");
+        c.check(r#"ACL SETUSER u "x\x00y""#, "-ERR Error in ACL SETUSER modifier 'x': Syntax error");
+        c.check(r#"ACL CAT "\xff""#, r"-ERR Unknown category '\xff'");
+        c.check(r#"ACL DRYRUN "\xff" get k"#, r"-ERR User '\xff' not found");
+        c.check(r#"ACL DRYRUN default "\xff""#, r"-ERR Command '\xff' not found");
+        c.check(r#"ACL SETUSER "u\xff" on nopass +get ~a*"#, "OK");
+        let text = r"User u\xff has no permissions to run the 'set' command";
+        c.check(r#"ACL DRYRUN "u\xff" set a b"#, &format!("{text:?}").replace("\\\\", "\\"));
+        c.check(r#"ACL DRYRUN "u\xff" get "b\xfe""#, r#""User u\xff has no permissions to access the 'b\xfe' key""#);
+        c.other(r#"AUTH "u\xff" x"#, "OK");
+        c.other("SET a b", &format!("-NOPERM {text}"));
+        c.check(r#"ACL DELUSER "u\xff" u"#, ":1");
+        c.check("ACL GENPASS x 5", "-ERR unknown subcommand or wrong number of arguments for 'GENPASS'. Try ACL HELP.");
     }
 }

@@ -11,6 +11,7 @@ use crate::command::spec::*;
 use crate::commands::client_tracking::{client_caching, client_getredir, client_tracking, client_trackinginfo};
 use crate::commands::connection::set_name;
 use crate::commands::help;
+use crate::util::text;
 use redstart_types::number;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -117,18 +118,16 @@ fn client_setname(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 fn client_setinfo(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let attribute = args.bytes()?;
     let value = args.bytes()?;
-    let lower = String::from_utf8_lossy(attribute).to_ascii_lowercase();
-    if lower != "lib-name" && lower != "lib-ver" {
-        return Err(CmdError::owned(format!("ERR Unrecognized option '{}'", String::from_utf8_lossy(attribute))));
+    let is = |name: &[u8]| attribute.eq_ignore_ascii_case(name);
+    if !is(b"lib-name") && !is(b"lib-ver") {
+        return Err(CmdError::quoting("ERR Unrecognized option '{}'", &[attribute]));
     }
-    if !value.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
-        return Err(CmdError::owned(format!(
-            "ERR {} cannot contain spaces, newlines or special characters.",
-            String::from_utf8_lossy(attribute)
-        )));
+    if !text::until_nul(value).iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        let text = "ERR {} cannot contain spaces, newlines or special characters.";
+        return Err(CmdError::quoting(text, &[attribute]));
     }
     let mut names = ctx.client().names.lock();
-    let field = if lower == "lib-name" { &mut names.lib_name } else { &mut names.lib_ver };
+    let field = if is(b"lib-name") { &mut names.lib_name } else { &mut names.lib_ver };
     *field = value.to_vec();
     drop(names);
     ctx.reply.ok();
@@ -139,9 +138,10 @@ fn client_setinfo(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 fn client_info(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let client = ctx.client().clone();
     show_own_arguments(ctx, args);
-    let text = describe(ctx.server, &client) + "\n";
+    let mut text = describe(ctx.server, &client);
+    text.push(b'\n');
     ctx.client().argv_bytes.store(0, Ordering::Relaxed);
-    ctx.reply.verbatim("txt", text.as_bytes());
+    ctx.reply.verbatim("txt", &text);
     Ok(())
 }
 
@@ -162,13 +162,13 @@ fn client_list(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         args.finish()?;
     }
     show_own_arguments(ctx, args);
-    let mut text = String::new();
+    let mut text = Vec::new();
     for client in ctx.server.clients.all().iter().filter(|client| wanted(client)) {
-        text.push_str(&describe(ctx.server, client));
-        text.push('\n');
+        text.extend(describe(ctx.server, client));
+        text.push(b'\n');
     }
     ctx.client().argv_bytes.store(0, Ordering::Relaxed);
-    ctx.reply.verbatim("txt", text.as_bytes());
+    ctx.reply.verbatim("txt", &text);
     Ok(())
 }
 
@@ -194,7 +194,7 @@ impl Class {
             b"master" => Ok(Class::Master),
             b"slave" | b"replica" => Ok(Class::Replica),
             b"pubsub" => Ok(Class::PubSub),
-            _ => Err(CmdError::owned(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name)))),
+            _ => Err(CmdError::quoting("ERR Unknown client type '{}'", &[name])),
         }
     }
 
@@ -243,9 +243,6 @@ fn client_kill(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 fn parse_victims(ctx: &Ctx, args: &mut Args) -> CmdResult<Victims> {
     let mut victims = Victims::default();
-    if !args.remaining().is_multiple_of(2) {
-        return Err(CmdError::Syntax);
-    }
     while !args.is_empty() {
         let option = args.one_of(&["ID", "ADDR", "LADDR", "TYPE", "USER", "SKIPME"]).ok_or(CmdError::Syntax)?;
         let value = args.bytes()?;
@@ -260,7 +257,7 @@ fn parse_victims(ctx: &Ctx, args: &mut Args) -> CmdResult<Victims> {
             3 => victims.class = Some(Class::parse(value)?),
             4 => {
                 let account = ctx.server.acl.find(value);
-                let missing = || CmdError::owned(format!("ERR No such user '{}'", text()));
+                let missing = || CmdError::quoting("ERR No such user '{}'", &[value]);
                 victims.user = Some(account.ok_or_else(missing)?);
             }
             _ => {
@@ -301,6 +298,9 @@ fn kill(ctx: &mut Ctx, victims: &Victims) -> i64 {
 /// `CLIENT UNBLOCK id [TIMEOUT | ERROR]`: 1 if the client was blocked, else 0. Errors: invalid id; syntax.
 /// Source: Redis 7.2 CLIENT UNBLOCK.
 fn client_unblock(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    if args.remaining() > 2 {
+        return Err(args.subcommand_error());
+    }
     let id = args.int()?;
     let with_error = match args.one_of(&["TIMEOUT", "ERROR"]) {
         Some(choice) => choice == 1,
@@ -504,5 +504,24 @@ mod tests {
         c.check("CLIENT NO-TOUCH ON", "OK");
         c.check("CLIENT NO-EVICT ON", "OK");
         c.check("CLIENT NO-TOUCH maybe", "-ERR syntax error");
+    }
+
+    #[test]
+    fn errors_quote_bytes_as_they_came() {
+        let mut c = Checker::new();
+        c.check(r#"CLIENT SETINFO "\xff" y"#, r"-ERR Unrecognized option '\xff'");
+        c.check(r#"CLIENT LIST TYPE "\xff""#, r"-ERR Unknown client type '\xff'");
+        c.check(r#"CLIENT KILL USER "\xff""#, r"-ERR No such user '\xff'");
+        c.check(r#"CLIENT SETINFO lib-ver "1\x00 b""#, "OK");
+        assert!(c.run("CLIENT INFO").contains(" lib-ver=1\\n"));
+    }
+
+    #[test]
+    fn arguments_too_many() {
+        let mut c = Checker::new();
+        let text = "-ERR unknown subcommand or wrong number of arguments for 'unblock'. Try CLIENT HELP.";
+        c.check("CLIENT unblock 999 ERROR x", text);
+        c.check("CLIENT KILL ID SKIPME yes", "-ERR client-id should be greater than 0");
+        c.check("CLIENT KILL ID 999 SKIPME", "-ERR syntax error");
     }
 }

@@ -74,11 +74,10 @@ fn parse(ctx: &Ctx, args: &mut Args) -> CmdResult<Options> {
 fn check_prefixes(new: &[Box<[u8]>], known: Vec<Box<[u8]>>) -> CmdResult {
     let overlap = |one: &[u8], other: &[u8]| one.starts_with(other) || other.starts_with(one);
     let refuse = |one: &[u8], which: &str, other: &[u8]| {
-        Err(CmdError::owned(format!(
-            "ERR Prefix '{}' overlaps with {which} prefix '{}'. Prefixes for a single client must not overlap.",
-            String::from_utf8_lossy(one),
-            String::from_utf8_lossy(other)
-        )))
+        Err(CmdError::quoting(
+            "ERR Prefix '{}' overlaps with {} prefix '{}'. Prefixes for a single client must not overlap.",
+            &[one, which.as_bytes(), other],
+        ))
     };
     for (idx, prefix) in new.iter().enumerate() {
         if let Some(other) = known.iter().find(|other| prefix != *other && overlap(prefix, other)) {
@@ -271,5 +270,12 @@ mod tests {
         c.other("MSET a 1 b 1 c 1", "OK");
         c.receive(">[\"invalidate\", [\"b\"]]");
         c.check("PING", "PONG");
+    }
+
+    #[test]
+    fn errors_quote_bytes_as_they_came() {
+        let mut c = Checker::new();
+        let text = r"-ERR Prefix '\xff' overlaps with another provided prefix '\xff\xfe'. Prefixes for a single client must not overlap.";
+        c.check(r#"CLIENT TRACKING on BCAST PREFIX "\xff" PREFIX "\xff\xfe""#, text);
     }
 }

@@ -68,7 +68,7 @@ fn command_info(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     while let Some(name) = args.optional() {
         match named(ctx, name) {
             Some(found) => describe(ctx.reply, found.command),
-            None => ctx.reply.null_array(),
+            None => ctx.reply.null(),
         }
     }
     Ok(())
@@ -457,5 +457,17 @@ mod tests {
         }
         let docs = c.run_here(0, "COMMAND DOCS expire");
         assert!(docs.contains("\"history\": ~[[\"7.0.0\", \"`NX`, `XX`, `GT`, `LT`\"]], \"arguments\": [{"), "{docs}");
+    }
+
+    #[test]
+    fn a_command_that_there_is_not_is_null() {
+        let mut c = Checker::new();
+        c.check("COMMAND INFO nosuch", "[nil]");
+        // RESP2 has two nulls: this is the one of strings.
+        let mut stream = std::net::TcpStream::connect(c.running.addr().unwrap()).unwrap();
+        std::io::Write::write_all(&mut stream, b"COMMAND INFO nosuch\r\n").unwrap();
+        let mut reply = [0; 9];
+        std::io::Read::read_exact(&mut stream, &mut reply).unwrap();
+        assert_eq!(&reply, b"*1\r\n$-1\r\n");
     }
 }

@@ -56,7 +56,7 @@ fn set(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         loading: ctx.server.loading.load(Ordering::Relaxed),
         in_exec: ctx.origin == Origin::Exec,
     };
-    ctx.server.reconfigure(&pairs, access).map_err(|error: SetError| CmdError::owned(error.to_string()))?;
+    ctx.server.reconfigure(&pairs, access).map_err(|error: SetError| CmdError::owned(error.text()))?;
     ctx.reply.ok();
     Ok(())
 }
@@ -215,5 +215,12 @@ mod tests {
         let help = c.run("CONFIG HELP");
         assert!(help.starts_with("[CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:, GET"), "{help}");
         assert!(help.ends_with("HELP,     Print this help.]"), "{help}");
+    }
+
+    #[test]
+    fn errors_quote_bytes_as_they_came() {
+        let mut c = Checker::new();
+        c.check(r#"CONFIG SET "\xff" 1"#, r"-ERR Unknown option or number of arguments for CONFIG SET - '\xff'");
+        c.check(r#"CONFIG SET "x\x00y" 1"#, "-ERR Unknown option or number of arguments for CONFIG SET - 'x'");
     }
 }

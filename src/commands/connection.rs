@@ -9,6 +9,7 @@ use crate::command::permission;
 use crate::command::session::{self, ReplyMode};
 use crate::command::spec::*;
 use crate::pubsub::Topic;
+use crate::util::text;
 use redstart_types::number;
 
 pub const COMMANDS: &[Command] = &[
@@ -111,8 +112,7 @@ fn hello(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         } else if args.remaining() >= 2 && args.flag("SETNAME") {
             name = Some(check_name(args.bytes()?)?);
         } else {
-            let shown = String::from_utf8_lossy(option);
-            return Err(CmdError::owned(format!("ERR Syntax error in HELLO option '{shown}'")));
+            return Err(CmdError::quoting("ERR Syntax error in HELLO option '{}'", &[option]));
         }
     }
     if let Some((user, password)) = credentials {
@@ -163,7 +163,8 @@ pub(crate) fn set_name(ctx: &mut Ctx, name: &[u8]) -> CmdResult {
 }
 
 fn check_name(name: &[u8]) -> CmdResult<&[u8]> {
-    if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+    // What Redis looks at ends at a NUL.
+    if text::until_nul(name).iter().all(|byte| (b'!'..=b'~').contains(byte)) {
         return Ok(name);
     }
     Err(CmdError::Text("ERR Client names cannot contain spaces, newlines or special characters."))
@@ -232,5 +233,35 @@ mod tests {
         c.check("NOSUCH a b", "-ERR unknown command 'NOSUCH', with args beginning with: 'a' 'b' ");
         c.check("RESET", "RESET");
         c.check("QUIT", "OK");
+    }
+
+    #[test]
+    fn errors_quote_bytes_as_they_came() {
+        let mut c = Checker::new();
+        c.check(r#""\xff\xfe" "\xc3""#, r"-ERR unknown command '\xff\xfe', with args beginning with: '\xc3' ");
+        c.check(r#""a\x00b" "c\x00d" e"#, "-ERR unknown command 'a', with args beginning with: 'c' 'e' ");
+        c.check(r#""x\r\ny" "\r\n""#, "-ERR unknown command 'x  y', with args beginning with: '  ' ");
+        let long = "L".repeat(300);
+        let args = format!("'{}' '{}' ", "L".repeat(120), "L".repeat(5));
+        let text = format!("-ERR unknown command '{}', with args beginning with: {args}", &long[..128]);
+        c.check(&format!("{long} {} {long}", "L".repeat(120)), &text);
+        c.check(&format!("CONFIG {long}"), &format!("-ERR unknown subcommand '{}'. Try CONFIG HELP.", &long[..128]));
+        c.check(r#"CONFIG "\xff""#, r"-ERR unknown subcommand '\xff'. Try CONFIG HELP.");
+        c.check(r#"HELLO 2 "\xff""#, r"-ERR Syntax error in HELLO option '\xff'");
+        c.check(&format!("HELLO 2 {long}"), &format!("-ERR Syntax error in HELLO option '{long}'"));
+        // What a name is checked for ends at a NUL.
+        c.check(r#"CLIENT SETNAME "a\x00 b""#, "OK");
+        c.check("CLIENT GETNAME", r#""a\x00 b""#);
+        assert!(c.run("CLIENT INFO").contains(" name=a age="));
+    }
+
+    #[test]
+    fn a_login_may_have_any_name() {
+        let mut c = Checker::new();
+        c.check(r#"ACL SETUSER "u\xff" on nopass +@all"#, "OK");
+        c.check(r#"AUTH "u\xff" x"#, "OK");
+        assert!(c.run("CLIENT INFO").contains(r" user=u\xff redir="));
+        c.check("AUTH default x", "OK");
+        c.check(r#"ACL DELUSER "u\xff""#, ":1");
     }
 }

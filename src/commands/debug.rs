@@ -5,10 +5,11 @@ use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::*;
 use crate::commands::{config, persistence};
+use crate::config::LogLevel;
 use crate::keyspace::db::{Expiry, lru_idle_seconds};
 use crate::keyspace::value::{self, Value};
 use crate::memory;
-use crate::util::glob;
+use crate::util::{glob, text};
 use rand::Rng;
 use redstart_types::entry::Content;
 use redstart_types::number;
@@ -72,10 +73,10 @@ fn debug(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         .iter()
         .find(|known| known.name.as_bytes().eq_ignore_ascii_case(name) && (known.least..=known.most).contains(&count));
     let unknown = || {
-        let name = String::from_utf8_lossy(&name[..name.len().min(128)]);
-        format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP.")
+        let text = "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.";
+        CmdError::quoting(text, &[text::first(128, name)])
     };
-    (found.ok_or_else(|| CmdError::owned(unknown()))?.run)(ctx, args)
+    (found.ok_or_else(unknown)?.run)(ctx, args)
 }
 
 const NOT_ALLOWED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you \
@@ -153,15 +154,15 @@ fn sleep(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 }
 
 fn log(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    let message = String::from_utf8_lossy(args.bytes()?);
-    ctx.server.log.warning(format_args!("DEBUG LOG: {message}"));
+    let line = text::fill("DEBUG LOG: {}", &[args.bytes()?]);
+    ctx.server.log.bytes(LogLevel::Warning, &line);
     ctx.reply.ok();
     Ok(())
 }
 
 /// `DEBUG ERROR text`: an error with this text.
 fn error(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    Err(CmdError::owned(String::from_utf8_lossy(args.bytes()?)))
+    Err(CmdError::owned(args.bytes()?))
 }
 
 /// `DEBUG REPLICATE arg ...`: OK; replicas are sent these words as a command, whatever they are.
@@ -308,8 +309,9 @@ fn table_stats(capacity: usize, elements: usize) -> String {
 
 /// `DEBUG MALLCTL name`: integer, one of the allocator's numbers.
 fn mallctl(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    let name = String::from_utf8_lossy(args.bytes()?);
-    let value = memory::mallctl(&name).ok_or_else(|| CmdError::owned(format!("ERR {name}: no such number")))?;
+    let name = args.bytes()?;
+    let value = std::str::from_utf8(name).ok().and_then(memory::mallctl);
+    let value = value.ok_or(CmdError::Text("ERR No such file or directory"))?;
     ctx.reply.len(value);
     Ok(())
 }
@@ -540,5 +542,13 @@ mod tests {
         c.check("DEBUG PROTOCOL set", "~[:0, :1, :2]");
         c.check("DEBUG PROTOCOL map", "{:0: #f, :1: #t, :2: #f}");
         c.check("DEBUG PROTOCOL double", ",3.141");
+    }
+
+    #[test]
+    fn errors_quote_bytes_as_they_came() {
+        let mut c = checker();
+        c.check(r#"DEBUG "\xff""#, r"-ERR unknown subcommand or wrong number of arguments for '\xff'. Try DEBUG HELP.");
+        c.check(r#"DEBUG ERROR "a\xff\r\nb""#, r"-a\xff  b");
+        c.check("DEBUG MALLCTL nosuch", "-ERR No such file or directory");
     }
 }

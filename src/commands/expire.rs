@@ -99,7 +99,7 @@ impl Conditions {
                 b"XX" => &mut conditions.some,
                 b"GT" => &mut conditions.later,
                 b"LT" => &mut conditions.sooner,
-                _ => return Err(CmdError::owned(format!("ERR Unsupported option {}", String::from_utf8_lossy(arg)))),
+                _ => return Err(CmdError::quoting("ERR Unsupported option {}", &[arg])),
             };
             *target = true;
         }
@@ -283,5 +283,12 @@ mod tests {
         c.check_here("EXPIRE k 100", ":0");
         c.check_here("INCR k", ":1");
         c.check_here("TTL k", ":-1");
+    }
+
+    #[test]
+    fn errors_quote_bytes_as_they_came() {
+        let mut c = Checker::new();
+        c.check(r#"EXPIRE k 1 "\xff""#, r"-ERR Unsupported option \xff");
+        c.check(r#"EXPIRE k 1 "x\r\n""#, "-ERR Unsupported option x");
     }
 }

@@ -314,7 +314,7 @@ fn function_restore(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 }
 
 fn unknown(text: &str, argument: &[u8]) -> CmdError {
-    CmdError::owned(format!("ERR {text}{}", String::from_utf8_lossy(argument)))
+    CmdError::quoting("ERR {}{}", &[text.as_bytes(), argument])
 }
 
 /// `FUNCTION HELP`: array of lines. Source: Redis 7.2 FUNCTION HELP.
@@ -454,5 +454,15 @@ mod tests {
         c.check("FCALL add 1 n 5", "QUEUED");
         c.check("FCALL nosuch 0", "QUEUED");
         c.check("EXEC", "[:5, -ERR Function not found]");
+    }
+
+    #[test]
+    fn errors_quote_bytes_as_they_came() {
+        let mut c = Checker::new();
+        c.check(r#"FUNCTION LOAD "\xff" x"#, r"-ERR Unknown option given: \xff");
+        c.check(r#"FUNCTION LOAD "\r\nx\r\n" y"#, "-ERR Unknown option given:   x");
+        c.check(r#"FUNCTION LIST "\xff""#, r"-ERR Unknown argument \xff");
+        c.check(r##"FUNCTION LOAD "#!lua \xff=a\n""##, r"-ERR Invalid metadata value given: \xff=a");
+        c.check(r##"FUNCTION LOAD "#!lua name=a\x00b\n""##, "-ERR Invalid library metadata");
     }
 }

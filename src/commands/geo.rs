@@ -400,14 +400,13 @@ impl<'a> Request<'a> {
                 "ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH and WITHCOORD options"
             }));
         }
-        let name = || String::from_utf8_lossy(args.argv()[0]).into_owned();
+        let name = args.argv()[0];
         if !self.has_center {
-            let text = format!("ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {}", name());
-            return Err(CmdError::owned(text));
+            let text = "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {}";
+            return Err(CmdError::quoting(text, &[name]));
         }
         if form.from == From::Options && self.shape.is_none() {
-            let text = format!("ERR exactly one of BYRADIUS and BYBOX can be specified for {}", name());
-            return Err(CmdError::owned(text));
+            return Err(CmdError::quoting("ERR exactly one of BYRADIUS and BYBOX can be specified for {}", &[name]));
         }
         if self.any && self.count == 0 {
             return Err(CmdError::Text("ERR the ANY argument requires COUNT argument"));

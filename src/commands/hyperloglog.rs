@@ -149,10 +149,7 @@ fn pfdebug(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
             make_dense(ctx, key, encoding)?;
             ctx.reply.integer(i64::from(encoding == Encoding::Sparse));
         }
-        _ => {
-            let subcommand = String::from_utf8_lossy(subcommand);
-            return Err(CmdError::owned(format!("ERR Unknown PFDEBUG subcommand '{subcommand}'")));
-        }
+        _ => return Err(CmdError::quoting("ERR Unknown PFDEBUG subcommand '{}'", &[subcommand])),
     }
     Ok(())
 }
@@ -324,5 +321,12 @@ mod tests {
         c.check("PFCOUNT h", ":1");
         c.run("PFDEBUG GETREG h");
         assert_eq!(log.take(), ["PFADD h a", "PFCOUNT h", "PFDEBUG GETREG h"]);
+    }
+
+    #[test]
+    fn errors_quote_bytes_as_they_came() {
+        let mut c = Checker::new();
+        c.run("PFADD p a");
+        c.check(r#"PFDEBUG "\xff" p"#, r"-ERR Unknown PFDEBUG subcommand '\xff'");
     }
 }

@@ -14,8 +14,10 @@ use crate::replication::replica::{Phase, Replica};
 use crate::sampler::Metric;
 use crate::server::Server;
 use crate::stats::{CommandStats, Counter};
+use crate::util::text;
 use std::collections::HashSet;
-use std::fmt::{Display, Write};
+use std::fmt::Display;
+use std::io::Write;
 use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[Command::new("info", -1, info)
@@ -73,24 +75,24 @@ fn info(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     };
     let mut lines = Lines::default();
     SECTIONS.iter().filter(|section| wanted(section)).for_each(|section| (section.write)(ctx, &mut lines));
-    ctx.reply.verbatim("txt", lines.0.as_bytes());
+    ctx.reply.verbatim("txt", &lines.0);
     Ok(())
 }
 
 /// The text under way.
 #[derive(Default)]
-struct Lines(String);
+struct Lines(Vec<u8>);
 
-const STRING: &str = "writing to a String does not fail";
+const VECTOR: &str = "writing to a vector does not fail";
 
 impl Lines {
     fn head(&mut self, title: &str) {
         let gap = if self.0.is_empty() { "" } else { "\r\n" };
-        write!(self.0, "{gap}# {title}\r\n").expect(STRING);
+        write!(self.0, "{gap}# {title}\r\n").expect(VECTOR);
     }
 
     fn put(&mut self, field: &str, value: impl Display) {
-        write!(self.0, "{field}:{value}\r\n").expect(STRING);
+        write!(self.0, "{field}:{value}\r\n").expect(VECTOR);
     }
 
     /// A size and the same for people.
@@ -562,8 +564,11 @@ fn commandstats(ctx: &Ctx, lines: &mut Lines) {
 fn errorstats(ctx: &Ctx, lines: &mut Lines) {
     lines.head("Errorstats");
     for (code, count) in ctx.server.errors.all() {
-        let code = code.replace(['#', ':', '\r', '\n'], "_");
-        lines.put(&format!("errorstat_{code}"), format_args!("count={count}"));
+        // A code may be any word that a script has made up.
+        let is_unsafe = |byte: u8| matches!(byte, b'#' | b':' | b'\r' | b'\n');
+        lines.0.extend_from_slice(b"errorstat_");
+        lines.0.extend(text::until_nul(&code).iter().map(|byte| if is_unsafe(*byte) { b'_' } else { *byte }));
+        write!(lines.0, ":count={count}\r\n").expect(VECTOR);
     }
 }
 

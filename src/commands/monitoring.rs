@@ -102,7 +102,7 @@ fn monitor(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 /// address and name of the client. 10 of them, -1 for all. Source: Redis 7.2 SLOWLOG GET.
 fn slowlog_get(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     if args.remaining() > 1 {
-        return Err(CmdError::Text("ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP."));
+        return Err(args.subcommand_error());
     }
     let count = match args.optional() {
         None => 10,
@@ -195,8 +195,8 @@ fn latency_reset(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 fn latency_graph(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let event = args.bytes()?;
     let graph = ctx.server.latency.graph(event, ctx.now_ms / 1000);
-    let none = || format!("ERR No samples available for event '{}'", String::from_utf8_lossy(event));
-    ctx.reply.verbatim("txt", graph.ok_or_else(|| CmdError::owned(none()))?.as_bytes());
+    let none = || CmdError::quoting("ERR No samples available for event '{}'", &[event]);
+    ctx.reply.verbatim("txt", graph.ok_or_else(none)?.as_bytes());
     Ok(())
 }
 
@@ -520,5 +520,12 @@ mod tests {
         c.other("SET k \"a b\"", "OK");
         let line = c.next();
         assert!(line.contains("[0 127.0.0.1:") && line.ends_with("] \"SET\" \"k\" \"a b\""), "{line}");
+    }
+
+    #[test]
+    fn errors_quote_bytes_as_they_came() {
+        let mut c = Checker::new();
+        c.check(r#"LATENCY GRAPH "\xff""#, r"-ERR No samples available for event '\xff'");
+        c.check("SLOWLOG get 1 2", "-ERR unknown subcommand or wrong number of arguments for 'get'. Try SLOWLOG HELP.");
     }
 }

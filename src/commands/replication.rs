@@ -157,12 +157,13 @@ fn replconf(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 /// Notes one option of REPLCONF.
 fn tell(wishes: &mut Wishes, lower: &[u8], name: &[u8], value: &[u8]) -> CmdResult {
-    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match lower {
         b"listening-port" => {
             wishes.port = number::parse_int(value).ok_or(CmdError::NotAnInteger)? as u16;
         }
-        b"ip-address" if value.len() < HOST_BYTES => wishes.ip = Some(shown(value)).filter(|ip| !ip.is_empty()),
+        b"ip-address" if value.len() < HOST_BYTES => {
+            wishes.ip = Some(String::from_utf8_lossy(value).into_owned()).filter(|ip| !ip.is_empty());
+        }
         b"ip-address" => {
             let len = value.len();
             return Err(CmdError::owned(format!(
@@ -182,13 +183,12 @@ fn tell(wishes: &mut Wishes, lower: &[u8], name: &[u8], value: &[u8]) -> CmdResu
             (wishes.without_data, wishes.without_functions) = (true, true);
             for word in words {
                 if !word.eq_ignore_ascii_case(b"functions") {
-                    let word = shown(&word);
-                    return Err(CmdError::owned(format!("ERR Unsupported rdb-filter-only option: {word}")));
+                    return Err(CmdError::quoting("ERR Unsupported rdb-filter-only option: {}", &[&word]));
                 }
                 wishes.without_functions = false;
             }
         }
-        _ => return Err(CmdError::owned(format!("ERR Unrecognized REPLCONF option: {}", shown(name)))),
+        _ => return Err(CmdError::quoting("ERR Unrecognized REPLCONF option: {}", &[name])),
     }
     Ok(())
 }

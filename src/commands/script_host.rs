@@ -118,7 +118,7 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
         self.ctx.server.stats.worker(self.ctx.session.worker)
     }
 
-    fn count_error(&self, text: &str) {
+    fn count_error(&self, text: &[u8]) {
         self.ctx.server.errors.count(text);
         self.stats().error_replies.add(1);
     }
@@ -137,8 +137,8 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
             return Err(CmdError::Text("ERR This Redis command is not allowed from script"));
         }
         permission::check(server, self.ctx.session, command, argv, Place::Lua).map_err(|denial| {
-            let text = permission::text(self.ctx.session.account.name(), command, denial);
-            CmdError::owned(format!("ERR ACL failure in script: {text}"))
+            let reason = permission::reason(self.ctx.session.account.name(), command, denial);
+            CmdError::quoting("ERR ACL failure in script: {}", &[&reason])
         })?;
         if self.rules.read_only && (spec.has(WRITE) || spec.may_replicate()) {
             return Err(CmdError::Text("ERR Write commands are not allowed from read-only scripts."));
@@ -232,7 +232,7 @@ impl Host for ScriptHost<'_, '_, '_> {
     }
 
     fn script_error(&mut self, error: &[u8]) {
-        self.count_error(&String::from_utf8_lossy(error));
+        self.count_error(error);
     }
 }
 

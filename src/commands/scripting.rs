@@ -68,7 +68,7 @@ pub const COMMANDS: &[Command] = &[
 
 impl From<ScriptError> for CmdError {
     fn from(error: ScriptError) -> Self {
-        CmdError::owned(String::from_utf8_lossy(error.text()))
+        CmdError::owned(error.text())
     }
 }
 
@@ -103,8 +103,13 @@ fn eval_body(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
 fn eval_sha(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
     show_to_monitors(ctx, args);
     let sha = args.bytes()?;
+    if sha.len() != SHA1_HEX_BYTES {
+        return Err(CmdError::NoScript);
+    }
     run(ctx, args, read_only, |engine| engine.find(sha).ok_or(CmdError::NoScript))
 }
+
+const SHA1_HEX_BYTES: usize = 40;
 
 /// A script's own commands are shown after it, so it is shown here rather than by the engine.
 fn show_to_monitors(ctx: &Ctx, args: &Args) {
@@ -349,5 +354,37 @@ mod tests {
         until("it is busy", || c.run_here(1, "PING").starts_with("-BUSY"));
         assert_eq!(c.run_here(1, "SCRIPT KILL"), "OK");
         assert!(c.receive_here().contains("Script killed by user"));
+    }
+
+    #[test]
+    fn errors_quote_bytes_as_they_came() {
+        let mut c = Checker::new();
+        c.check(r#"EVAL "return redis.error_reply('MY \xff')" 0"#, r"-MY \xff");
+        c.check(r#"EVAL "return {err='MY \xff'}" 0"#, r"-MY \xff");
+        c.check(r#"EVAL "return {ok='\xff'}" 0"#, r"\xff");
+        c.check(
+            r#"EVAL "\xff" 0"#,
+            r"-ERR Error compiling script (new function): user_script:1: unexpected symbol near '\xff'",
+        );
+        c.check(
+            r#"EVAL "return redis.pcall('xreadgroup','group',ARGV[1],'c','streams','nokey','>').err" 0 "\xff""#,
+            r#""NOGROUP No such key 'nokey' or consumer group '\xff' in XREADGROUP with GROUP option""#,
+        );
+        c.check(r##"EVAL "#!lua a\x00b\nreturn 1" 0"##, "-ERR Invalid script shebang");
+        c.check(r##"EVAL "#!\xff\nreturn 1" 0"##, r"-ERR Unexpected engine in script shebang: #!\xff");
+        // An error's code is its first word; what has none, or one of more than 30 bytes, is an ERR.
+        c.run("CONFIG RESETSTAT");
+        c.run(r#"EVAL "return {err='M\xff y'}" 0"#);
+        c.run(r#"EVAL "return {err='ONEWORD'}" 0"#);
+        c.run(&format!("EVAL \"return {{err='{} y'}}\" 0", "L".repeat(31)));
+        c.check("INFO errorstats", r##""# Errorstats\r\nerrorstat_ERR:count=2\r\nerrorstat_M\xff:count=1\r\n""##);
+    }
+
+    #[test]
+    fn a_digest_of_a_wrong_length_is_no_script() {
+        let mut c = Checker::new();
+        c.check("EVALSHA abc x", "-NOSCRIPT No matching script. Please use EVAL.");
+        c.check("EVALSHA_RO abc -1", "-NOSCRIPT No matching script. Please use EVAL.");
+        c.check("EVALSHA 0123456789012345678901234567890123456789 x", "-ERR value is not an integer or out of range");
     }
 }

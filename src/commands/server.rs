@@ -133,13 +133,20 @@ fn time(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     Ok(())
 }
 
-/// `LOLWUT [VERSION version] [number ...]`: verbatim text, a drawing and the version; other drawings than Redis's.
-/// Source: Redis 7.2 LOLWUT.
+/// `LOLWUT [VERSION version] [number ...]`: verbatim text, the version; of versions 5 and 6 a drawing, another one than
+/// Redis's, whose numbers are looked at and left. Source: Redis 7.2 LOLWUT.
 fn lolwut(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    if args.flag("VERSION") {
-        args.int()?;
-    }
-    while !args.is_empty() {
+    let version = if args.remaining() > 1 && args.flag("VERSION") { args.int()? } else { 7 };
+    let last_line = format!("Redis ver. {}\n", crate::banner::REDIS_VERSION);
+    let numbers = match version {
+        5 => 3,
+        6 => 2,
+        _ => {
+            ctx.reply.verbatim("txt", last_line.as_bytes());
+            return Ok(());
+        }
+    };
+    for _ in 0..args.remaining().min(numbers) {
         args.int()?;
     }
     let hills = [
@@ -149,7 +156,7 @@ fn lolwut(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         r"    *   /  \  /    \   /\         ",
         r"  _____/    \/      \_/  \______  ",
     ];
-    let text = format!("{}\n\nRedis ver. {}\n", hills.join("\n"), crate::banner::REDIS_VERSION);
+    let text = format!("{}\n\n{last_line}", hills.join("\n"));
     ctx.reply.verbatim("txt", text.as_bytes());
     Ok(())
 }
@@ -278,5 +285,9 @@ mod tests {
         let art = c.run("LOLWUT VERSION 5 1 2 3");
         assert!(art.ends_with("Redis ver. 7.2.6\\n\""), "{art}");
         c.check("LOLWUT VERSION x", "-ERR value is not an integer or out of range");
+        c.check("LOLWUT", r#""Redis ver. 7.2.6\n""#);
+        c.check("LOLWUT VERSION 99 x", r#""Redis ver. 7.2.6\n""#);
+        c.check("LOLWUT VERSION 5 x", "-ERR value is not an integer or out of range");
+        c.check("LOLWUT VERSION 5 1 2 x", "-ERR value is not an integer or out of range");
     }
 }

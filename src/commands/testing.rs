@@ -2,7 +2,8 @@
 //! `ORACLE=host:port` set, against a real Redis as well, so that no test asserts what Redis does not do.
 //!
 //! Replies are written as text: `OK` a status, `-ERR ...` an error, `:1` an integer, `"x"` a bulk string, `nil` null,
-//! `[a, b]` an array, `{k: v}` a map, `~[a]` a set, `,1.5` a double, `#t`, `(123` a big number, `>[..]` a push.
+//! `[a, b]` an array, `{k: v}` a map, `~[a]` a set, `,1.5` a double, `#t`, `(123` a big number, `>[..]` a push. In a line
+//! that is not UTF-8 bytes beyond ASCII are `\xHH`.
 //! Commands are split as redis-cli splits a line, quotes and escapes included.
 
 use crate::clients::Client;
@@ -228,6 +229,12 @@ impl Checker {
     }
 }
 
+/// A line that is not UTF-8, its bytes beyond ASCII as `\xHH`.
+fn escaped(line: &[u8]) -> String {
+    let shown = |byte: &u8| if byte.is_ascii() { char::from(*byte).to_string() } else { format!("\\x{byte:02x}") };
+    line.iter().map(shown).collect()
+}
+
 impl Peer {
     pub(crate) fn connect(address: &str) -> Peer {
         let stream = TcpStream::connect(address).expect("the server accepts");
@@ -253,8 +260,9 @@ impl Peer {
     }
 
     fn receive(&mut self) -> String {
-        let mut line = String::new();
-        self.stream.read_line(&mut line).expect("a reply in time");
+        let mut line = Vec::new();
+        self.stream.read_until(b'\n', &mut line).expect("a reply in time");
+        let line = String::from_utf8(line).unwrap_or_else(|error| escaped(error.as_bytes()));
         let line = line.trim_end_matches(['\r', '\n']);
         let (kind, rest) = line.split_at(line.len().min(1));
         match kind {

@@ -87,7 +87,7 @@ fn exec(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
             Ok(()) => call::run_nested(ctx, queued.command, &argv, &mut reply, Origin::Exec),
             Err(denial) => {
                 let error = lost_right(denial.reason);
-                ctx.server.errors.count(&error);
+                ctx.server.errors.count(error.as_bytes());
                 ctx.server.stats.worker(ctx.session.worker).error_replies.add(1);
                 reply.error(&error);
             }
@@ -262,5 +262,15 @@ mod tests {
             c.run_other(&format!("GET s{n}"));
             c.receive(&format!("-NOGROUP No such key 's{n}' or consumer group 'g' in XREADGROUP with GROUP option"));
         }
+    }
+
+    #[test]
+    fn exec_with_arguments_ends_the_transaction() {
+        let mut c = Checker::new();
+        let text = "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command";
+        c.check("EXEC x", text);
+        c.check("MULTI", "OK");
+        c.check("EXEC x", text);
+        c.check("EXEC", "-ERR EXEC without MULTI");
     }
 }

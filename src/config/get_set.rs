@@ -1,10 +1,8 @@
 //! CONFIG GET and CONFIG SET as functions on a `Config`: no socket, no side effect.
 
-use std::fmt;
-
 use super::Config;
 use super::directive::{DENY_LOADING, DIRECTIVES, Directive, HIDDEN, IMMUTABLE, PROTECTED, VOLATILE};
-use crate::util::glob;
+use crate::util::{glob, text};
 
 /// `CONFIG GET pattern [pattern ...]`: names with their values, each name once. A name without wildcards finds hidden
 /// directives too, and is answered as it was spelled; a pattern finds names and aliases.
@@ -53,34 +51,36 @@ pub struct Change {
     pub changed: Vec<(&'static Directive, &'static str)>,
 }
 
-/// Why CONFIG SET changed nothing. Displays as the error reply.
+/// Why CONFIG SET changed nothing. Its text is the error reply.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SetError {
     /// There is no such directive.
-    Unknown(String),
+    Unknown(Vec<u8>),
     /// The directive cannot be set while loading.
     Loading,
     /// The named argument was refused, for the reason given.
-    Refused { argument: String, reason: String },
+    Refused { argument: Vec<u8>, reason: String },
 }
 
 impl SetError {
     /// The value of `argument` cannot be had.
-    pub fn refused(argument: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub fn refused(argument: impl Into<Vec<u8>>, reason: impl Into<String>) -> Self {
         Self::Refused { argument: argument.into(), reason: reason.into() }
     }
 }
 
-impl fmt::Display for SetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl SetError {
+    /// The error reply, without its `-`.
+    pub fn text(&self) -> Vec<u8> {
         match self {
             Self::Unknown(name) => {
-                write!(f, "ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
+                text::fill("ERR Unknown option or number of arguments for CONFIG SET - '{}'", &[name])
             }
-            Self::Loading => f.write_str("LOADING Redis is loading the dataset in memory"),
-            Self::Refused { argument, reason } => {
-                write!(f, "ERR CONFIG SET failed (possibly related to argument '{argument}') - {reason}")
-            }
+            Self::Loading => b"LOADING Redis is loading the dataset in memory".to_vec(),
+            Self::Refused { argument, reason } => text::fill(
+                "ERR CONFIG SET failed (possibly related to argument '{}') - {}",
+                &[argument, reason.as_bytes()],
+            ),
         }
     }
 }
@@ -91,7 +91,7 @@ pub fn set(config: &Config, pairs: &[(&[u8], &[u8])], access: Access) -> Result<
     for (name, value) in pairs {
         let (directive, known_name) = allowed(name, access)?;
         if named.iter().any(|(_, known, _)| *known == known_name) {
-            return Err(SetError::refused(String::from_utf8_lossy(name), "duplicate parameter"));
+            return Err(SetError::refused(*name, "duplicate parameter"));
         }
         named.push((directive, known_name, value));
     }
@@ -108,13 +108,12 @@ pub fn set(config: &Config, pairs: &[(&[u8], &[u8])], access: Access) -> Result<
 
 /// The directive behind `name` and that name in lower case, if it may be set now.
 fn allowed(name: &[u8], access: Access) -> Result<(&'static Directive, &'static str), SetError> {
-    let spelled = || String::from_utf8_lossy(name);
-    let directive = Directive::find(name).ok_or_else(|| SetError::Unknown(spelled().into()))?;
+    let directive = Directive::find(name).ok_or_else(|| SetError::Unknown(name.into()))?;
     if directive.has(IMMUTABLE) {
-        return Err(SetError::refused(spelled(), "can't set immutable config"));
+        return Err(SetError::refused(name, "can't set immutable config"));
     }
     if directive.has(PROTECTED) && !access.protected {
-        return Err(SetError::refused(spelled(), "can't set protected config"));
+        return Err(SetError::refused(name, "can't set protected config"));
     }
     if directive.has(DENY_LOADING) && access.loading {
         return Err(SetError::Loading);
@@ -133,8 +132,12 @@ mod tests {
         String::from_utf8(get(config, &[name.as_bytes()]).pop().unwrap().1).unwrap()
     }
 
+    fn shown(error: &SetError) -> String {
+        String::from_utf8(error.text()).unwrap()
+    }
+
     fn set_one(config: &Config, name: &str, value: &str) -> Result<Change, String> {
-        set(config, &[(name.as_bytes(), value.as_bytes())], OPEN).map_err(|error| error.to_string())
+        set(config, &[(name.as_bytes(), value.as_bytes())], OPEN).map_err(|error| shown(&error))
     }
 
     #[test]
@@ -167,7 +170,7 @@ mod tests {
             [(b"maxmemory", b"10000001"), (b"maxmemory-clients", b"200%"), (b"client-query-buffer-limit", b"invalid")];
         let error = set(&config, &pairs, OPEN).unwrap_err();
         assert_eq!(
-            error.to_string(),
+            shown(&error),
             "ERR CONFIG SET failed (possibly related to argument 'maxmemory-clients') - \
              percentage argument must be less or equal to 100"
         );
@@ -249,7 +252,7 @@ mod tests {
         let closed = set(&config, &pair, Access { protected: false, loading: true, in_exec: false }).unwrap_err();
         assert_eq!(closed, SetError::refused("dir", "can't set protected config"));
         let loading = set(&config, &pair, Access { protected: true, loading: true, in_exec: false }).unwrap_err();
-        assert_eq!(loading.to_string(), "LOADING Redis is loading the dataset in memory");
+        assert_eq!(shown(&loading), "LOADING Redis is loading the dataset in memory");
         assert!(set(&config, &pair, OPEN).is_ok());
     }
 

@@ -409,7 +409,7 @@ impl Connection {
             self.reply.resp3 = self.session.resp3;
             if with_error {
                 let error = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
-                serve::count_unserved(&worker.server, self.session.worker, &waiter, Some(error));
+                serve::count_unserved(&worker.server, self.session.worker, &waiter, Some(error.as_bytes()));
                 self.reply.error(error);
             } else {
                 serve::count_unserved(&worker.server, self.session.worker, &waiter, None);

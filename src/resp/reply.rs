@@ -38,9 +38,11 @@ impl Reply {
 
     /// An error line: `text` begins with its code (`ERR ...`). CR and LF in it become spaces, so that text from a
     /// client can never add a reply of its own.
-    pub fn error(&mut self, text: &str) {
+    pub fn error(&mut self, text: impl AsRef<[u8]>) {
+        let text = text.as_ref();
+        let len = text.iter().rposition(|byte| !is_line_end(*byte)).map_or(0, |last| last + 1);
         self.buf.push(b'-');
-        self.buf.extend(text.bytes().map(|byte| if byte == b'\r' || byte == b'\n' { b' ' } else { byte }));
+        self.buf.extend(text[..len].iter().map(|byte| if is_line_end(*byte) { b' ' } else { *byte }));
         self.buf.extend_from_slice(b"\r\n");
     }
 
@@ -207,6 +209,11 @@ impl Reply {
 #[must_use = "an array begun must be ended"]
 pub struct Deferred {
     at: usize,
+}
+
+/// What cannot stand in a line of the protocol.
+fn is_line_end(byte: u8) -> bool {
+    byte == b'\r' || byte == b'\n'
 }
 
 #[cfg(test)]

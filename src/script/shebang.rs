@@ -55,7 +55,7 @@ pub(crate) fn parse_script(body: &[u8]) -> Result<(Option<ScriptFlags>, usize), 
     if !body.starts_with(b"#!") {
         return Ok((None, 0));
     }
-    let end = memchr::memchr(b'\n', body).ok_or_else(|| error("Invalid script shebang", b""))?;
+    let end = end_of_line(body).ok_or_else(|| error("Invalid script shebang", b""))?;
     let parts = split_arguments(&body[..end]).unwrap_or_default();
     let (engine, options) = parts.split_first().ok_or_else(|| error("Invalid engine in script shebang", b""))?;
     if engine != b"#!lua" {
@@ -84,7 +84,7 @@ pub(crate) fn parse_library(code: &[u8]) -> Result<LibraryHeader, ScriptError> {
     if !code.starts_with(b"#!") {
         return Err(error("Missing library metadata", b""));
     }
-    let code_start = memchr::memchr(b'\n', code).ok_or_else(|| error("Invalid library metadata", b""))?;
+    let code_start = end_of_line(code).ok_or_else(|| error("Invalid library metadata", b""))?;
     let parts = split_arguments(&code[..code_start]).unwrap_or_default();
     let (engine, options) = parts.split_first().ok_or_else(|| error("Invalid library metadata", b""))?;
     let mut name = None;
@@ -99,6 +99,11 @@ pub(crate) fn parse_library(code: &[u8]) -> Result<LibraryHeader, ScriptError> {
     }
     let name = name.ok_or_else(|| error("Library name was not given", b""))?;
     Ok(LibraryHeader { name, engine: engine[2..].to_vec(), code_start })
+}
+
+/// Where the first line ends. What ends at a NUL is no line.
+fn end_of_line(code: &[u8]) -> Option<usize> {
+    memchr::memchr2(b'\n', 0, code).filter(|end| code[*end] == b'\n')
 }
 
 fn error(text: &str, subject: &[u8]) -> ScriptError {

@@ -1,8 +1,8 @@
 //! The 80-bit extended doubles of the x87, with which Redis on x86-64 computes INCRBYFLOAT and HINCRBYFLOAT:
 //! 64 bits of mantissa, so that many decimal sums come out without the noise of an `f64`.
 
-use rustc_apfloat::Float;
-use rustc_apfloat::ieee::X87DoubleExtended;
+use rustc_apfloat::ieee::{Double, X87DoubleExtended};
+use rustc_apfloat::{Float, FloatConvert};
 
 use crate::number::{FloatText, MAX_FLOAT_TEXT};
 
@@ -33,6 +33,12 @@ impl LongDouble {
 
     pub fn is_finite(self) -> bool {
         self.0.is_finite()
+    }
+
+    /// The nearest `f64`; infinite or 0 when it is out of its range.
+    pub fn to_f64(self) -> f64 {
+        let nearest: Double = self.0.convert(&mut false).value;
+        f64::from_bits(nearest.to_bits() as u64)
     }
 
     /// Appends the number in plain decimal, never with an exponent, without trailing zeros; `inf`, `-inf`, `nan`.

@@ -299,3 +299,17 @@ fn the_log_gets_what_redis_writes() {
     c.receive("\"z\"");
     assert_eq!(log.take(), ["RPUSH {t}a z", "LMOVE {t}a {t}b LEFT RIGHT"]);
 }
+
+#[test]
+fn a_timeout_is_a_long_double() {
+    let mut c = Checker::new();
+    for (timeout, error) in [
+        ("inf", "timeout is out of range"),
+        ("1e400", "timeout is out of range"),
+        ("-1e400", "timeout is negative"),
+        ("1e5000", "timeout is not a float or out of range"),
+        ("nan", "timeout is not a float or out of range"),
+    ] {
+        c.check(&format!("BLPOP nokey {timeout}"), &format!("-ERR {error}"));
+    }
+}

@@ -146,8 +146,7 @@ impl ClaimOptions {
             } else if is("LASTID") && has_more {
                 last_id = StreamId::parse(args.bytes()?, 0)?;
             } else {
-                let option = String::from_utf8_lossy(option);
-                return Err(CmdError::owned(format!("ERR Unrecognized XCLAIM option '{option}'")));
+                return Err(CmdError::quoting("ERR Unrecognized XCLAIM option '{}'", &[option]));
             }
         }
         // A time that makes no sense is one computed from a client's own clock: not worth an error.

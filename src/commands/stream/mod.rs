@@ -201,14 +201,12 @@ fn reply_count(reply: &mut Reply, count: u64) {
 
 /// `NOGROUP` where the command asks for a key and a group at once.
 fn no_key_or_group(key: &[u8], group: &[u8]) -> CmdError {
-    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
-    CmdError::owned(format!("NOGROUP No such key '{key}' or consumer group '{group}'"))
+    CmdError::quoting("NOGROUP No such key '{}' or consumer group '{}'", &[key, group])
 }
 
 /// `NOGROUP` where the key is known to be a stream.
 fn no_group(key: &[u8], group: &[u8]) -> CmdError {
-    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
-    CmdError::owned(format!("NOGROUP No such consumer group '{group}' for key name '{key}'"))
+    CmdError::quoting("NOGROUP No such consumer group '{}' for key name '{}'", &[group, key])
 }
 
 /// Counts a change of a group. Redis does not call the key modified by it: neither WATCH nor tracking sees it, and

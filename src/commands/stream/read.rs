@@ -334,8 +334,8 @@ pub(super) fn stream_keys(argv: &[&[u8]], each: &mut dyn FnMut(usize, u16)) {
 /// The argument of BLOCK, in milliseconds.
 fn block_ms(ctx: &Ctx, command: &[u8], arg: &[u8]) -> CmdResult<i64> {
     if ctx.origin == Origin::Script {
-        let command = String::from_utf8_lossy(command);
-        return Err(CmdError::owned(format!("ERR {command} command is not allowed with BLOCK option from scripts")));
+        let text = "ERR {} command is not allowed with BLOCK option from scripts";
+        return Err(CmdError::quoting(text, &[command]));
     }
     let block_ms = number::parse_int(arg).ok_or(CmdError::Text("ERR timeout is not an integer or out of range"))?;
     if block_ms < 0 {
@@ -368,6 +368,6 @@ fn group_only(option: &str) -> CmdError {
 }
 
 fn no_group_to_read(key: &[u8], group: &[u8]) -> CmdError {
-    let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
-    CmdError::owned(format!("NOGROUP No such key '{key}' or consumer group '{group}' in XREADGROUP with GROUP option"))
+    let text = "NOGROUP No such key '{}' or consumer group '{}' in XREADGROUP with GROUP option";
+    CmdError::quoting(text, &[key, group])
 }

@@ -601,3 +601,17 @@ fn events_name_what_happened() {
     }
     c.other("CONFIG SET notify-keyspace-events ''", "OK");
 }
+
+#[test]
+fn errors_quote_bytes_as_they_came() {
+    let mut c = Checker::new();
+    c.run("XADD x 1-1 a b");
+    c.run("XGROUP CREATE x g 0");
+    c.check(r#"XGROUP SETID x "\xff" 0"#, r"-NOGROUP No such consumer group '\xff' for key name 'x'");
+    c.check(r#"XPENDING x "\xff""#, r"-NOGROUP No such key 'x' or consumer group '\xff'");
+    c.check(
+        r#"XREADGROUP GROUP "a\x00b" c STREAMS "\xff" >"#,
+        r"-NOGROUP No such key '\xff' or consumer group 'a' in XREADGROUP with GROUP option",
+    );
+    c.check(r#"XCLAIM x g c 0 1-1 "\xff""#, r"-ERR Unrecognized XCLAIM option '\xff'");
+}
