@@ -126,10 +126,10 @@ impl Engine {
         }
         match session.reply_mode {
             ReplyMode::On => {}
-            ReplyMode::Off => reply.buf.truncate(start),
+            ReplyMode::Off => mute(session, reply, start),
             ReplyMode::SkipNext => session.reply_mode = ReplyMode::Skip,
             ReplyMode::Skip => {
-                reply.buf.truncate(start);
+                mute(session, reply, start);
                 session.reply_mode = ReplyMode::On;
             }
         }
@@ -183,7 +183,7 @@ impl Engine {
         if session.in_pubsub_mode() && !is_allowed_while_subscribed(spec.name) {
             return Err(CmdError::owned(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-                spec.name.replace('|', " ")
+                spec.name
             )));
         }
         if self.server.loading.load(Ordering::Relaxed) && !spec.has(LOADING) {
@@ -397,6 +397,12 @@ impl Engine {
     }
 }
 
+/// Takes a command's reply back, but not what is no reply.
+fn mute(session: &mut Session, reply: &mut Reply, start: usize) {
+    reply.buf.truncate(start);
+    reply.raw(&std::mem::take(&mut session.pushes));
+}
+
 /// Whether a command may change a key of which `is_held` is true.
 fn may_touch(command: CommandRef, argv: &[&[u8]], is_held: &dyn Fn(&[u8]) -> bool) -> bool {
     let spec = command.command;
@@ -435,7 +441,7 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
     let counters = &stats.commands[usize::from(ctx.command.id)];
     if let Err(error) = &result {
         ctx.reply.buf.truncate(start);
-        ctx.reply.error(&error.text());
+        ctx.reply.error(error.text());
     }
     if ctx.reply.buf.get(start) == Some(&b'-') {
         counters.failed.add(1);

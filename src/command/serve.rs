@@ -6,7 +6,7 @@ use crate::command::args::Args;
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::permission;
-use crate::command::session::{Deferred, Session};
+use crate::command::session::{Deferred, ReplyMode, Session};
 use crate::command::spec::BLOCKING;
 use crate::command::table::CommandRef;
 use crate::config::KeyspaceEvents;
@@ -64,6 +64,7 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
         argv: ctx.session.block_argv.take().unwrap_or_else(|| argv.iter().map(|arg| (*arg).into()).collect()),
         db: ctx.session.db,
         resp3: ctx.session.resp3,
+        is_muted: matches!(ctx.session.reply_mode, ReplyMode::Off | ReplyMode::Skip),
         keys: block.keys,
         shards,
         wants: block.wants,
@@ -94,10 +95,7 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
 pub fn answer(server: &Server, waiter: &Arc<Waiter>, reply: &[u8]) -> bool {
     let is_first = abandon(server, waiter);
     if is_first {
-        waiter.client.mailbox.put(|letters| {
-            letters.bytes.extend_from_slice(reply);
-            letters.unblocked = true;
-        });
+        release(waiter, reply);
     }
     is_first
 }
@@ -105,6 +103,7 @@ pub fn answer(server: &Server, waiter: &Arc<Waiter>, reply: &[u8]) -> bool {
 /// Ends a wait whose time is over.
 pub fn time_out(server: &Server, waiter: &Waiter, reply: &mut Reply) {
     match waiter.acknowledgement {
+        _ if waiter.is_muted => {}
         Some(wanted) => wanted.write(wanted.reached(server), reply),
         None => waiter.on_timeout.write(reply),
     }
@@ -209,7 +208,7 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
         Err(denial) => {
             let error = permission::error(nested.session, waiter.command, denial);
             call::count_rejected(ctx.server, nested.session.worker, waiter.command, &error.text());
-            nested.reply.error(&error.text());
+            nested.reply.error(error.text());
         }
     }
     log(ctx.server, &mut ctx.db, &waiter.client);
@@ -224,8 +223,15 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
     }
     count_cross_shard(ctx.db.locked.iter_mut(), waiter, -1);
     finish_wait(ctx.server, waiter);
+    release(waiter, &reply.buf);
+}
+
+/// Sends the reply, if it is wanted, and lets the client go on.
+fn release(waiter: &Waiter, reply: &[u8]) {
     waiter.client.mailbox.put(|letters| {
-        letters.bytes.extend_from_slice(&reply.buf);
+        if !waiter.is_muted {
+            letters.bytes.extend_from_slice(reply);
+        }
         letters.unblocked = true;
     });
 }

@@ -34,6 +34,8 @@ pub struct Session {
     pub watch: Option<Box<Watch>>,
     pub subscriptions: Option<Box<Subscriptions>>,
     pub reply_mode: ReplyMode,
+    /// What the command under way tells its client whatever the mode is.
+    pub pushes: Vec<u8>,
     /// What CLIENT CACHING said for the next command.
     pub caching: Option<bool>,
     /// A pause holds the next command back until this time (Unix ms).
@@ -168,6 +170,7 @@ impl Session {
             watch: None,
             subscriptions: None,
             reply_mode: ReplyMode::On,
+            pushes: Vec::new(),
             caching: None,
             paused_until_ms: None,
             closing: false,

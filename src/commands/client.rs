@@ -524,4 +524,28 @@ mod tests {
         c.check("CLIENT KILL ID SKIPME yes", "-ERR client-id should be greater than 0");
         c.check("CLIENT KILL ID 999 SKIPME", "-ERR syntax error");
     }
+
+    #[test]
+    fn a_silenced_wait_ends_in_silence() {
+        let mut c = Checker::new();
+        c.send("CLIENT REPLY SKIP");
+        c.send("BLPOP l 0.05");
+        c.check("PING", "PONG");
+        c.send("CLIENT REPLY SKIP");
+        c.send("BLPOP l 0");
+        c.other("RPUSH l a", ":1");
+        c.check("PING", "PONG");
+        c.check("EXISTS l", ":0");
+    }
+
+    #[test]
+    fn a_silenced_subscriber_hears_of_it_in_order() {
+        let c = Checker::new();
+        let mut stream = std::net::TcpStream::connect(c.running.addr().unwrap()).unwrap();
+        std::io::Write::write_all(&mut stream, b"CLIENT REPLY SKIP\r\nUNSUBSCRIBE x\r\nPING\r\n").unwrap();
+        let expected = b"*3\r\n$11\r\nunsubscribe\r\n$1\r\nx\r\n:0\r\n+PONG\r\n";
+        let mut reply = vec![0; expected.len()];
+        std::io::Read::read_exact(&mut stream, &mut reply).unwrap();
+        assert_eq!(reply, expected);
+    }
 }

@@ -223,4 +223,15 @@ mod tests {
         c.check(r#"CONFIG SET "\xff" 1"#, r"-ERR Unknown option or number of arguments for CONFIG SET - '\xff'");
         c.check(r#"CONFIG SET "x\x00y" 1"#, "-ERR Unknown option or number of arguments for CONFIG SET - 'x'");
     }
+
+    #[test]
+    fn values_that_are_corrected_or_named_in_order() {
+        let mut c = Checker::new();
+        c.check("CONFIG SET repl-backlog-size 1k", "OK");
+        c.check("CONFIG GET repl-backlog-size", r#"["repl-backlog-size", "16384"]"#);
+        c.check("CONFIG SET repl-backlog-size 1mb", "OK");
+        let text = "argument(s) must be one of the following: no, yes, relative, absolute";
+        let prefix = "-ERR CONFIG SET failed (possibly related to argument 'oom-score-adj') -";
+        c.check("CONFIG SET oom-score-adj x", &format!("{prefix} {text}"));
+    }
 }

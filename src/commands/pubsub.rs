@@ -133,10 +133,9 @@ fn confirm(ctx: &mut Ctx, topic: Topic, verb: &str, channel: Option<&[u8]>) {
     ctx.reply.bulk(verb.as_bytes());
     ctx.reply.bulk_or_null(channel);
     ctx.reply.len(count);
-    if ctx.session.reply_mode != ReplyMode::On {
-        // CLIENT REPLY silences replies, not pushes: this one goes the way of messages.
-        let confirmation = ctx.reply.buf.split_off(start);
-        ctx.session.client.mailbox.send(&confirmation);
+    if matches!(ctx.session.reply_mode, ReplyMode::Off | ReplyMode::Skip) {
+        // CLIENT REPLY silences replies, not pushes.
+        ctx.session.pushes.extend_from_slice(&ctx.reply.buf[start..]);
     }
     if counts == [0; 3] {
         ctx.session.subscriptions = None;
@@ -243,7 +242,9 @@ mod tests {
         let mut c = Checker::new();
         c.check("SUBSCRIBE news", "[\"subscribe\", \"news\", :1]");
         c.check("PSUBSCRIBE n*", "[\"psubscribe\", \"n*\", :2]");
-        c.check("GET x", "-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context");
+        let only = "only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context";
+        c.check("GET x", &format!("-ERR Can't execute 'get': {only}"));
+        c.check("OBJECT ENCODING x", &format!("-ERR Can't execute 'object|encoding': {only}"));
         c.check("PING", "[\"pong\", \"\"]");
         c.other("PUBLISH news hi", ":2");
         c.receive("[\"message\", \"news\", \"hi\"]");

@@ -189,7 +189,7 @@ impl Host for ScriptHost<'_, '_, '_> {
             if let Ok(command) = self.ctx.server.registry.resolve(argv) {
                 self.stats().commands[usize::from(command.id)].rejected.add(1);
             }
-            self.reply.error(&error.text());
+            self.reply.error(error.text());
         }
         std::mem::swap(&mut self.reply.buf, reply);
     }

@@ -99,12 +99,18 @@ pub fn set(config: &Config, pairs: &[(&[u8], &[u8])], access: Access) -> Result<
     for (directive, name, value) in named {
         let before = directive.get(&change.config);
         directive.set(&mut change.config, value).map_err(|reason| SetError::refused(name, reason))?;
+        if directive.name == "repl-backlog-size" {
+            change.config.repl_backlog_size = change.config.repl_backlog_size.max(LEAST_BACKLOG_BYTES);
+        }
         if directive.has(VOLATILE) || directive.get(&change.config) != before {
             change.changed.push((directive, name));
         }
     }
     Ok(change)
 }
+
+/// CONFIG SET makes no backlog smaller; a file may ask for one.
+const LEAST_BACKLOG_BYTES: u64 = 16 * 1024;
 
 /// The directive behind `name` and that name in lower case, if it may be set now.
 fn allowed(name: &[u8], access: Access) -> Result<(&'static Directive, &'static str), SetError> {

@@ -9,14 +9,14 @@ pub(super) trait Choice: Copy + PartialEq + 'static {
 }
 
 macro_rules! choices {
-    ($($(#[$doc:meta])* $name:ident { $($word:literal => $variant:ident),+ $(,)? $(; also $($alias:literal => $same:ident),+)? })+) => {$(
+    ($($(#[$doc:meta])* $name:ident { $($word:literal $(| $alias:literal)? => $variant:ident),+ $(,)? })+) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name { $(#[doc = concat!("`", $word, "`")] $variant),+ }
 
         impl Choice for $name {
             const WORDS: &'static [(&'static str, Self)] =
-                &[$(($word, $name::$variant)),+ $($(, ($alias, $name::$same))+)?];
+                &[$(($word, $name::$variant) $(, ($alias, $name::$variant))?),+];
         }
 
         impl $name {
@@ -59,7 +59,7 @@ choices! {
     /// Whether TLS clients must show a certificate.
     TlsAuthClients { "no" => No, "yes" => Yes, "optional" => Optional }
     /// Whether the kernel's out-of-memory score of the process is set.
-    OomScoreAdj { "no" => No, "yes" => Relative, "absolute" => Absolute; also "relative" => Relative }
+    OomScoreAdj { "no" => No, "yes" | "relative" => Relative, "absolute" => Absolute }
     /// The pub/sub channels a new user may use.
     AclPubsubDefault { "allchannels" => AllChannels, "resetchannels" => ResetChannels }
     /// When the bytes of RESTORE and of RDB files are verified in depth.

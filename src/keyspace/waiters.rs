@@ -21,6 +21,8 @@ pub struct Waiter {
     pub argv: Vec<Box<[u8]>>,
     pub db: usize,
     pub resp3: bool,
+    /// CLIENT REPLY: nobody hears how it ends.
+    pub is_muted: bool,
     /// The keys waited for.
     pub keys: Vec<Box<[u8]>>,
     /// The shards that running the command takes.

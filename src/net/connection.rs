@@ -410,7 +410,9 @@ impl Connection {
             if with_error {
                 let error = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
                 serve::count_unserved(&worker.server, self.session.worker, &waiter, Some(error.as_bytes()));
-                self.reply.error(error);
+                if !waiter.is_muted {
+                    self.reply.error(error);
+                }
             } else {
                 serve::count_unserved(&worker.server, self.session.worker, &waiter, None);
                 serve::time_out(&worker.server, &waiter, &mut self.reply);

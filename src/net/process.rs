@@ -93,7 +93,7 @@ pub fn process(
                 return done;
             }
         } else if let Some(text) = invalid {
-            reply.error(&format!("ERR Protocol error: {text}"));
+            reply.error(format!("ERR Protocol error: {text}"));
             session.closing = true;
             return data.len();
         } else if batch.len() < most {
