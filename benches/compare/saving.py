@@ -1,14 +1,16 @@
 """Saving and loading under load: BGSAVE beside random writes, what it costs in memory and in waiting; loading; the append-only file."""
 
+import contextlib
 import multiprocessing
 import os
 import pathlib
 import re
 import socket
+import statistics
 import subprocess
 import time
 
-from common import alternate, median_of, ratio, table
+from common import Server, alternate, median_of, ratio, table
 
 KEYS = 2_000_000
 FIELDS = 500_000
@@ -178,32 +180,34 @@ def loading(base, ours, pairs, dump):
 
 
 def logging(base, ours, pairs, scale):
-    """SET with and without the append-only file: operations a second."""
-    none, everysec, always = ["--appendonly", "no"], ["--appendonly", "yes"], ["--appendonly", "yes", "--appendfsync", "always"]
-    loads = [(name, words, clients, depth) for clients, depth, kinds in
-             [(WRITERS, DEPTH, [("no log", none), ("everysec", everysec)]), (50, 16, [("no log", none), ("everysec", everysec)]), (50, 1, [("no log", none), ("always", always)])]
-             for name, words in kinds]
-    rows, plain = [], None
-    for name, words, clients, depth in loads:
-        # A log that grows is rewritten: not what is measured here.
-        extra = [*words, "--auto-aof-rewrite-percentage", "0"]
+    """SET with and without the append-only file, in turn: operations a second."""
+    loads = [(WRITERS, DEPTH, "everysec"), (50, 16, "everysec"), (50, 1, "always")]
+    rows = []
+    for clients, depth, policy in loads:
         operations = max(2_000, int((1_000_000 if depth > 1 else 100_000) * scale))
-
-        def once(server):
-            text = subprocess.run(benchmark(server, "-t", "set", "-c", clients, "-P", depth, "-n", operations, "-r", 100_000, "-d", VALUE_BYTES, "--csv"),
-                                  capture_output=True, text=True, check=True).stdout
-            line = next(line for line in text.splitlines() if line.lower().startswith('"set'))
-            return {"rate": float(line.split(",")[1].strip('"'))}
-
-        before = base.words, ours.words
-        base.words, ours.words = before[0] + extra, before[1] + extra
-        with base, ours:
-            old, new = (median_of(result, "rate") for result in alternate(pairs, base, ours, once))
-        base.words, ours.words = before
-        plain = (old, new) if name == "no log" else plain
-        rows.append([f"{name}, {clients} clients, pipeline {depth}", f"{old / 1000:.1f}k", f"{new / 1000:.1f}k", ratio(new, old), ratio(old, plain[0]), ratio(new, plain[1])])
-    head = ["SET", f"{base.name}: ops/s", f"{ours.name}: ops/s", "ratio", f"{base.name}: of no log", f"{ours.name}: of no log"]
+        # A log that grows is rewritten: not what is measured here.
+        logged = ["--appendonly", "yes", "--appendfsync", policy, "--auto-aof-rewrite-percentage", "0"]
+        servers = [Server(each.name, each.binary, each.words + words) for each in (base, ours) for words in ([], logged)]
+        with contextlib.ExitStack() as stack:
+            for server in servers:
+                stack.enter_context(server)
+            rates = {server: [] for server in servers}
+            for pair in range(pairs):
+                for server in servers if pair % 2 == 0 else reversed(servers):
+                    rates[server].append(sets(server, clients, depth, operations))
+        old_plain, old, new_plain, new = (statistics.median(rates[server]) for server in servers)
+        rows.append([f"{policy}, {clients} clients, pipeline {depth}", *(f"{rate / 1000:.1f}k" for rate in (old_plain, old, new_plain, new)), ratio(new, old),
+                     ratio(old, old_plain), ratio(new, new_plain)])
+    head = ["SET, operations a second", f"{base.name} without a log", "with", f"{ours.name} without", "with", "ratio with", f"{base.name}: with to without", f"{ours.name}: with to without"]
     return "### The append-only file\n\n" + table(head, rows)
+
+
+def sets(server, clients, depth, operations):
+    """SETs a second by redis-benchmark."""
+    words = benchmark(server, "-t", "set", "-c", clients, "-P", depth, "-n", operations, "-r", 100_000, "-d", VALUE_BYTES, "--csv")
+    text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    line = next(line for line in text.splitlines() if line.lower().startswith('"set'))
+    return float(line.split(",")[1].strip('"'))
 
 
 def compare(base, ours, pairs, scale):
