@@ -557,3 +557,158 @@ fn kept_bytes(entry: &Entry) -> usize {
         _ => value::memory_bytes(entry),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::shard::Shard;
+    use redstart_types::entry::NewContent;
+    use std::collections::BTreeMap;
+
+    const SEED: u64 = 5;
+    const KEYS: usize = 100;
+    const LRU: u32 = 77;
+
+    type Change = fn(&mut Shard);
+    /// What a snapshot has of a key.
+    type Found = (Vec<u8>, Option<i64>, u32);
+
+    /// A shard with keys in two databases, and what its walk has found.
+    struct Walked {
+        shard: Shard,
+        handover: Arc<Handover>,
+        found: BTreeMap<(usize, Vec<u8>), Found>,
+    }
+
+    impl Walked {
+        fn begin() -> Walked {
+            let mut shard = Shard::new(2, SEED);
+            for (db, part) in shard.dbs.iter_mut().enumerate() {
+                for n in 0..KEYS {
+                    let (key, at) = (key(db, n), (n % 2 == 0).then_some(n as i64));
+                    let mut entry = Entry::new(&key, NewContent::Str(b"old"), at);
+                    entry.set_lru(LRU);
+                    part.insert(hash_key(SEED, &key), entry);
+                }
+            }
+            let handover = Arc::new(Handover::new(Arc::default()));
+            shard.dbs.iter_mut().enumerate().for_each(|(db, part)| part.begin_walk(db, &handover));
+            Walked { shard, handover, found: BTreeMap::new() }
+        }
+
+        fn meet(&mut self, db: usize, key: &[u8], facts: Facts, content: &Content<'_, Value>) {
+            let Content::Str(text) = content else { panic!("they are short strings") };
+            let found = (text.to_vec(), facts.expire_at_ms, facts.lru);
+            assert_eq!(self.found.insert((db, key.to_vec()), found), None, "{} twice", key.escape_ascii());
+        }
+
+        /// One step through each database; whether that was not the last.
+        fn step(&mut self) -> bool {
+            let (mut more, mut batch) = (false, Batch::default());
+            for idx in 0..self.shard.dbs.len() {
+                let part = &mut self.shard.dbs[idx];
+                let db = part.walked_db().expect("it is walked");
+                more |= part.walk_step(&mut batch, 8, true);
+                batch.drain(|key, facts, content| self.meet(db, key, facts, content));
+            }
+            while let Some(handed) = self.handover.next() {
+                match handed {
+                    Handed::Entry(db, entry) => {
+                        self.meet(db, entry.key(), Facts::of(&entry), &entry.content());
+                        self.handover.is_written(&entry);
+                    }
+                    Handed::Table(db, table, epoch) => {
+                        let old = table.into_elements().filter(|entry| entry.is_marked() != epoch);
+                        old.for_each(|entry| self.meet(db, entry.key(), Facts::of(&entry), &entry.content()));
+                    }
+                    Handed::Big(_) => panic!("there is none"),
+                }
+            }
+            more
+        }
+    }
+
+    fn key(db: usize, n: usize) -> Vec<u8> {
+        format!("{db}:{n}").into_bytes()
+    }
+
+    /// Does this to every key of the first database that is still there.
+    fn to_each(shard: &mut Shard, change: fn(&mut [ShardDb], u64, &[u8])) {
+        for n in 0..KEYS {
+            let key = key(0, n);
+            let hash = hash_key(SEED, &key);
+            if shard.dbs[0].keys.get(hash, &key).is_some() {
+                change(&mut shard.dbs, hash, &key);
+            }
+        }
+    }
+
+    fn overwrite(dbs: &mut [ShardDb], hash: u64, key: &[u8]) {
+        let place = dbs[0].keys.locate(hash, key).expect("it is there");
+        let entry = dbs[0].entry_mut(place);
+        entry.set_lru(1);
+        drop(entry.replace_all(NewContent::Str(b"new"), None));
+    }
+
+    fn discard(dbs: &mut [ShardDb], hash: u64, key: &[u8]) {
+        drop(dbs[0].discard(hash, key));
+    }
+
+    fn put_back(dbs: &mut [ShardDb], hash: u64, key: &[u8]) {
+        let entry = dbs[0].take(hash, key).expect("it is there");
+        dbs[0].insert(hash, entry);
+    }
+
+    fn to_other_database(dbs: &mut [ShardDb], hash: u64, key: &[u8]) {
+        let entry = dbs[0].take(hash, key).expect("it is there");
+        dbs[1].insert(hash, entry);
+    }
+
+    fn swap(shard: &mut Shard) {
+        let (first, second) = shard.dbs.split_at_mut(1);
+        first[0].swap_keys(&mut second[0]);
+    }
+
+    #[test]
+    fn every_key_is_met_once_as_it_was() {
+        let changes: [(&str, Change); 8] = [
+            ("none", |_| {}),
+            ("overwritten twice", |shard| (0..2).for_each(|_| to_each(shard, overwrite))),
+            ("discarded", |shard| to_each(shard, discard)),
+            ("put back and discarded", |shard| {
+                to_each(shard, put_back);
+                to_each(shard, discard);
+            }),
+            ("moved", |shard| to_each(shard, to_other_database)),
+            ("flushed and filled", |shard| {
+                drop(shard.dbs[0].take_keys());
+                let new = Entry::new(&key(0, 1), NewContent::Str(b"new"), None);
+                shard.dbs[0].insert(hash_key(SEED, &key(0, 1)), new);
+            }),
+            ("overwritten and flushed", |shard| {
+                to_each(shard, overwrite);
+                drop(shard.dbs[0].take_keys());
+            }),
+            ("swapped, overwritten and swapped", |shard| {
+                swap(shard);
+                to_each(shard, to_other_database);
+                swap(shard);
+                to_each(shard, overwrite);
+            }),
+        ];
+        for ((what, change), steps) in changes.into_iter().flat_map(|change| [0, 3, 9, 1000].map(|n| (change, n))) {
+            let mut walked = Walked::begin();
+            for _ in 0..steps {
+                walked.step();
+            }
+            change(&mut walked.shard);
+            while walked.step() {}
+            assert_eq!(walked.found.len(), 2 * KEYS, "{what} after {steps} steps");
+            for ((db, name), found) in &walked.found {
+                let n = (0..KEYS).find(|n| key(*db, *n) == *name).unwrap_or_else(|| panic!("{what}: it was not there"));
+                assert_eq!(*found, (b"old".to_vec(), (n % 2 == 0).then_some(n as i64), LRU), "{what}: key {n} of {db}");
+            }
+            assert_eq!(walked.handover.kept.bytes(), 0, "{what} after {steps} steps");
+        }
+    }
+}

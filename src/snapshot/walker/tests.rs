@@ -79,6 +79,7 @@ fn fill(running: &Running) {
         redis.call('ZADD', 'bz', i, 'm' .. i) redis.call('RPUSH', 'bl', 'e' .. i) \
         if i <= 5000 then redis.call('XADD', 'bx', '1-' .. i, 'f', i) redis.call('HSET', 'bh2', 'f' .. i, i) end end \
         redis.call('XGROUP', 'CREATE', 'bx', 'g', '0') \
+        for _, k in ipairs({'bh', 'bs', 'bz', 'bl', 'bx'}) do redis.call('PEXPIREAT', k, 4102444800000) end \
         redis.call('SELECT', 1) for i = 1, 2000 do redis.call('SET', 'k' .. i, i) end \
         for i = 1, 3000 do redis.call('ZADD', 'bz', i, 'n' .. i) end return 1";
     assert_eq!(client.run(&format!("EVAL \"{lua}\" 0")), ":1");
