@@ -935,6 +935,7 @@ mod tests {
         c.check(r#"ACL DRYRUN "\xff" get k"#, r"-ERR User '\xff' not found");
         c.check(r#"ACL DRYRUN default "\xff""#, r"-ERR Command '\xff' not found");
         c.check(r#"ACL SETUSER "u\xff" on nopass +get ~a*"#, "OK");
+        c.since("7.2");
         let text = r"User u\xff has no permissions to run the 'set' command";
         c.check(r#"ACL DRYRUN "u\xff" set a b"#, &format!("{text:?}").replace("\\\\", "\\"));
         c.check(r#"ACL DRYRUN "u\xff" get "b\xfe""#, r#""User u\xff has no permissions to access the 'b\xfe' key""#);

@@ -249,6 +249,7 @@ mod tests {
         c.check(r#"CONFIG "\xff""#, r"-ERR unknown subcommand '\xff'. Try CONFIG HELP.");
         c.check(r#"HELLO 2 "\xff""#, r"-ERR Syntax error in HELLO option '\xff'");
         c.check(&format!("HELLO 2 {long}"), &format!("-ERR Syntax error in HELLO option '{long}'"));
+        c.since("7.2");
         // What a name is checked for ends at a NUL.
         c.check(r#"CLIENT SETNAME "a\x00 b""#, "OK");
         c.check("CLIENT GETNAME", r#""a\x00 b""#);

@@ -285,6 +285,7 @@ mod tests {
         let art = c.run("LOLWUT VERSION 5 1 2 3");
         assert!(art.ends_with("Redis ver. 7.2.6\\n\""), "{art}");
         c.check("LOLWUT VERSION x", "-ERR value is not an integer or out of range");
+        c.since("7.2");
         c.check("LOLWUT", r#""Redis ver. 7.2.6\n""#);
         c.check("LOLWUT VERSION 99 x", r#""Redis ver. 7.2.6\n""#);
         c.check("LOLWUT VERSION 5 x", "-ERR value is not an integer or out of range");

@@ -303,6 +303,7 @@ fn the_log_gets_what_redis_writes() {
 #[test]
 fn a_timeout_is_a_long_double() {
     let mut c = Checker::new();
+    c.since("7.2");
     for (timeout, error) in [
         ("inf", "timeout is out of range"),
         ("1e400", "timeout is out of range"),
