@@ -773,6 +773,9 @@ mod tests {
         let connect = |_| {
             let mut stream = TcpStream::connect(&address).unwrap();
             stream.write_all(b"AUTH busy x\r\n").unwrap();
+            let mut reply = [0; 5];
+            stream.read_exact(&mut reply).unwrap();
+            assert_eq!(&reply, b"+OK\r\n");
             std::thread::spawn(move || {
                 let mut replies = [0; 64];
                 // Until the connection is closed.
