@@ -10,6 +10,7 @@ use crate::keyspace::db::Expiry;
 use crate::resp::reply::Reply;
 use redstart_types::bitmap::{self, BitOp, FieldType, Overflow};
 use redstart_types::number;
+use std::ops::Range;
 
 const READS: &[KeySpec] = &[KeySpec::at(1).flags(KEY_RO | KEY_ACCESS)];
 
@@ -58,7 +59,8 @@ fn setbit(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         Ok(1) => true,
         _ => return Err(CmdError::Text("ERR bit is not an integer or out of range")),
     };
-    let (grew, old) = ctx.db.edit_string(key, |bytes| {
+    let touched = byte_range(offset, offset);
+    let (grew, old) = ctx.db.edit_string(key, Some(touched), |bytes| {
         let grew = bitmap::grow_to(bytes, offset);
         (grew, bitmap::setbit(bytes, offset, on))
     })?;
@@ -188,7 +190,7 @@ fn bitfield(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
     let operations = field_operations(ctx, args)?;
     let writes = operations.iter().filter(|operation| !matches!(operation.kind, FieldOpKind::Get));
-    match writes.map(|operation| operation.offset + u64::from(operation.field.bits()) - 1).max() {
+    match writes.map(FieldOp::last_bit).max() {
         None => read_fields(ctx, key, &operations),
         Some(last_bit) => write_fields(ctx, key, &operations, last_bit),
     }
@@ -217,7 +219,8 @@ fn read_fields(ctx: &mut Ctx, key: Key<'_>, operations: &[FieldOp]) -> CmdResult
 fn write_fields(ctx: &mut Ctx, key: Key<'_>, operations: &[FieldOp], last_bit: u64) -> CmdResult {
     let start = ctx.reply.begin();
     let reply = &mut *ctx.reply;
-    let changes = ctx.db.edit_string(key, |bytes| {
+    let touched = operations.iter().map(|operation| byte_range(operation.offset, operation.last_bit()));
+    let changes = ctx.db.edit_string(key, touched, |bytes| {
         let grew = bitmap::grow_to(bytes, last_bit);
         operations.iter().filter(|operation| operation.run(bytes, reply, grew)).count()
     })?;
@@ -229,6 +232,10 @@ fn write_fields(ctx: &mut Ctx, key: Key<'_>, operations: &[FieldOp], last_bit: u
 }
 
 impl FieldOp {
+    fn last_bit(&self) -> u64 {
+        self.offset + u64::from(self.field.bits()) - 1
+    }
+
     /// Runs the operation and answers; returns whether it counts as a change (any write does once the string `grew`).
     fn run(self, bytes: &mut [u8], reply: &mut Reply, grew: bool) -> bool {
         let old = self.field.read(bytes, self.offset);
@@ -290,6 +297,11 @@ fn field_offset(ctx: &Ctx, text: &[u8], field: FieldType) -> CmdResult<u64> {
 
 fn bit_offset(ctx: &Ctx, text: &[u8]) -> CmdResult<u64> {
     checked_offset(ctx, number::parse_int(text))
+}
+
+/// The bytes that hold these bits, both included.
+fn byte_range(first_bit: u64, last_bit: u64) -> Range<usize> {
+    (first_bit / 8) as usize..(last_bit / 8) as usize + 1
 }
 
 /// Refuses offsets behind the longest string a client may make; the log's were checked before.

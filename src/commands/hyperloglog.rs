@@ -7,6 +7,7 @@ use crate::command::spec::*;
 use crate::config::KeyspaceEvents;
 use crate::keyspace::Key;
 use redstart_types::hyperloglog::{self, Corrupted, Encoding, Registers};
+use std::ops::Range;
 
 /// The family's table.
 pub const COMMANDS: &[Command] = &[
@@ -39,6 +40,9 @@ pub const COMMANDS: &[Command] = &[
     Command::new("pfselftest", 1, pfselftest).flags(ADMIN).acl(acl::HYPERLOGLOG).since("2.8.9"),
 ];
 
+/// Any byte of a value may change.
+const WHOLE: Option<Range<usize>> = Some(0..usize::MAX);
+
 const NOT_A_HYPERLOGLOG: CmdError = CmdError::Text("WRONGTYPE Key is not a valid HyperLogLog string value.");
 
 impl From<Corrupted> for CmdError {
@@ -53,7 +57,7 @@ fn pfadd(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
     let sparse_max_bytes = ctx.config.hll_sparse_max_bytes;
     let is_new = encoding(ctx, key)?.is_none();
-    let changes = ctx.db.edit_string(key, |bytes| {
+    let changes = ctx.db.edit_string(key, WHOLE, |bytes| {
         if is_new {
             *bytes = hyperloglog::create();
         }
@@ -87,7 +91,7 @@ fn pfcount(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         return Ok(());
     }
     encoding(ctx, key)?;
-    let (cardinality, is_cached) = ctx.db.edit_string(key, |bytes| {
+    let (cardinality, is_cached) = ctx.db.edit_string(key, WHOLE, |bytes| {
         if let Some(cached) = hyperloglog::cached_cardinality(bytes) {
             return Ok((cached, true));
         }
@@ -110,7 +114,7 @@ fn pfmerge(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let destination = args.clone().key()?;
     let union = union(ctx, args)?;
     let is_new = ctx.db.peek(destination).is_none();
-    ctx.db.edit_string(destination, |bytes| {
+    ctx.db.edit_string(destination, WHOLE, |bytes| {
         if is_new {
             *bytes = hyperloglog::create();
         }
@@ -135,13 +139,13 @@ fn pfdebug(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         b"getreg" => {
             make_dense(ctx, key, encoding)?;
             let mut registers = Registers::default();
-            ctx.db.edit_string(key, |bytes| registers.merge(bytes))??;
+            ctx.db.edit_string(key, WHOLE, |bytes| registers.merge(bytes))??;
             ctx.reply.array(registers.iter().len());
             registers.iter().for_each(|register| ctx.reply.integer(i64::from(register)));
         }
         b"decode" if encoding == Encoding::Dense => return Err(CmdError::Text("ERR HLL encoding is not sparse")),
         b"decode" => {
-            let runs = ctx.db.edit_string(key, |bytes| hyperloglog::decode(bytes))??;
+            let runs = ctx.db.edit_string(key, WHOLE, |bytes| hyperloglog::decode(bytes))??;
             ctx.reply.bulk(runs.as_bytes());
         }
         b"encoding" => ctx.reply.status(encoding.name()),
@@ -217,7 +221,7 @@ fn union(ctx: &mut Ctx, args: &mut Args) -> CmdResult<Union> {
 /// Makes a sparse value dense, which the log is told.
 fn make_dense(ctx: &mut Ctx, key: Key<'_>, encoding: Encoding) -> CmdResult {
     if encoding == Encoding::Sparse {
-        ctx.db.edit_string(key, hyperloglog::to_dense)??;
+        ctx.db.edit_string(key, WHOLE, hyperloglog::to_dense)??;
         ctx.db.effects.dirty += 1;
     }
     Ok(())

@@ -491,7 +491,7 @@ fn append(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     };
     let len = StringRef::of(entry).ok_or(CmdError::WrongType)?.len();
     check_length(ctx, len, value.len())?;
-    ctx.db.edit_string(key, |bytes| bytes.extend_from_slice(value))?;
+    ctx.db.edit_string(key, None, |bytes| bytes.extend_from_slice(value))?;
     ctx.changed(key, KeyspaceEvents::STRING, "append");
     ctx.reply.len(len + value.len());
     Ok(())
@@ -522,7 +522,7 @@ fn setrange(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     }
     check_length(ctx, offset, value.len())?;
     let end = offset + value.len();
-    let len = ctx.db.edit_string(key, |bytes| {
+    let len = ctx.db.edit_string(key, Some(offset..end), |bytes| {
         if bytes.len() < end {
             bytes.resize(end, 0);
         }

@@ -13,7 +13,7 @@ use crate::keyspace::value::{Entry, StringRef, Typed, Value};
 use redstart_types::entry::{Content, INLINE_MAX, NewContent};
 use redstart_types::number;
 use redstart_types::table::Place;
-use std::sync::Arc;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 /// A key holds another type than the command works on.
@@ -166,7 +166,7 @@ impl<'g> Db<'_, 'g> {
     /// Sets a key to a string that OBJECT ENCODING calls raw even when it is short.
     pub fn set_raw_string(&mut self, key: Key<'_>, value: Vec<u8>, expiry: Expiry) {
         if value.len() > INLINE_MAX {
-            return self.set_content(key, NewContent::Object(Value::String(Arc::new(value))), expiry);
+            return self.set_content(key, NewContent::Object(Value::long_string(value)), expiry);
         }
         self.set_content(key, NewContent::Str(&value), expiry);
         if let Some(entry) = self.shard_db_mut(key).keys.get_mut(key.hash, key.bytes) {
@@ -174,13 +174,19 @@ impl<'g> Db<'_, 'g> {
         }
     }
 
-    /// Lets `edit` change the bytes of the string at a key, in place where that is possible. A missing key counts as
-    /// an empty string and is made. What is left is a raw string, and the expiry is kept.
-    pub fn edit_string<R>(&mut self, key: Key<'_>, edit: impl FnOnce(&mut Vec<u8>) -> R) -> Result<R, WrongType> {
+    /// Lets `edit` change the bytes of the string at a key, in place where that is possible: those in the ranges
+    /// `touched`, and what it appends. A missing key counts as an empty string and is made. What is left is a raw
+    /// string, and the expiry is kept.
+    pub fn edit_string<R>(
+        &mut self,
+        key: Key<'_>,
+        touched: impl IntoIterator<Item = Range<usize>>,
+        edit: impl FnOnce(&mut Vec<u8>) -> R,
+    ) -> Result<R, WrongType> {
         let mut bytes = Vec::new();
         if let Some(entry) = self.write(key) {
             if let Some(Value::String(bytes)) = entry.object_mut() {
-                return Ok(edit(Arc::make_mut(bytes)));
+                return Ok(bytes.edit(touched, edit));
             }
             bytes = StringRef::of(entry).ok_or(WrongType)?.to_vec();
         }
@@ -478,7 +484,7 @@ fn typed<T: Typed>(entry: &Entry) -> Result<&T, WrongType> {
 
 fn string_content(value: &[u8]) -> NewContent<'_, Value> {
     if value.len() > INLINE_MAX {
-        return NewContent::Object(Value::String(Arc::new(value.to_vec())));
+        return NewContent::Object(Value::long_string(value.to_vec()));
     }
     match value.first() {
         Some(b'0'..=b'9' | b'-') if value.len() <= 20 => {

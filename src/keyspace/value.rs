@@ -3,11 +3,11 @@
 use redstart_types::entry;
 use redstart_types::hash::Hash;
 use redstart_types::list::List;
+use redstart_types::long_string::LongString;
 use redstart_types::number;
 use redstart_types::set::Set;
 use redstart_types::stream::Stream;
 use redstart_types::zset::ZSet;
-use std::sync::Arc;
 
 /// A key with its value.
 pub type Entry = entry::Entry<Value>;
@@ -16,8 +16,7 @@ pub type Entry = entry::Entry<Value>;
 #[derive(Debug, Clone)]
 pub enum Value {
     /// Longer than [`entry::INLINE_MAX`].
-    /// Shared with a snapshot while that writes it.
-    String(Arc<Vec<u8>>),
+    String(Box<LongString>),
     List(List),
     Set(Set),
     ZSet(ZSet),
@@ -51,6 +50,11 @@ impl Kind {
 }
 
 impl Value {
+    /// A string longer than [`entry::INLINE_MAX`].
+    pub fn long_string(bytes: Vec<u8>) -> Self {
+        Value::String(Box::new(LongString::new(bytes)))
+    }
+
     /// Which type it is.
     pub fn kind(&self) -> Kind {
         match self {
@@ -108,7 +112,7 @@ impl Value {
     /// Bytes that the value points at.
     pub fn memory_bytes(&self) -> usize {
         match self {
-            Value::String(bytes) => size_of::<Vec<u8>>() + bytes.capacity(),
+            Value::String(bytes) => bytes.memory_bytes(),
             Value::List(list) => list.memory_bytes(),
             Value::Set(set) => set.memory_bytes(),
             Value::ZSet(zset) => zset.memory_bytes(),

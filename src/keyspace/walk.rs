@@ -3,9 +3,9 @@
 //! At the instant, under all locks, every part of every database gets a [`Walk`] and its epoch is turned: entries whose
 //! mark is not the epoch are still to be walked. The walk takes entries bucket by bucket and marks them; new entries
 //! are marked from the start. A writer about to change an entry that has not been walked hands it over first:
-//! a small value is copied, a value that goes away is given, and a big hash, set or sorted set is frozen in place (see
-//! [`redstart_types::frozen`]) and marked: from then on it keeps, element by element, what is changed. Long lists and
-//! streams share what they hold with their copies. When the walk is over all marks equal the epoch again.
+//! a small value is copied, a value that goes away is given, and a long string or a big hash, set or sorted set is
+//! frozen in place (see [`redstart_types::frozen`]) and marked: from then on it keeps, element by element, what is
+//! changed. Long lists and streams share what they hold with their copies. When the walk is over all marks equal the epoch again.
 //!
 //! A frozen value is known by a number: it may get another name or be deleted while it is being walked. [`Handover`]
 //! knows where each one is. Lock order: shards, then the handover's own lock.
@@ -21,8 +21,10 @@ use std::sync::Arc;
 
 /// A hash, set or sorted set of more elements is frozen rather than copied,
 const SMALL_LEN: usize = 64;
-/// or of more bytes.
+/// or of more bytes; so is a longer string.
 const SMALL_BYTES: usize = 16 << 10;
+/// A list or a stream counts as so many bytes a chunk for a batch: its copy is made under the lock, too.
+const CHUNK_WEIGHT: usize = 256;
 /// After so many buckets without an entry to be walked a step ends all the same.
 const BUCKETS_A_STEP: usize = 256;
 
@@ -49,6 +51,7 @@ pub struct Facts {
 /// The types whose values can be big.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BigKind {
+    String,
     Hash,
     Set,
     ZSet,
@@ -95,6 +98,7 @@ pub struct Header {
     pub key: Box<[u8]>,
     pub facts: Facts,
     pub kind: BigKind,
+    /// Elements; of a string, bytes.
     pub len: usize,
 }
 
@@ -103,7 +107,15 @@ pub struct Header {
 pub enum Whereabouts {
     At(usize, Box<[u8]>),
     /// Its key has been deleted or overwritten: nobody can change it any more.
-    Gone(Value),
+    Gone(Gone),
+}
+
+/// A value that is there for the walk only, and counted.
+#[derive(Debug)]
+pub struct Gone {
+    pub value: Value,
+    kept: Arc<Kept>,
+    bytes: usize,
 }
 
 /// How a step through a frozen value has ended.
@@ -119,6 +131,8 @@ pub enum BigStep {
 /// A piece of a big value.
 #[derive(Debug, Clone, Copy)]
 pub enum Piece<'a> {
+    /// The next bytes of a string.
+    Bytes(&'a [u8]),
     Field(&'a [u8], &'a [u8]),
     Member(&'a [u8]),
     Scored(&'a [u8], f64),
@@ -130,6 +144,8 @@ pub struct Batch {
     /// Keys and short strings, one after the other.
     bytes: Vec<u8>,
     items: Vec<Item>,
+    /// What lists and streams count as, in bytes.
+    weight: usize,
     /// The numbers of big values that have been met, now frozen.
     pub big: Vec<u64>,
 }
@@ -139,10 +155,13 @@ pub struct Batch {
 pub struct Pieces {
     bytes: Vec<u8>,
     items: Vec<PieceItem>,
+    /// How many elements there are, or bytes of a string.
+    len: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum PieceItem {
+    Bytes(usize),
     Field(usize, usize),
     Member(usize),
     Scored(usize, f64),
@@ -216,6 +235,10 @@ impl Handover {
         let mut waiting = self.inner.lock();
         let id = waiting.last_id + 1;
         let is_frozen = match entry.object_mut()? {
+            Value::String(string) => {
+                string.freeze(id, &self.kept);
+                true
+            }
             Value::Hash(hash) => hash.freeze(id, &self.kept),
             Value::Set(set) => set.freeze(id, &self.kept),
             Value::ZSet(zset) => zset.freeze(id, &self.kept),
@@ -235,10 +258,22 @@ impl Handover {
         self.inner.lock().queue.push_back(Handed::Big(id));
     }
 
+    fn gone(&self, value: Value) -> Whereabouts {
+        let (kept, bytes) = (self.kept.clone(), value.memory_bytes());
+        kept.add(bytes);
+        Whereabouts::Gone(Gone { value, kept, bytes })
+    }
+
     fn moved(&self, id: u64, now: Whereabouts) {
         if let Some(big) = self.inner.lock().frozen.get_mut(&id) {
             big.now = now;
         }
+    }
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.kept.sub(self.bytes);
     }
 }
 
@@ -343,7 +378,8 @@ impl ShardDb {
             return None;
         }
         let Some(id) = frozen_id(&entry) else { return Some(entry) };
-        walk.handover.moved(id, Whereabouts::Gone(entry.into_object()?));
+        let gone = walk.handover.gone(entry.into_object()?);
+        walk.handover.moved(id, gone);
         None
     }
 
@@ -369,7 +405,7 @@ impl ShardDb {
                 && keys.get(hash, key).is_some_and(|entry| frozen_id(entry) == Some(*id))
                 && let Some(value) = keys.remove(hash, key).and_then(Entry::into_object)
             {
-                big.now = Whereabouts::Gone(value);
+                big.now = walk.handover.gone(value);
             }
         }
         if walk.is_over {
@@ -394,7 +430,7 @@ impl Batch {
     /// Whether it has `limit` entries, or as many bytes as are worth it.
     fn is_enough(&self, limit: usize) -> bool {
         const BYTES: usize = 32 << 10;
-        self.items.len() >= limit || self.bytes.len() >= BYTES || !self.big.is_empty()
+        self.items.len() >= limit || self.bytes.len() + self.weight >= BYTES || !self.big.is_empty()
     }
 
     fn add(&mut self, entry: &Entry) {
@@ -406,7 +442,14 @@ impl Batch {
                 ItemContent::Str(bytes.len())
             }
             Content::Int(value) => ItemContent::Int(value),
-            Content::Object(value) => ItemContent::Object(value.clone()),
+            Content::Object(Value::String(string)) => {
+                self.bytes.extend_from_slice(string);
+                ItemContent::Str(string.len())
+            }
+            Content::Object(value) => {
+                self.weight += value.allocations() * CHUNK_WEIGHT;
+                ItemContent::Object(value.clone())
+            }
         };
         self.items.push(Item { key_len: key.len(), facts: Facts::of(entry), content });
     }
@@ -436,6 +479,16 @@ impl Batch {
             visit(key, item.facts, &content);
         }
         self.bytes.clear();
+        self.weight = 0;
+    }
+}
+
+impl PieceItem {
+    /// The length of its bytes, of its field, or of its member.
+    fn first_len(self) -> usize {
+        let (PieceItem::Bytes(len) | PieceItem::Field(len, _) | PieceItem::Member(len) | PieceItem::Scored(len, _)) =
+            self;
+        len
     }
 }
 
@@ -444,7 +497,14 @@ impl Pieces {
     pub fn add(&mut self, piece: Piece<'_>) -> bool {
         const PIECES: usize = 256;
         const BYTES: usize = 32 << 10;
+        let mut len = 1;
         let item = match piece {
+            Piece::Bytes(bytes) => {
+                self.bytes.extend_from_slice(bytes);
+                len = bytes.len();
+                let before = self.items.pop_if(|item| matches!(item, PieceItem::Bytes(_)));
+                PieceItem::Bytes(len + before.map_or(0, PieceItem::first_len))
+            }
             Piece::Field(field, value) => {
                 self.bytes.extend_from_slice(field);
                 self.bytes.extend_from_slice(value);
@@ -460,12 +520,13 @@ impl Pieces {
             }
         };
         self.items.push(item);
+        self.len += len;
         self.items.len() < PIECES && self.bytes.len() < BYTES
     }
 
-    /// How many there are.
+    /// How many there are; of a string, bytes.
     pub fn len(&self) -> usize {
-        self.items.len()
+        self.len
     }
 
     /// Whether there is none.
@@ -477,10 +538,10 @@ impl Pieces {
     pub fn drain(&mut self, mut visit: impl FnMut(Piece<'_>)) {
         let mut rest = self.bytes.as_slice();
         for item in self.items.drain(..) {
-            let (PieceItem::Field(len, _) | PieceItem::Member(len) | PieceItem::Scored(len, _)) = item;
-            let (first, behind) = rest.split_at(len);
+            let (first, behind) = rest.split_at(item.first_len());
             rest = behind;
             match item {
+                PieceItem::Bytes(_) => visit(Piece::Bytes(first)),
                 PieceItem::Field(_, len) => {
                     let (value, behind) = rest.split_at(len);
                     rest = behind;
@@ -491,6 +552,7 @@ impl Pieces {
             }
         }
         self.bytes.clear();
+        self.len = 0;
     }
 }
 
@@ -505,10 +567,11 @@ impl Facts {
 fn big_kind(entry: &Entry) -> Option<(BigKind, usize)> {
     let Content::Object(value) = entry.content() else { return None };
     let (kind, len) = match value {
+        Value::String(string) => return (string.len() > SMALL_BYTES).then_some((BigKind::String, string.len())),
         Value::Hash(hash) => (BigKind::Hash, hash.len()),
         Value::Set(set) => (BigKind::Set, set.len()),
         Value::ZSet(zset) => (BigKind::ZSet, zset.len()),
-        Value::String(_) | Value::List(_) | Value::Stream(_) => return None,
+        Value::List(_) | Value::Stream(_) => return None,
     };
     (len > SMALL_LEN || value.memory_bytes() > SMALL_BYTES).then_some((kind, len))
 }
@@ -518,10 +581,11 @@ fn big_kind(entry: &Entry) -> Option<(BigKind, usize)> {
 fn frozen_id(entry: &Entry) -> Option<u64> {
     let Content::Object(value) = entry.content() else { return None };
     match value {
+        Value::String(string) => string.frozen().map(|frozen| frozen.id()),
         Value::Hash(hash) => hash.frozen().map(|frozen| frozen.id()),
         Value::Set(set) => set.frozen().map(|frozen| frozen.id()),
         Value::ZSet(zset) => zset.frozen().map(|frozen| frozen.id()),
-        Value::String(_) | Value::List(_) | Value::Stream(_) => None,
+        Value::List(_) | Value::Stream(_) => None,
     }
 }
 
@@ -531,10 +595,11 @@ pub fn frozen_steps(value: &mut Value, pieces: &mut Pieces) -> bool {
     while goes_on && more {
         let mut add = |piece: Piece<'_>| goes_on &= pieces.add(piece);
         more = match value {
+            Value::String(string) => string.frozen_step(|bytes| add(Piece::Bytes(bytes))),
             Value::Hash(hash) => hash.frozen_step(|field, value| add(Piece::Field(field, value))),
             Value::Set(set) => set.frozen_step(|member| add(Piece::Member(member))),
             Value::ZSet(zset) => zset.frozen_step(|member, score| add(Piece::Scored(member, score))),
-            Value::String(_) | Value::List(_) | Value::Stream(_) => false,
+            Value::List(_) | Value::Stream(_) => false,
         };
     }
     more

@@ -25,8 +25,7 @@ pub fn write<W: Write>(server: &Server, config: &Config, locked: &Locked<'_>, ou
     let mut commands = Commands::new(server, config, out, &server.functions.sources());
     for db in 0..config.databases as usize {
         for entry in locked.iter().flat_map(|shard| shard.dbs[db].keys.iter()) {
-            commands.entry(db, entry.key(), Facts::of(entry), &entry.content());
-            commands.drain()?;
+            commands.entry(db, entry.key(), Facts::of(entry), &entry.content())?;
         }
     }
     commands.flush()?;
@@ -54,6 +53,8 @@ pub struct Commands<W> {
     now_s: i64,
     db: u64,
     big: Big,
+    /// Why a write has failed, until somebody is told.
+    failed: Option<io::Error>,
 }
 
 /// The big value being written.
@@ -72,7 +73,7 @@ impl<W: Write> Commands<W> {
     pub fn new(server: &Server, config: &Config, out: W, functions: &[Vec<u8>]) -> Self {
         let buffer = LogBuffer::new(config.aof_checksum, config.aof_timestamp_enabled);
         let now_s = server.clock.now_ms() / 1000;
-        let mut commands = Commands { out, buffer, now_s, db: 0, big: Big::default() };
+        let mut commands = Commands { out, buffer, now_s, db: 0, big: Big::default(), failed: None };
         functions.iter().for_each(|source| commands.put_for(None, &[b"FUNCTION", b"LOAD", source]));
         commands
     }
@@ -118,6 +119,15 @@ impl<W: Write> Commands<W> {
             let mut argv = vec![name, key];
             argv.extend(some.iter().map(Vec::as_slice));
             self.put(&argv);
+        }
+    }
+
+    /// A SET of the first bytes and APPENDs of the others.
+    fn long_string(&mut self, key: &[u8], bytes: &[u8]) {
+        let mut name: &[u8] = b"SET";
+        for piece in bytes.chunks(FLUSH_BYTES) {
+            self.put(&[name, key, piece]);
+            name = b"APPEND";
         }
     }
 
@@ -173,6 +183,16 @@ impl<W: Write> Commands<W> {
 
     fn put(&mut self, argv: &[&[u8]]) {
         self.put_for(Some(self.db), argv);
+        self.drain();
+    }
+
+    /// Writes what has been collected, if it is worth it.
+    fn drain(&mut self) {
+        if self.buffer.len() >= FLUSH_BYTES
+            && let Err(error) = self.flush()
+        {
+            self.failed.get_or_insert(error);
+        }
     }
 
     fn put_for(&mut self, db: Option<u64>, argv: &[&[u8]]) {
@@ -181,31 +201,37 @@ impl<W: Write> Commands<W> {
 }
 
 impl<W: Write> Output for Commands<W> {
-    fn entry(&mut self, db: usize, key: &[u8], facts: Facts, content: &Content<'_, Value>) {
+    fn entry(&mut self, db: usize, key: &[u8], facts: Facts, content: &Content<'_, Value>) -> io::Result<()> {
         self.db = db as u64;
         match content {
             Content::Str(bytes) => self.put(&[b"SET", key, bytes]),
             Content::Int(value) => self.put(&[b"SET", key, itoa::Buffer::new().format(*value).as_bytes()]),
-            Content::Object(Value::String(bytes)) => self.put(&[b"SET", key, bytes]),
+            Content::Object(Value::String(bytes)) => self.long_string(key, bytes),
             Content::Object(value) => self.collection(key, value),
         }
         self.expire(key, facts.expire_at_ms);
+        self.drain_big()
     }
 
-    fn begin_big(&mut self, header: &Header) -> io::Result<()> {
+    fn begin_big(&mut self, header: &Header) {
         self.db = header.db as u64;
         let (name, width): (&[u8], usize) = match header.kind {
+            BigKind::String => (b"SET", 1),
             BigKind::Hash => (b"HMSET", 2),
             BigKind::Set => (b"SADD", 1),
             BigKind::ZSet => (b"ZADD", 2),
         };
         let (key, expire_at_ms) = (header.key.to_vec(), header.facts.expire_at_ms);
         self.big = Big { key, name, width, pieces: Vec::new(), expire_at_ms };
-        Ok(())
     }
 
     fn piece(&mut self, piece: Piece<'_>) {
         match piece {
+            Piece::Bytes(bytes) => {
+                self.buffer.command(Some(self.db), self.now_s, [self.big.name, &self.big.key, bytes].into_iter());
+                self.big.name = b"APPEND";
+                return;
+            }
             Piece::Field(field, value) => self.big.pieces.extend([field.to_vec(), value.to_vec()]),
             Piece::Member(member) => self.big.pieces.push(member.to_vec()),
             Piece::Scored(member, score) => {
@@ -225,11 +251,12 @@ impl<W: Write> Output for Commands<W> {
         }
         let big = std::mem::take(&mut self.big);
         self.expire(&big.key, big.expire_at_ms);
-        Ok(())
+        self.drain_big()
     }
 
-    fn drain(&mut self) -> io::Result<()> {
-        if self.buffer.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
+    fn drain_big(&mut self) -> io::Result<()> {
+        self.drain();
+        self.failed.take().map_or(Ok(()), Err)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -293,22 +293,42 @@ pub fn lru_field(config: &Config, now_ms: i64, idle_s: Option<u64>, freq: Option
 
 /// Encodes a value as `kind`, which [`Encoder::kind`] gave for its natural one.
 pub fn encode(encoder: &mut Encoder, kind: Kind, content: &Content<'_, Value>) {
+    encode_by(encoder, kind, content, &mut |_| {});
+}
+
+/// [`encode`]; after each piece `drain` may take away what has been encoded.
+pub fn encode_by(encoder: &mut Encoder, kind: Kind, content: &Content<'_, Value>, drain: &mut dyn FnMut(&mut Encoder)) {
     match content {
         Content::Str(bytes) => encoder.string(bytes),
         Content::Int(value) => encoder.int(*value),
-        Content::Object(Value::String(bytes)) => encoder.string(bytes),
-        Content::Object(Value::List(list)) => encode_list(encoder, kind, list),
-        Content::Object(Value::Set(set)) => encode_set(encoder, kind, set),
-        Content::Object(Value::Hash(hash)) => encode_hash(encoder, kind, hash),
-        Content::Object(Value::ZSet(zset)) => encode_zset(encoder, kind, zset),
-        Content::Object(Value::Stream(stream)) => encode_stream(encoder, kind, stream),
+        Content::Object(Value::String(bytes)) => encode_string(encoder, bytes, drain),
+        Content::Object(Value::List(list)) => encode_list(encoder, kind, list, drain),
+        Content::Object(Value::Set(set)) => encode_set(encoder, kind, set, drain),
+        Content::Object(Value::Hash(hash)) => encode_hash(encoder, kind, hash, drain),
+        Content::Object(Value::ZSet(zset)) => encode_zset(encoder, kind, zset, drain),
+        Content::Object(Value::Stream(stream)) => encode_stream(encoder, kind, stream, drain),
     }
 }
 
-fn encode_list(encoder: &mut Encoder, kind: Kind, list: &List) {
+fn encode_string(encoder: &mut Encoder, bytes: &[u8], drain: &mut dyn FnMut(&mut Encoder)) {
+    const PIECE_BYTES: usize = 64 << 10;
+    if bytes.len() <= PIECE_BYTES || encoder.compresses(bytes.len()) {
+        return encoder.string(bytes);
+    }
+    encoder.begin_string(bytes.len());
+    for piece in bytes.chunks(PIECE_BYTES) {
+        encoder.string_bytes(piece);
+        drain(encoder);
+    }
+}
+
+fn encode_list(encoder: &mut Encoder, kind: Kind, list: &List, drain: &mut dyn FnMut(&mut Encoder)) {
     if kind != Kind::Quicklist2 {
         encoder.count(list.len() as u64);
-        list.iter().for_each(|element| put(encoder, element));
+        for element in list.iter() {
+            put(encoder, element);
+            drain(encoder);
+        }
         return;
     }
     if let Some(listpack) = list.as_listpack() {
@@ -323,23 +343,27 @@ fn encode_list(encoder: &mut Encoder, kind: Kind, list: &List) {
         encoder.list_container(matches!(chunk, Chunk::Packed(_)));
         match chunk {
             Chunk::Packed(listpack) => encoder.string(listpack.as_bytes()),
-            Chunk::Plain(bytes) => encoder.string(bytes),
+            Chunk::Plain(bytes) => encode_string(encoder, bytes, drain),
         }
+        drain(encoder);
     }
 }
 
-fn encode_set(encoder: &mut Encoder, kind: Kind, set: &Set) {
+fn encode_set(encoder: &mut Encoder, kind: Kind, set: &Set, drain: &mut dyn FnMut(&mut Encoder)) {
     match (kind, set.as_intset(), set.as_listpack()) {
         (Kind::SetIntset, Some(members), _) => encoder.string(members.as_bytes()),
         (Kind::SetListpack, _, Some(members)) => encoder.string(members.as_bytes()),
         _ => {
             encoder.count(set.len() as u64);
-            set.iter().for_each(|member| put(encoder, member));
+            for member in set.iter() {
+                put(encoder, member);
+                drain(encoder);
+            }
         }
     }
 }
 
-fn encode_hash(encoder: &mut Encoder, kind: Kind, hash: &Hash) {
+fn encode_hash(encoder: &mut Encoder, kind: Kind, hash: &Hash, drain: &mut dyn FnMut(&mut Encoder)) {
     if let (Kind::HashListpack, Some(fields)) = (kind, hash.as_listpack()) {
         return encoder.string(fields.as_bytes());
     }
@@ -347,10 +371,11 @@ fn encode_hash(encoder: &mut Encoder, kind: Kind, hash: &Hash) {
     for (field, value) in hash.iter() {
         put(encoder, field);
         put(encoder, value);
+        drain(encoder);
     }
 }
 
-fn encode_zset(encoder: &mut Encoder, kind: Kind, zset: &ZSet) {
+fn encode_zset(encoder: &mut Encoder, kind: Kind, zset: &ZSet, drain: &mut dyn FnMut(&mut Encoder)) {
     if let (Kind::ZsetListpack, Some(members)) = (kind, zset.as_listpack()) {
         return encoder.string(members.as_bytes());
     }
@@ -358,14 +383,16 @@ fn encode_zset(encoder: &mut Encoder, kind: Kind, zset: &ZSet) {
     for entry in zset.iter() {
         put(encoder, entry.member);
         encoder.score(entry.score);
+        drain(encoder);
     }
 }
 
-fn encode_stream(encoder: &mut Encoder, kind: Kind, stream: &Stream) {
+fn encode_stream(encoder: &mut Encoder, kind: Kind, stream: &Stream, drain: &mut dyn FnMut(&mut Encoder)) {
     let entries = &stream.entries;
     encoder.count(entries.nodes().len() as u64);
     for (master_id, listpack) in entries.nodes() {
         encoder.stream_node(file_id(master_id), listpack);
+        drain(encoder);
     }
     let meta = StreamMeta {
         len: entries.len(),
@@ -377,18 +404,32 @@ fn encode_stream(encoder: &mut Encoder, kind: Kind, stream: &Stream) {
     encoder.stream_meta(kind, &meta);
     encoder.count(stream.groups().len() as u64);
     for (name, group) in stream.groups() {
-        let entries_read = group.entries_read.map_or(-1, |read| read as i64);
-        encoder.stream_group(kind, name, file_id(group.last_id), Some(entries_read));
-        encoder.count(group.pending_len() as u64);
-        for pending in group.pending(..) {
-            encoder.stream_pending(file_id(pending.id), pending.delivery_time_ms, pending.delivery_count);
-        }
-        encoder.count(group.consumers().len() as u64);
-        for consumer in group.consumers() {
-            let active_time_ms = consumer.active_time_ms.unwrap_or(-1);
-            encoder.stream_consumer(kind, consumer.name(), consumer.seen_time_ms, active_time_ms);
-            encoder.count(consumer.pending_len() as u64);
-            consumer.pending_ids().for_each(|id| encoder.stream_owned(file_id(id)));
+        encode_group(encoder, kind, name, group, drain);
+    }
+}
+
+fn encode_group(
+    encoder: &mut Encoder,
+    kind: Kind,
+    name: &[u8],
+    group: &stream::Group,
+    drain: &mut dyn FnMut(&mut Encoder),
+) {
+    let entries_read = group.entries_read.map_or(-1, |read| read as i64);
+    encoder.stream_group(kind, name, file_id(group.last_id), Some(entries_read));
+    encoder.count(group.pending_len() as u64);
+    for pending in group.pending(..) {
+        encoder.stream_pending(file_id(pending.id), pending.delivery_time_ms, pending.delivery_count);
+        drain(encoder);
+    }
+    encoder.count(group.consumers().len() as u64);
+    for consumer in group.consumers() {
+        let active_time_ms = consumer.active_time_ms.unwrap_or(-1);
+        encoder.stream_consumer(kind, consumer.name(), consumer.seen_time_ms, active_time_ms);
+        encoder.count(consumer.pending_len() as u64);
+        for id in consumer.pending_ids() {
+            encoder.stream_owned(file_id(id));
+            drain(encoder);
         }
     }
 }

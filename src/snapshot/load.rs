@@ -12,7 +12,6 @@ use redstart_types::table::{Keyed, hash_key};
 use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
@@ -322,7 +321,7 @@ pub fn entry(key: &[u8], loaded: Loaded, expire_at_ms: Option<i64>) -> Entry {
         Loaded::Collection(value) => return Entry::new(key, NewContent::Object(value), expire_at_ms),
     };
     if bytes.len() > INLINE_MAX {
-        return Entry::new(key, NewContent::Object(Value::String(Arc::new(bytes))), expire_at_ms);
+        return Entry::new(key, NewContent::Object(Value::long_string(bytes)), expire_at_ms);
     }
     let content = match redstart_types::number::parse_int(&bytes) {
         Some(value) => NewContent::Int(value),

@@ -219,8 +219,7 @@ pub fn write_part<W: Write + Send>(
     let mut rdb = RdbOutput::new(&file, config, server.clock.now_ms());
     for db in 0..databases {
         for entry in locked.iter().flat_map(|shard| shard.dbs[db].keys.iter()) {
-            rdb.entry(db, entry.key(), Facts::of(entry), &entry.content());
-            rdb.drain()?;
+            rdb.entry(db, entry.key(), Facts::of(entry), &entry.content())?;
             if config.rdb_key_save_delay != 0 {
                 super::dawdle(config.rdb_key_save_delay, &server.random);
             }
@@ -305,12 +304,20 @@ impl<W: Write> RdbFile<W> {
 
 /// One thread's part of an RDB file: keys are encoded here and put into the file many at a time.
 struct RdbOutput<'a, W> {
-    file: &'a Mutex<RdbFile<W>>,
-    /// The file while a big value is being written: it must be in one piece.
-    held: Option<MutexGuard<'a, RdbFile<W>>>,
     encoder: Encoder,
+    part: Part<'a, W>,
+    /// A long string on its way into one compressed one.
+    collected: Vec<u8>,
+    collects: bool,
     config: &'a Config,
     now_ms: i64,
+}
+
+/// Where the encoded bytes of one thread go.
+struct Part<'a, W> {
+    file: &'a Mutex<RdbFile<W>>,
+    /// The file while a key longer than the buffer is being written: it must be in one piece.
+    held: Option<MutexGuard<'a, RdbFile<W>>>,
     /// The databases of the first and the last key in the encoder.
     first_db: usize,
     db: usize,
@@ -321,68 +328,33 @@ const FLUSH_BYTES: usize = 64 << 10;
 
 impl<'a, W: Write> RdbOutput<'a, W> {
     fn new(file: &'a Mutex<RdbFile<W>>, config: &'a Config, now_ms: i64) -> Self {
+        let part = Part { file, held: None, first_db: 0, db: 0 };
         let encoder = Encoder::new(options(config));
-        RdbOutput { file, held: None, encoder, config, now_ms, first_db: 0, db: 0 }
+        RdbOutput { encoder, part, collected: Vec::new(), collects: false, config, now_ms }
     }
 
     fn select(&mut self, db: usize) {
         if self.encoder.bytes().is_empty() {
-            self.first_db = db;
-        } else if self.db != db {
+            self.part.first_db = db;
+        } else if self.part.db != db {
             self.encoder.select_db(db as u64);
         }
-        self.db = db;
+        self.part.db = db;
     }
 }
 
-impl<W: Write> Output for RdbOutput<'_, W> {
-    fn entry(&mut self, db: usize, key: &[u8], facts: Facts, content: &Content<'_, Value>) {
-        self.select(db);
-        let kind = self.encoder.kind(convert::natural_kind(content));
-        self.encoder.key(key, kind, &convert::meta(facts, self.config, self.now_ms));
-        convert::encode(&mut self.encoder, kind, content);
-    }
-
-    fn begin_big(&mut self, header: &Header) -> io::Result<()> {
-        self.flush()?;
-        self.held = Some(self.file.lock());
-        self.select(header.db);
-        let kind = match header.kind {
-            BigKind::Hash => Kind::Hash,
-            BigKind::Set => Kind::Set,
-            BigKind::ZSet => Kind::Zset2,
-        };
-        self.encoder.key(&header.key, kind, &convert::meta(header.facts, self.config, self.now_ms));
-        self.encoder.count(header.len as u64);
-        Ok(())
-    }
-
-    fn piece(&mut self, piece: Piece<'_>) {
-        match piece {
-            Piece::Field(field, value) => {
-                self.encoder.string(field);
-                self.encoder.string(value);
-            }
-            Piece::Member(member) => self.encoder.string(member),
-            Piece::Scored(member, score) => {
-                self.encoder.string(member);
-                self.encoder.score(score);
-            }
+impl<W: Write> Part<'_, W> {
+    /// Writes what has been encoded, if that is worth it, and holds the file: the rest of the key must follow.
+    fn drain_within(&mut self, encoder: &mut Encoder) -> io::Result<()> {
+        if encoder.bytes().len() < FLUSH_BYTES {
+            return Ok(());
         }
+        self.held.get_or_insert_with(|| self.file.lock());
+        self.flush(encoder)
     }
 
-    fn end_big(&mut self) -> io::Result<()> {
-        let flushed = self.flush();
-        self.held = None;
-        flushed
-    }
-
-    fn drain(&mut self) -> io::Result<()> {
-        if self.encoder.bytes().len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.encoder.bytes().is_empty() {
+    fn flush(&mut self, encoder: &mut Encoder) -> io::Result<()> {
+        if encoder.bytes().is_empty() {
             return Ok(());
         }
         let mut guard;
@@ -395,10 +367,92 @@ impl<W: Write> Output for RdbOutput<'_, W> {
         };
         file.select(self.first_db);
         file.db = Some(self.db);
-        let written = file.writer.encoded(self.encoder.bytes());
-        self.encoder.clear();
+        let written = file.writer.encoded(encoder.bytes());
+        encoder.clear();
         self.first_db = self.db;
         written
+    }
+
+    /// Writes the end of a key, if its beginning has been written, and gives the file back.
+    fn end_key(&mut self, encoder: &mut Encoder) -> io::Result<()> {
+        if self.held.is_none() {
+            return Ok(());
+        }
+        let flushed = self.flush(encoder);
+        self.held = None;
+        flushed
+    }
+}
+
+impl<W: Write> Output for RdbOutput<'_, W> {
+    fn entry(&mut self, db: usize, key: &[u8], facts: Facts, content: &Content<'_, Value>) -> io::Result<()> {
+        self.select(db);
+        let kind = self.encoder.kind(convert::natural_kind(content));
+        self.encoder.key(key, kind, &convert::meta(facts, self.config, self.now_ms));
+        let (part, mut drained) = (&mut self.part, Ok(()));
+        convert::encode_by(&mut self.encoder, kind, content, &mut |encoder| match &drained {
+            Ok(()) => drained = part.drain_within(encoder),
+            Err(_) => encoder.clear(),
+        });
+        drained?;
+        self.part.end_key(&mut self.encoder)?;
+        self.drain()
+    }
+
+    fn begin_big(&mut self, header: &Header) {
+        self.select(header.db);
+        let kind = match header.kind {
+            BigKind::String => Kind::String,
+            BigKind::Hash => Kind::Hash,
+            BigKind::Set => Kind::Set,
+            BigKind::ZSet => Kind::Zset2,
+        };
+        self.encoder.key(&header.key, kind, &convert::meta(header.facts, self.config, self.now_ms));
+        self.collects = header.kind == BigKind::String && self.encoder.compresses(header.len);
+        if self.collects {
+            self.collected.reserve_exact(header.len);
+        } else {
+            self.encoder.count(header.len as u64);
+        }
+    }
+
+    fn piece(&mut self, piece: Piece<'_>) {
+        match piece {
+            Piece::Bytes(bytes) if self.collects => self.collected.extend_from_slice(bytes),
+            Piece::Bytes(bytes) => self.encoder.string_bytes(bytes),
+            Piece::Field(field, value) => {
+                self.encoder.string(field);
+                self.encoder.string(value);
+            }
+            Piece::Member(member) => self.encoder.string(member),
+            Piece::Scored(member, score) => {
+                self.encoder.string(member);
+                self.encoder.score(score);
+            }
+        }
+    }
+
+    fn drain_big(&mut self) -> io::Result<()> {
+        self.part.drain_within(&mut self.encoder)
+    }
+
+    fn end_big(&mut self) -> io::Result<()> {
+        if self.collects {
+            self.encoder.string(&std::mem::take(&mut self.collected));
+        }
+        self.part.end_key(&mut self.encoder)?;
+        self.drain()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.part.flush(&mut self.encoder)
+    }
+}
+
+impl<W: Write> RdbOutput<'_, W> {
+    /// Writes what has been collected, if it is worth it.
+    fn drain(&mut self) -> io::Result<()> {
+        if self.encoder.bytes().len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::keyspace::lock::{Locked, ShardSet};
 use crate::keyspace::shard::ShardDb;
 use crate::keyspace::value::{Entry, Value};
-use crate::keyspace::walk::{self, Batch, BigStep, Facts, Handed, Handover, Header, Piece, Pieces, Whereabouts};
+use crate::keyspace::walk::{self, Batch, BigStep, Facts, Gone, Handed, Handover, Header, Piece, Pieces, Whereabouts};
 use crate::server::Server;
 use crate::util::sync::Mutex;
 use redstart_types::entry::Content;
@@ -30,13 +30,13 @@ mod tests;
 /// Where one walker's part of a snapshot goes.
 pub trait Output {
     /// A whole key.
-    fn entry(&mut self, db: usize, key: &[u8], facts: Facts, content: &Content<'_, Value>);
+    fn entry(&mut self, db: usize, key: &[u8], facts: Facts, content: &Content<'_, Value>) -> io::Result<()>;
     /// A big value: its pieces come next, then its end.
-    fn begin_big(&mut self, header: &Header) -> io::Result<()>;
+    fn begin_big(&mut self, header: &Header);
     fn piece(&mut self, piece: Piece<'_>);
+    /// Between pieces: writes what has been collected, if it is worth it.
+    fn drain_big(&mut self) -> io::Result<()>;
     fn end_big(&mut self) -> io::Result<()>;
-    /// Writes what has been collected, if it is worth it.
-    fn drain(&mut self) -> io::Result<()>;
     /// Writes all that has been collected.
     fn flush(&mut self) -> io::Result<()>;
 }
@@ -183,7 +183,7 @@ struct Walker<'a, O> {
     pieces: Pieces,
     steps: u32,
     /// The frozen value being walked, once nobody else has it.
-    gone: Option<Value>,
+    gone: Option<Gone>,
 }
 
 impl<O: Output> Walker<'_, O> {
@@ -222,8 +222,7 @@ impl<O: Output> Walker<'_, O> {
         let (walk, out) = (self.walk, &mut self.out);
         self.batch.drain(|key, facts, content| {
             if !walk.has_failed.load(Ordering::Relaxed) {
-                out.entry(db, key, facts, content);
-                walk.check(out.drain());
+                walk.check(out.entry(db, key, facts, content));
             }
         });
         self.count(keys);
@@ -252,8 +251,8 @@ impl<O: Output> Walker<'_, O> {
 
     fn old_entry(&mut self, db: usize, entry: &Entry) {
         if self.walk.goes_out() {
-            self.out.entry(db, entry.key(), Facts::of(entry), &entry.content());
-            self.walk.check(self.out.drain());
+            let written = self.out.entry(db, entry.key(), Facts::of(entry), &entry.content());
+            self.walk.check(written);
             self.count(1);
         }
     }
@@ -263,16 +262,18 @@ impl<O: Output> Walker<'_, O> {
         let Some(header) = self.walk.handover.header(id) else { return };
         let begins = self.walk.goes_out();
         if begins {
-            self.walk.check(self.out.begin_big(&header));
+            self.out.begin_big(&header);
         }
         let (mut more, mut given) = (true, 0);
         while more {
             more = self.big_step(id);
             given += self.pieces.len();
             let (walk, out) = (self.walk, &mut self.out);
-            self.pieces.drain(|piece| out.piece(piece));
             if begins && walk.goes_out() {
-                walk.check(out.drain());
+                self.pieces.drain(|piece| out.piece(piece));
+                walk.check(out.drain_big());
+            } else {
+                self.pieces.drain(|_| {});
             }
             self.let_others_run();
         }
@@ -290,13 +291,13 @@ impl<O: Output> Walker<'_, O> {
     /// Copies some elements of a frozen value out; false once all have been given out.
     fn big_step(&mut self, id: u64) -> bool {
         let (shards, handover) = (&self.walk.server.shards, &self.walk.handover);
-        if let Some(value) = &mut self.gone {
-            return walk::frozen_steps(value, &mut self.pieces);
+        if let Some(gone) = &mut self.gone {
+            return walk::frozen_steps(&mut gone.value, &mut self.pieces);
         }
         let (db, key) = match handover.find(id) {
             Some(Whereabouts::At(db, key)) => (db, key),
-            Some(Whereabouts::Gone(value)) => {
-                self.gone = Some(value);
+            Some(Whereabouts::Gone(gone)) => {
+                self.gone = Some(gone);
                 return true;
             }
             None => return false,

@@ -12,6 +12,7 @@ pub mod hyperloglog;
 pub mod lcs;
 pub mod list;
 pub mod long_double;
+pub mod long_string;
 pub mod number;
 pub mod prefetch;
 pub mod set;

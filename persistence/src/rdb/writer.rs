@@ -2,7 +2,7 @@
 //! checksum.
 //!
 //! Several threads may each fill an encoder of their own and hand the bytes to one writer: keys of one database may
-//! stand in any order. Nothing larger than one string has to be in memory.
+//! stand in any order. Nothing has to be in memory as a whole but a string that is to be compressed.
 
 use super::checksum::crc64;
 use super::format::{Kind, MAGIC, WRITTEN_VERSION, canonical_int, opcode, put_int, put_len, string_encoding};
@@ -12,10 +12,10 @@ use std::io::{self, Write};
 
 /// Encoded bytes a writer collects before it writes them.
 const FLUSH_BYTES: usize = 64 << 10;
-/// A string longer than this goes past the buffer when it is not to be compressed.
-const DIRECT_BYTES: usize = 256 << 10;
-/// Strings longer than this are not compressed: the attempt would take as much memory again.
-const LONGEST_COMPRESSED: usize = 64 << 20;
+/// Buffers that have become larger than this for one string are given back.
+const LARGE_BYTES: usize = 1 << 20;
+/// Strings longer than this are not compressed: what they become has to be in memory before its length can be written.
+const LONGEST_COMPRESSED: usize = 16 << 20;
 /// Not even equal letters shrink below this, says Redis.
 const SHORTEST_COMPRESSED: usize = 21;
 
@@ -71,9 +71,12 @@ impl Encoder {
         &self.out
     }
 
-    /// Forgets what has been encoded, keeping the memory.
+    /// Forgets what has been encoded, keeping the memory if it is not much.
     pub fn clear(&mut self) {
         self.out.clear();
+        if self.out.capacity() > LARGE_BYTES {
+            self.out.shrink_to(FLUSH_BYTES);
+        }
     }
 
     /// Gives away what has been encoded.
@@ -152,9 +155,19 @@ impl Encoder {
             return;
         }
         if !self.compressed_string(bytes) {
-            put_len(&mut self.out, bytes.len() as u64);
-            self.out.extend_from_slice(bytes);
+            self.begin_string(bytes.len());
+            self.string_bytes(bytes);
         }
+    }
+
+    /// Begins a string that is written as it is: `len` bytes follow by [`Encoder::string_bytes`].
+    pub fn begin_string(&mut self, len: usize) {
+        put_len(&mut self.out, len as u64);
+    }
+
+    /// The next bytes of a string.
+    pub fn string_bytes(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
     }
 
     /// The string that is the decimal text of `value`.
@@ -265,7 +278,8 @@ impl Encoder {
         put_len(&mut self.out, id.seq);
     }
 
-    fn compresses(&self, len: usize) -> bool {
+    /// Whether a string of that length may become shorter. If so it has to be given to [`Encoder::string`] whole.
+    pub fn compresses(&self, len: usize) -> bool {
         self.options.compression && (SHORTEST_COMPRESSED..=LONGEST_COMPRESSED).contains(&len)
     }
 
@@ -275,17 +289,17 @@ impl Encoder {
             return false;
         }
         self.compressed.clear();
-        if !self.compressor.compress(bytes, bytes.len() - 4, &mut self.compressed) {
-            return false;
+        let fits = self.compressor.compress(bytes, bytes.len() - 4, &mut self.compressed);
+        if fits {
+            self.out.push(0xc0 | string_encoding::LZF);
+            put_len(&mut self.out, self.compressed.len() as u64);
+            put_len(&mut self.out, bytes.len() as u64);
+            self.out.extend_from_slice(&self.compressed);
         }
-        self.out.push(0xc0 | string_encoding::LZF);
-        put_len(&mut self.out, self.compressed.len() as u64);
-        put_len(&mut self.out, bytes.len() as u64);
-        self.out.extend_from_slice(&self.compressed);
-        if self.compressed.capacity() > DIRECT_BYTES {
+        if self.compressed.capacity() > LARGE_BYTES {
             self.compressed = Vec::new();
         }
-        true
+        fits
     }
 }
 
@@ -315,19 +329,6 @@ impl<W: Write> Writer<W> {
         if self.encoder.out.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Writes a string that may be long, without a copy of it where it is not compressed.
-    pub fn string(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() < DIRECT_BYTES || self.encoder.compressed_string(bytes) {
-            if bytes.len() < DIRECT_BYTES {
-                self.encoder.string(bytes);
-            }
-            return self.drain();
-        }
-        self.encoder.count(bytes.len() as u64);
-        self.flush()?;
-        self.put(bytes)
-    }
-
     /// Writes records that another encoder has encoded.
     pub fn encoded(&mut self, records: &[u8]) -> io::Result<()> {
         self.flush()?;
@@ -354,9 +355,6 @@ impl<W: Write> Writer<W> {
         self.put(&bytes)?;
         self.encoder.out = bytes;
         self.encoder.clear();
-        if self.encoder.out.capacity() > 4 * DIRECT_BYTES {
-            self.encoder.out.shrink_to(FLUSH_BYTES);
-        }
         Ok(())
     }
 
