@@ -11,10 +11,30 @@ use smallvec::SmallVec;
 /// Commands whose keys are asked for together: their cache misses overlap.
 const BATCH: usize = 16;
 
-/// Where a parsed command's arguments end in the batch's list, and its bytes in the buffer.
+/// Commands that were parsed together.
+struct Batch<'d> {
+    /// The arguments of all of them, one after the other.
+    argv: SmallVec<[&'d [u8]; BATCH]>,
+    commands: SmallVec<[Bounds; BATCH]>,
+    after: After,
+}
+
+/// Where a parsed command's arguments end in the batch's list, and its bytes in the data.
 struct Bounds {
     argv_end: usize,
     bytes_end: usize,
+}
+
+/// What follows a batch.
+enum After {
+    /// Perhaps more: the batch is full.
+    Full,
+    /// At most the beginning of a command.
+    Incomplete,
+    /// A line of words, and where its bytes end.
+    Inline(Vec<Vec<u8>>, usize),
+    /// No command: the text of the error.
+    Invalid(String),
 }
 
 /// Runs the commands in `data`; their replies are appended to `reply`. Returns how many bytes are done with. Stops
@@ -27,79 +47,99 @@ pub fn process(
     data: &[u8],
 ) -> usize {
     let mut done = 0;
-    let mut argv: Vec<&[u8]> = Vec::new();
     loop {
-        argv.clear();
-        let mut batch: SmallVec<[Bounds; BATCH]> = SmallVec::new();
-        let mut position = done;
-        let mut inline = None;
-        let mut invalid = None;
-        // Before authentication one command at a time: the next one's limits depend on it.
-        let most = if is_known(engine, session) { BATCH } else { 1 };
-        while batch.len() < most {
-            match parser.parse(&data[position..], limits(engine, session)) {
-                Parsed::Incomplete => break,
-                Parsed::Invalid(text) => {
-                    invalid = Some(text);
-                    break;
-                }
-                Parsed::Command { used } => {
-                    let start = position;
-                    position += used;
-                    inline = parser.inline_args();
-                    argv.extend(parser.args(&data[start..]));
-                    parser.next();
-                    if inline.is_some() {
-                        break;
-                    }
-                    batch.push(Bounds { argv_end: argv.len(), bytes_end: position });
-                }
-            }
-        }
-        engine.server.stats.worker(engine.worker).most_commands_a_batch.raise(batch.len() as u64);
-        if batch.len() > 1 {
-            prefetch(engine, session, &argv, &batch);
+        let batch = parse(engine, session, parser, data, done);
+        engine.server.stats.worker(engine.worker).most_commands_a_batch.raise(batch.commands.len() as u64);
+        if batch.commands.len() > 1 {
+            prefetch(engine, session, &batch);
         }
         let mut argv_start = 0;
-        for bounds in &batch {
-            let argv = &argv[argv_start..bounds.argv_end];
-            if hold_back(engine, session, argv) {
-                parser.restart();
-                return done;
-            }
-            run(engine, session, reply, Request { argv, encoded: Some(&data[done..bounds.bytes_end]) });
-            if session.held_since.is_some() {
-                parser.restart();
-                return done;
-            }
+        for bounds in &batch.commands {
+            let argv = &batch.argv[argv_start..bounds.argv_end];
             argv_start = bounds.argv_end;
-            done = bounds.bytes_end;
-            if is_stopped(session) {
+            let request = Request { argv, encoded: Some(&data[done..bounds.bytes_end]) };
+            if !step(engine, session, reply, request, &mut done, bounds.bytes_end) {
                 parser.restart();
                 return done;
             }
         }
-        if let Some(args) = inline {
-            let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-            if hold_back(engine, session, &args) {
-                return done;
+        match batch.after {
+            After::Full => {}
+            After::Incomplete => return done,
+            After::Inline(args, end) => {
+                let argv: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+                if !step(engine, session, reply, Request { argv: &argv, encoded: None }, &mut done, end) {
+                    return done;
+                }
             }
-            run(engine, session, reply, Request { argv: &args, encoded: None });
-            if session.held_since.is_some() {
-                return done;
+            After::Invalid(text) => {
+                reply.error(format!("ERR Protocol error: {text}"));
+                session.closing = true;
+                return data.len();
             }
-            done = position;
-            if is_stopped(session) {
-                return done;
-            }
-        } else if let Some(text) = invalid {
-            reply.error(format!("ERR Protocol error: {text}"));
-            session.closing = true;
-            return data.len();
-        } else if batch.len() < most {
-            return done;
         }
     }
+}
+
+/// Parses the commands in `data` from `position` on, as many as fit a batch.
+fn parse<'d>(
+    engine: &Engine,
+    session: &Session,
+    parser: &mut Parser,
+    data: &'d [u8],
+    mut position: usize,
+) -> Batch<'d> {
+    let mut batch = Batch { argv: SmallVec::new(), commands: SmallVec::new(), after: After::Full };
+    // Before authentication one command at a time: the next one's limits depend on it.
+    let most = if is_known(engine, session) { BATCH } else { 1 };
+    while batch.commands.len() < most {
+        match parser.parse(&data[position..], limits(engine, session)) {
+            Parsed::Incomplete => {
+                batch.after = After::Incomplete;
+                break;
+            }
+            Parsed::Invalid(text) => {
+                batch.after = After::Invalid(text);
+                break;
+            }
+            Parsed::Command { used } => {
+                let start = position;
+                position += used;
+                let inline = parser.inline_args();
+                if inline.is_none() {
+                    batch.argv.extend(parser.args(&data[start..]));
+                    batch.commands.push(Bounds { argv_end: batch.argv.len(), bytes_end: position });
+                }
+                parser.next();
+                if let Some(args) = inline {
+                    batch.after = After::Inline(args, position);
+                    break;
+                }
+            }
+        }
+    }
+    batch
+}
+
+/// Runs a command, and counts its bytes, which end at `end`, as done. Returns whether the next one may follow; where the
+/// command itself is held back, it is not done either.
+fn step(
+    engine: &mut Engine,
+    session: &mut Session,
+    reply: &mut Reply,
+    request: Request<'_>,
+    done: &mut usize,
+    end: usize,
+) -> bool {
+    if hold_back(engine, session, request.argv) {
+        return false;
+    }
+    run(engine, session, reply, request);
+    if session.held_since.is_some() {
+        return false;
+    }
+    *done = end;
+    !is_stopped(session)
 }
 
 fn run(engine: &mut Engine, session: &mut Session, reply: &mut Reply, request: Request<'_>) {
@@ -153,13 +193,13 @@ fn is_known(engine: &Engine, session: &Session) -> bool {
 
 /// Asks for the memory of the first argument of each command, as if it were a key: nearly always it is, and a wrong
 /// guess costs a few nanoseconds. First all buckets, then, when those are there, all entries.
-fn prefetch(engine: &Engine, session: &Session, argv: &[&[u8]], batch: &[Bounds]) {
+fn prefetch(engine: &Engine, session: &Session, batch: &Batch<'_>) {
     let shards = &engine.server.shards;
     let mut hashes: SmallVec<[u64; BATCH]> = SmallVec::new();
     let mut argv_start = 0;
-    for bounds in batch {
+    for bounds in &batch.commands {
         if bounds.argv_end > argv_start + 1 {
-            let hash = hash_key(shards.seed(), argv[argv_start + 1]);
+            let hash = hash_key(shards.seed(), batch.argv[argv_start + 1]);
             shards.prefetch_bucket(session.db, hash);
             hashes.push(hash);
         }
