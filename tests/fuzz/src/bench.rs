@@ -119,8 +119,9 @@ impl Bench {
         self.server.clock.advance_ms(by_ms);
     }
 
-    /// Deletes what has expired by looking at every key.
+    /// Deletes what has expired by looking at every key; a pause would keep it.
     fn expire(&mut self) {
+        self.own("CLIENT UNPAUSE");
         for db in 0..self.engine.config.databases {
             self.own(&format!("SELECT {db}"));
             assert!(self.own("SCAN 0 COUNT 1000000").starts_with('*'));
