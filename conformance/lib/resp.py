@@ -1,13 +1,14 @@
 """A RESP2 client and a server process for the Python runs of this folder. Python's standard library only."""
 
 import os
-import random
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+
+from ports import free_port
 
 
 class ReplyError(Exception):
@@ -75,19 +76,6 @@ class Client:
 
     def __exit__(self, *_):
         self.close()
-
-
-def free_port():
-    """A port that nobody listens on, below those that the system gives to outgoing connections: a client that connects anew
-    would take one of these while a server is away from it."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                pass
 
 
 class Server:

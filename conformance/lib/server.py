@@ -3,7 +3,6 @@
 import atexit
 import os
 import pathlib
-import random
 import shutil
 import signal
 import socket
@@ -12,22 +11,11 @@ import sys
 import tempfile
 import time
 
+from ports import free_port
+
 START_LIMIT_S = 60
 STOP_LIMIT_S = 60
 _running = set()
-
-
-def free_port():
-    """A port that nobody listens on, below those that the system gives to outgoing connections: a client that connects anew
-    would take one of these while a server is away from it."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                pass
 
 
 def answers(port):

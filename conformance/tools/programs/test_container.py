@@ -11,7 +11,8 @@ import stat
 import subprocess
 
 from cases import equal, test, until
-from server import answers, free_port
+from ports import free_port
+from server import answers
 
 DOCKERFILE = pathlib.Path(__file__).resolve().parents[3] / "Dockerfile"
 

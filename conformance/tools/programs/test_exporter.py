@@ -5,7 +5,7 @@ import shutil
 import urllib.request
 
 from cases import equal, test, until
-from server import free_port
+from ports import free_port
 
 
 @test("redis_exporter: a scrape of a server in use")
