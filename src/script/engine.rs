@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::c_int;
 
+use crate::debugger::Debugger;
 use crate::host::{Host, Resp};
 use crate::redis_api::hex_digest;
 use crate::shebang::{ScriptFlags, parse_script};
@@ -90,9 +91,38 @@ impl Engine {
         client: Resp,
         out: &mut Vec<u8>,
     ) {
+        self.run_with(id, keys, argv, host, client, out, None);
+    }
+
+    /// [`Engine::run`], with a debugger.
+    #[allow(clippy::too_many_arguments)]
+    pub fn debug(
+        &mut self,
+        id: ScriptId,
+        keys: &[&[u8]],
+        argv: &[&[u8]],
+        host: &mut dyn Host,
+        client: Resp,
+        out: &mut Vec<u8>,
+        debugger: &mut Debugger<'_>,
+    ) {
+        self.run_with(id, keys, argv, host, client, out, Some(debugger));
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn run_with(
+        &mut self,
+        id: ScriptId,
+        keys: &[&[u8]],
+        argv: &[&[u8]],
+        host: &mut dyn Host,
+        client: Resp,
+        out: &mut Vec<u8>,
+        debugger: Option<&mut Debugger<'_>>,
+    ) {
         let Engine { vm, scripts, .. } = self;
         match scripts.get(id.0 as usize) {
-            Some(script) => vm.run(script.function, &script.sha, keys, argv, host, client, out),
+            Some(script) => vm.run(script.function, &script.sha, keys, argv, host, client, out, debugger),
             None => out.extend_from_slice(b"-NOSCRIPT No matching script. Please use EVAL.\r\n"),
         }
     }

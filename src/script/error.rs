@@ -6,6 +6,7 @@ use crate::lua::{BOOLEAN, Lua, NUMBER, STRING, TABLE, lua_fn, until_nul};
 
 /// Pushes `{err='ERR <message>'}`. Raises.
 pub(crate) fn push_error(lua: Lua, message: &[u8]) {
+    tell(lua, &[message]);
     push_error_parts(lua, b"ERR", message);
 }
 
@@ -18,9 +19,17 @@ pub(crate) fn raise_error(lua: Lua, message: &[u8]) -> ! {
 /// Pushes the table of an error line given without its `-`: `CODE text`. A line of one word has no code. Raises.
 pub(crate) fn push_error_line(lua: Lua, line: &[u8]) {
     let line = until_nul(line);
+    tell(lua, &[b"-", line]);
     match memchr::memchr(b' ', line) {
         Some(space) => push_error_parts(lua, &line[..space], &line[space + 1..]),
         None => push_error_parts(lua, b"ERR", line),
+    }
+}
+
+/// A debugging client that goes from line to line is told of errors.
+fn tell(lua: Lua, parts: &[&[u8]]) {
+    if let Some(debugger) = lua.shared().debugger().filter(|debugger| debugger.tells()) {
+        debugger.log_error(parts);
     }
 }
 

@@ -141,7 +141,7 @@ impl Functions {
         out: &mut Vec<u8>,
     ) {
         if function.live.load(Ordering::Relaxed) {
-            self.vm.run(function.slot, &function.name, keys, args, host, client, out);
+            self.vm.run(function.slot, &function.name, keys, args, host, client, out, None);
         } else {
             out.extend_from_slice(b"-ERR Function not found\r\n");
         }

@@ -35,6 +35,12 @@ pub trait Host {
     /// writes in a read-only script, memory, ACL) are the host's. `argv` has at least one element.
     fn call(&mut self, argv: &[&[u8]], reply: &mut Vec<u8>);
 
+    /// Whether the last [`Host::call`] refused the command: it did not run, and the error is the host's own. Only a
+    /// debugger asks.
+    fn has_refused(&self) -> bool {
+        false
+    }
+
     /// `redis.setresp(version)`.
     fn set_resp(&mut self, version: Resp);
 

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `host.rs` | the trait a server implements |
 //! | `engine.rs`, `shebang.rs` | the scripts of EVAL: cache, SHA1, `#!lua flags=...` |
+//! | `debugger/` | the script debugger: where a script stops, what its client may type |
 //! | `functions.rs`, `register.rs` | libraries: FUNCTION LOAD, `redis.register_function`, FCALL |
 //! | `vm.rs` | one Lua state: start, compile, run, kill, count memory |
 //! | `lua.rs`, `shared.rs` | the Lua C API as Rust methods; what belongs to a state |
@@ -42,6 +43,7 @@ mod bit;
 mod cjson_decode;
 mod cjson_encode;
 mod cmsgpack;
+mod debugger;
 mod engine;
 mod error;
 mod from_resp;
@@ -60,6 +62,7 @@ mod structs;
 mod to_resp;
 mod vm;
 
+pub use debugger::{Console, Debugger};
 pub use engine::{Engine, FlushedScripts, ScriptId, sha1_hex};
 pub use functions::{FlushedFunctions, Function, FunctionId, Functions, Library, RestorePolicy};
 pub use host::{Host, REPL_AOF, REPL_REPLICA, Resp, TICK_INSTRUCTIONS, Tick, UnknownCommand};

@@ -13,8 +13,8 @@ use mlua_sys as ffi;
 pub(crate) use mlua_sys::{
     LUA_GLOBALSINDEX as GLOBALS, LUA_MULTRET as MULTRET, LUA_REGISTRYINDEX as REGISTRY, LUA_TBOOLEAN as BOOLEAN,
     LUA_TFUNCTION as FUNCTION, LUA_TLIGHTUSERDATA as LIGHT, LUA_TNIL as NIL, LUA_TNONE as NONE, LUA_TNUMBER as NUMBER,
-    LUA_TSTRING as STRING, LUA_TTABLE as TABLE, LUA_TUSERDATA as USERDATA, lua_CFunction as CFunction,
-    lua_State as RawState, lua_upvalueindex as upvalue,
+    LUA_TSTRING as STRING, LUA_TTABLE as TABLE, LUA_TTHREAD as THREAD, LUA_TUSERDATA as USERDATA,
+    lua_CFunction as CFunction, lua_Debug as Frame, lua_State as RawState, lua_upvalueindex as upvalue,
 };
 
 use crate::shared::Shared;
@@ -148,6 +148,10 @@ impl Lua {
     pub(crate) fn string<'a>(self, idx: c_int) -> Option<&'a [u8]> {
         if self.kind(idx) == STRING { self.text(idx) } else { None }
     }
+    /// Where a table, function, userdata or coroutine is.
+    pub(crate) fn pointer(self, idx: c_int) -> *const c_void {
+        api!(ffi::lua_topointer(self.0, idx))
+    }
     pub(crate) fn raw_len(self, idx: c_int) -> usize {
         api!(ffi::lua_objlen(self.0, idx))
     }
@@ -191,6 +195,12 @@ impl Lua {
     /// Raises. `len` bytes, zeroed by the caller.
     pub(crate) fn push_userdata(self, len: usize) -> *mut c_void {
         api!(ffi::lua_newuserdata(self.0, len))
+    }
+
+    /// A new coroutine, which lives as long as it is on this stack. Raises.
+    pub(crate) fn push_coroutine(self) -> Lua {
+        // SAFETY: as this state, it is made by `Vm`'s.
+        unsafe { Lua::from_raw(ffi::lua_newthread(self.0)) }
     }
 
     // Tables.
@@ -371,13 +381,27 @@ impl Lua {
         Some(Place { source: unsafe { CStr::from_ptr(frame.source) }, line: frame.currentline })
     }
 
-    fn frame(self, level: c_int) -> Option<ffi::lua_Debug> {
+    /// The function at this level of the stack of calls, 0 being the one that runs.
+    pub(crate) fn frame(self, level: c_int) -> Option<Frame> {
         // SAFETY: all-zero is a valid `lua_Debug`: integers, arrays and null pointers.
-        let mut frame: ffi::lua_Debug = unsafe { std::mem::zeroed() };
+        let mut frame: Frame = unsafe { std::mem::zeroed() };
         if api!(ffi::lua_getstack(self.0, level, &mut frame)) == 0 {
             return None;
         }
         (api!(ffi::lua_getinfo(self.0, c"nSl".as_ptr(), &mut frame)) != 0).then_some(frame)
+    }
+
+    /// What the calling code calls the function of a frame.
+    pub(crate) fn frame_name<'a>(self, frame: &Frame) -> Option<&'a CStr> {
+        // SAFETY: `frame` filled it in: null, or a string that lives as long as the function is on the stack.
+        (!frame.name.is_null()).then(|| unsafe { CStr::from_ptr(frame.name) })
+    }
+
+    /// Pushes a frame's local variable number `idx` (from 1) and gives its name; None if there are not so many.
+    pub(crate) fn push_local<'a>(self, frame: &Frame, idx: c_int) -> Option<&'a CStr> {
+        let name = api!(ffi::lua_getlocal(self.0, frame, idx));
+        // SAFETY: null, or a string that lives as long as the function is on the stack.
+        (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) })
     }
 
     /// Raises.
@@ -396,7 +420,7 @@ impl Lua {
             NIL => self.push_bytes(b"nil"),
             BOOLEAN => self.push_bytes(if self.boolean(-1) { b"true" } else { b"false" }),
             _ => {
-                let pointer = api!(ffi::lua_topointer(self.0, -1));
+                let pointer = self.pointer(-1);
                 self.push_bytes(Line::new(format_args!("{}: {pointer:p}", self.kind_name(-1))).bytes());
             }
         }

@@ -4,7 +4,8 @@ use std::ffi::c_int;
 
 use sha1::{Digest, Sha1};
 
-use crate::error::{push_error, push_error_line, raise_error};
+use crate::debugger;
+use crate::error::{push_error, push_error_line, raise_error, trim_newlines_end};
 use crate::from_resp::push_reply;
 use crate::host::{Host, REPL_AOF, REPL_REPLICA, Resp};
 use crate::lua::{CFunction, Lua, NUMBER, STRING, lua_fn, until_nul};
@@ -47,7 +48,7 @@ const LOG_WARNING: u8 = 3;
 
 lua_fn! {
     /// `redis.call(command, ...)`: the reply; an error reply is raised.
-    fn call(lua) {
+    pub(crate) fn call(lua) {
         if run_command(lua) {
             lua.raise();
         }
@@ -80,8 +81,37 @@ fn run_command(lua: Lua) -> bool {
     };
     let reply = shared.reply();
     reply.clear();
+    if shared.debugger().is_some_and(|debugger| debugger.tells()) {
+        return run_told_command(lua, host, args);
+    }
     host.call(args, reply);
     push_reply(lua, reply);
+    reply.first() == Some(&b'-')
+}
+
+/// The same for a debugging client that is told of the command and its reply. A refusal is told as Redis words it before
+/// it becomes a reply: without the code that says nothing.
+#[cold]
+fn run_told_command(lua: Lua, host: &mut dyn Host, args: &[&[u8]]) -> bool {
+    let shared = lua.shared();
+    if let Some(debugger) = shared.debugger() {
+        debugger.log_command(args);
+    }
+    let reply = shared.reply();
+    host.call(args, reply);
+    let is_refused = host.has_refused();
+    let mut told = true;
+    if let Some(debugger) = shared.debugger().filter(|_| is_refused) {
+        debugger.log_error(&[reply.strip_prefix(b"-ERR ").map_or(&reply[..], trim_newlines_end)]);
+        told = debugger.set_telling(false);
+    }
+    push_reply(lua, reply);
+    if let Some(debugger) = shared.debugger() {
+        match is_refused {
+            true => drop(debugger.set_telling(told)),
+            false => debugger.log_reply(reply),
+        }
+    }
     reply.first() == Some(&b'-')
 }
 
@@ -271,16 +301,21 @@ fn write_log(lua: Lua, level: u8, count: c_int) {
 }
 
 lua_fn! {
-    /// `redis.breakpoint()`: there is no debugger to stop in.
+    /// `redis.breakpoint()`: whether there is a debugger, which stops at the next line.
     fn breakpoint(lua) {
-        lua.push_boolean(false);
+        let debugger = lua.shared().debugger();
+        lua.push_boolean(debugger.map(|debugger| debugger.break_at_next_line()).is_some());
         1
     }
 }
 
 lua_fn! {
-    /// `redis.debug(...)`: there is no debugger to print to.
-    fn debug(_lua) {
+    /// `redis.debug(...)`: the debugging client is told these values, if there is one.
+    fn debug(lua) {
+        lua.has_room(debugger::STACK_ROOM);
+        if let Some(debugger) = lua.shared().debugger() {
+            debugger.log_values(lua);
+        }
         0
     }
 }

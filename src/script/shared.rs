@@ -11,6 +11,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
+use crate::debugger::Debugger;
 use crate::host::{Host, Resp};
 use crate::lua::{CFunction, RawState};
 use crate::random::Random;
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     used_bytes: Cell<usize>,
     limit_bytes: Cell<usize>,
     host: Cell<Option<NonNull<dyn Host>>>,
+    /// The [`Debugger`] of a script that is debugged.
+    debugger: Cell<Option<NonNull<c_void>>>,
     pub(crate) phase: Cell<Phase>,
     /// The host said [`crate::Tick::Kill`].
     pub(crate) killed: Cell<bool>,
@@ -78,6 +81,7 @@ impl Shared {
             used_bytes: Cell::new(0),
             limit_bytes: Cell::new(limit_bytes),
             host: Cell::new(None),
+            debugger: Cell::new(None),
             phase: Cell::new(Phase::Idle),
             killed: Cell::new(false),
             starve: Cell::new(false),
@@ -115,6 +119,20 @@ impl Shared {
         self.killed_at().clear();
         self.script_resp.set(Resp::V2);
         Entered(self)
+    }
+
+    /// Lends `debugger` to callbacks, too, for as long as the host is.
+    pub(crate) fn enter_debugger<'a>(&'a self, _host: &Entered<'a>, debugger: &'a mut Debugger<'_>) {
+        self.debugger.set(Some(NonNull::from(debugger).cast()));
+    }
+
+    /// The debugger, if the running script is debugged. Nobody keeps it across a call of Lua that may run code.
+    #[allow(clippy::mut_from_ref)]
+    #[inline]
+    pub(crate) fn debugger<'a>(&'a self) -> Option<&'a mut Debugger<'a>> {
+        // SAFETY: as `host`: `enter_debugger` put it here for as long as the host is; callbacks use it one after the
+        // other, each for as long as it does not run Lua code.
+        self.debugger.get().map(|debugger| unsafe { debugger.cast::<Debugger<'a>>().as_mut() })
     }
 
     /// The host, if a script is running.
@@ -212,6 +230,7 @@ pub(crate) struct Entered<'a>(&'a Shared);
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         self.0.host.set(None);
+        self.0.debugger.set(None);
         self.0.phase.set(Phase::Idle);
         self.0.trim();
     }

@@ -7,6 +7,7 @@ use std::ptr::{self, NonNull};
 
 use mlua_sys as ffi;
 
+use crate::debugger::{self, Debugger};
 use crate::error::{KILLED, blank_newlines, write_killed, write_run_error};
 use crate::host::{Host, Resp, TICK_INSTRUCTIONS, Tick};
 use crate::lua::{GLOBALS, Lua, RawState, lua_fn};
@@ -136,36 +137,11 @@ impl Vm {
 
     /// Runs `body` where it may raise; gives the raised message as an error. `body` owns nothing with a destructor.
     pub(crate) fn protected<R>(&self, body: impl FnOnce(Lua) -> R) -> Result<R, ScriptError> {
-        struct Call<F, R> {
-            body: Option<F>,
-            result: Option<R>,
-        }
-        unsafe extern "C-unwind" fn enter<F: FnOnce(Lua) -> R, R>(raw: *mut RawState) -> c_int {
-            // SAFETY: Lua calls its functions with the running state.
-            let lua = unsafe { Lua::from_raw(raw) };
-            // SAFETY: argument 1 is the `Call` below, which waits for us.
-            let call = unsafe { &mut *lua.user_pointer(1).cast::<Call<F, R>>() };
-            lua.set_top(0);
-            if let Some(body) = call.body.take() {
-                call.result = Some(body(lua));
-            }
-            0
-        }
-        fn entry<F: FnOnce(Lua) -> R, R>(_: &Call<F, R>) -> ffi::lua_CFunction {
-            enter::<F, R>
-        }
-        let mut call = Call { body: Some(body), result: None };
-        let entry = entry(&call);
-        // SAFETY: `call` outlives the call, and `entry` takes it for what it is.
-        let status = unsafe { ffi::lua_cpcall(self.raw.as_ptr(), entry, (&raw mut call).cast()) };
-        match call.result.take() {
-            Some(result) if status == 0 => Ok(result),
-            _ => {
-                let message = self.lua().text(-1).map_or(&b"unknown error"[..], |text| text).to_vec();
-                self.lua().set_top(0);
-                Err(ScriptError::new([b"ERR ", &message[..]].concat()))
-            }
-        }
+        protected(self.lua(), body).ok_or_else(|| {
+            let message = self.lua().text(-1).map_or(&b"unknown error"[..], |text| text).to_vec();
+            self.lua().set_top(0);
+            ScriptError::new([b"ERR ", &message[..]].concat())
+        })
     }
 
     /// Compiles source text and gives the registry slot of the function, or the compiler's message.
@@ -188,7 +164,8 @@ impl Vm {
         }
     }
 
-    /// Calls the function in registry slot `function` and appends its reply to `out`: one RESP value, always.
+    /// Calls the function in registry slot `function`, with a debugger or without, and appends its reply to `out`: one
+    /// RESP value, always.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn run(
         &mut self,
@@ -199,6 +176,7 @@ impl Vm {
         host: &mut dyn Host,
         client: Resp,
         out: &mut Vec<u8>,
+        debugger: Option<&mut Debugger<'_>>,
     ) {
         self.runs = self.runs.wrapping_add(1);
         let collect = self.runs.is_multiple_of(RUNS_A_COLLECTION);
@@ -218,7 +196,13 @@ impl Vm {
             out: &mut *out,
         };
         let entered = self.shared().enter(host, Phase::Running);
-        self.set_hook();
+        match debugger {
+            Some(debugger) => {
+                self.shared().enter_debugger(&entered, debugger);
+                debugger::set_hook(lua);
+            }
+            None => set_count_hook(lua),
+        }
         lua.push_ref(refs.runner);
         lua.push_light((&raw mut run).cast());
         let status = lua.protected_call(1, 0, 0);
@@ -271,8 +255,7 @@ impl Vm {
     }
 
     pub(crate) fn set_hook(&self) {
-        // SAFETY: the state is live, the hook is a hook.
-        unsafe { ffi::lua_sethook(self.raw.as_ptr(), Some(hook), ffi::LUA_MASKCOUNT, TICK_INSTRUCTIONS) };
+        set_count_hook(self.lua());
     }
 
     pub(crate) fn clear_hook(&self) {
@@ -290,6 +273,33 @@ impl Drop for Vm {
             drop(Box::from_raw(self.shared.as_ptr()));
         }
     }
+}
+
+/// Runs `body` where it may raise; None when it did, with the error on top. `body` owns nothing with a destructor.
+pub(crate) fn protected<R>(lua: Lua, body: impl FnOnce(Lua) -> R) -> Option<R> {
+    struct Call<F, R> {
+        body: Option<F>,
+        result: Option<R>,
+    }
+    unsafe extern "C-unwind" fn enter<F: FnOnce(Lua) -> R, R>(raw: *mut RawState) -> c_int {
+        // SAFETY: Lua calls its functions with the running state.
+        let lua = unsafe { Lua::from_raw(raw) };
+        // SAFETY: argument 1 is the `Call` below, which waits for us.
+        let call = unsafe { &mut *lua.user_pointer(1).cast::<Call<F, R>>() };
+        lua.set_top(0);
+        if let Some(body) = call.body.take() {
+            call.result = Some(body(lua));
+        }
+        0
+    }
+    fn entry<F: FnOnce(Lua) -> R, R>(_: &Call<F, R>) -> ffi::lua_CFunction {
+        enter::<F, R>
+    }
+    let mut call = Call { body: Some(body), result: None };
+    let entry = entry(&call);
+    // SAFETY: `call` outlives the call, and `entry` takes it for what it is.
+    let status = unsafe { ffi::lua_cpcall(lua.raw(), entry, (&raw mut call).cast()) };
+    call.result.take().filter(|_| status == 0)
 }
 
 lua_fn! {
@@ -384,18 +394,29 @@ unsafe extern "C-unwind" fn read_source(_: *mut RawState, source: *mut c_void, l
     piece.as_ptr().cast()
 }
 
+/// From now on the host is asked now and then whether the code of this coroutine, and of those made from it, may go on.
+pub(crate) fn set_count_hook(lua: Lua) {
+    // SAFETY: the state is live, the hook is a hook.
+    unsafe { ffi::lua_sethook(lua.raw(), Some(hook), ffi::LUA_MASKCOUNT, TICK_INSTRUCTIONS) };
+}
+
 /// Every [`TICK_INSTRUCTIONS`] instructions: goes on or ends the script. Once it is to end, the hook runs at each
 /// instruction, so that no `pcall` loop survives the error; also in the main state, when a coroutine was running.
 ///
 /// The error is the one of a failed allocation: Lua calls error handlers for all others, and would call one from here
 /// with hooks off, so that a handler of `xpcall` could run on for ever.
-unsafe extern "C-unwind" fn hook(raw: *mut RawState, frame: *mut ffi::lua_Debug) {
+///
+/// # Safety
+/// Lua calls it as a hook, or a hook of its own does.
+pub(crate) unsafe extern "C-unwind" fn hook(raw: *mut RawState, frame: *mut ffi::lua_Debug) {
     // SAFETY: Lua calls hooks with the running state.
     let lua = unsafe { Lua::from_raw(raw) };
     let shared = lua.shared();
     if !shared.killed.get() {
+        let is_over = shared.debugger().is_some_and(|debugger| debugger.is_over());
         match shared.host().map(|host| host.tick()) {
             Some(Tick::Kill) => shared.killed.set(true),
+            _ if is_over => shared.killed.set(true),
             _ => return,
         }
         // SAFETY: Lua passes the running function's record, and fills in what is asked for.

@@ -1,13 +1,14 @@
 //! What scripts can hand to the libraries of Lua: JSON, MessagePack, packed structs, patterns, formats, numbers, and
-//! source text.
+//! source text; and what a client can type that debugs a script.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use redstart_fuzz::choices::Choices;
 use redstart_fuzz::memory::bounded;
 use redstart_fuzz::resp;
-use redstart_script::{Engine, Host, Options, Resp, Tick, UnknownCommand};
+use redstart_script::{Console, Debugger, Engine, Host, Options, Resp, Tick, UnknownCommand};
 use std::cell::RefCell;
+use std::time::Duration;
 
 /// What a Lua state may hold.
 const STATE_BYTES: usize = 48 << 20;
@@ -54,6 +55,33 @@ impl Host for Echo {
     fn script_error(&mut self, _error: &[u8]) {}
 }
 
+/// A client that types the input, a part at a time, while it debugs [`DEBUGGED`].
+struct Typist<'a> {
+    bytes: &'a [u8],
+    at_once: usize,
+}
+
+impl Console for Typist<'_> {
+    fn send(&mut self, bytes: &[u8]) {
+        assert_eq!(resp::count(bytes), 1, "{}", bytes.escape_ascii());
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> usize {
+        let len = self.bytes.len().min(self.at_once).min(buffer.len());
+        let (now, later) = self.bytes.split_at(len);
+        buffer[..len].copy_from_slice(now);
+        self.bytes = later;
+        len
+    }
+
+    fn is_over(&mut self) -> bool {
+        false
+    }
+}
+
+const DEBUGGED: &str = "local t = {1, 'x', {y = true}}\nlocal function f(a)\n  return redis.call('echo', a)\nend\n\
+    for i = 1, 3 do\n  t[i] = f(i)\nend\nredis.debug(t, f)\nreturn t";
+
 /// Each takes the input's bytes as `ARGV[1]` and, cut in two, as `ARGV[2]` and `ARGV[3]`.
 const SCRIPTS: &[&str] = &[
     "local v = cjson.decode(ARGV[1]) local t = cjson.encode(v) assert(cjson.encode(cjson.decode(t)) == t) return v",
@@ -80,15 +108,24 @@ const SCRIPTS: &[&str] = &[
 
 fuzz_target!(|input: &[u8]| {
     let mut choices = Choices::new(input);
-    let which = choices.below(SCRIPTS.len() + 1);
+    let which = choices.below(SCRIPTS.len() + 2);
     let cut = usize::from(choices.byte());
     let bytes = choices.rest();
     let (first, second) = bytes.split_at(cut.min(bytes.len()));
-    let script = SCRIPTS.get(which).map_or(bytes, |script| script.as_bytes());
+    let is_debugged = which > SCRIPTS.len();
+    let script =
+        if is_debugged { DEBUGGED.as_bytes() } else { SCRIPTS.get(which).map_or(bytes, |script| script.as_bytes()) };
     ENGINE.with_borrow_mut(|engine| {
         let out = bounded(input.len() + (STATE_BYTES >> 2), || {
             let mut out = Vec::new();
             match engine.load(script) {
+                Ok(id) if is_debugged => {
+                    let mut typist = Typist { bytes, at_once: cut + 1 };
+                    let mut debugger = Debugger::new(script, Duration::MAX, &mut typist);
+                    let host = &mut Echo::default();
+                    engine.debug(id, &[b"k"], &[bytes], host, Resp::V3, &mut out, &mut debugger);
+                    debugger.end();
+                }
                 Ok(id) => engine.run(id, &[b"k"], &[bytes, first, second], &mut Echo::default(), Resp::V3, &mut out),
                 Err(error) => {
                     out.push(b'-');
