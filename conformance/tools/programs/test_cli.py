@@ -145,43 +145,112 @@ def listening(t):
     equal([pattern.stdout.readline().strip() for _ in range(4)], ["pmessage", "n*", "news", "it rains"])
 
 
+class Terminal:
+    """redis-cli on a terminal, without colours."""
+
+    def __init__(self, t, *words):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.environ["TERM"] = "dumb"
+            os.environ["REDISCLI_HISTFILE"] = "/dev/null"
+            os.execvp(CLI, [CLI, "-p", str(t.server.port), *words])
+        self.shown = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.close(self.fd)
+        os.waitpid(self.pid, 0)
+
+    def type(self, line):
+        os.write(self.fd, line.encode() + b"\n")
+
+    def expect(self, *texts):
+        """Waits for each of the texts, one behind the other; what was before them is forgotten."""
+        for text in texts:
+            end = time.monotonic() + 60
+            while text.encode() not in self.shown:
+                assert time.monotonic() < end, f"'{text}' is not in {self.shown}"
+                if select.select([self.fd], [], [], 0.2)[0]:
+                    self.shown += re.sub(rb"\x1b\[[\d;]*m", b"", os.read(self.fd, 65536))
+            self.shown = self.shown[self.shown.index(text.encode()) + len(text) :]
+
+
 @test("redis-cli: on a terminal, with hints and help from COMMAND DOCS")
 def terminal(t):
-    pid, terminal_fd = pty.fork()
-    if pid == 0:
-        os.environ["TERM"] = "dumb"
-        os.environ["REDISCLI_HISTFILE"] = "/dev/null"
-        os.execvp(CLI, [CLI, "-p", str(t.server.port)])
-    shown = b""
+    with Terminal(t) as cli:
+        cli.expect(f"127.0.0.1:{t.server.port}> ")
+        cli.type("set k 1")
+        cli.expect("OK")
+        cli.type("incr k")
+        cli.expect("(integer) 2")
+        cli.type("help hset")
+        cli.expect("HSET key field value [field value ...]", "since: 2.0.0")
+        cli.type("help @hyperloglog")
+        cli.expect("PFADD key")
+        cli.type("select 9")
+        cli.expect(f"127.0.0.1:{t.server.port}[9]> ")
+        cli.type("multi")
+        cli.expect("(TX)> ")
+        cli.type("quit")
 
-    def expect(text):
-        nonlocal shown
-        end = time.monotonic() + 60
-        while text.encode() not in shown:
-            assert time.monotonic() < end, f"'{text}' is not in {shown}"
-            if select.select([terminal_fd], [], [], 0.2)[0]:
-                shown += re.sub(rb"\x1b\[\d*m", b"", os.read(terminal_fd, 65536))
-        shown = shown[shown.index(text.encode()) + len(text) :]
 
-    try:
-        expect(f"127.0.0.1:{t.server.port}> ")
-        os.write(terminal_fd, b"set k 1\n")
-        expect("OK")
-        os.write(terminal_fd, b"incr k\n")
-        expect("(integer) 2")
-        os.write(terminal_fd, b"help hset\n")
-        expect("HSET key field value [field value ...]")
-        expect("since: 2.0.0")
-        os.write(terminal_fd, b"help @hyperloglog\n")
-        expect("PFADD key")
-        os.write(terminal_fd, b"select 9\n")
-        expect(f"127.0.0.1:{t.server.port}[9]> ")
-        os.write(terminal_fd, b"multi\n")
-        expect("(TX)> ")
-        os.write(terminal_fd, b"quit\n")
-    finally:
-        os.close(terminal_fd)
-        os.waitpid(pid, 0)
+SCRIPT = """local sum = 0
+for _, value in ipairs(ARGV) do
+  sum = sum + value
+  redis.debug("so far", sum)
+end
+redis.call("SET", KEYS[1], sum)
+return sum
+"""
+
+
+def script(t):
+    path = os.path.join(t.server.dir, "sum.lua")
+    with open(path, "w") as file:
+        file.write(SCRIPT)
+    return path
+
+
+@test("redis-cli --ldb: a script from line to line on a terminal, restarted and ended; the data set stays as it was")
+def debugger(t):
+    with Terminal(t, "--ldb", "--eval", script(t), "total", ",", "1", "2") as cli:
+        prompt = "lua debugger> "
+        cli.expect("* Stopped at 1, stop reason = step over", "-> 1   local sum = 0", prompt)
+        cli.type("break 6")
+        cli.expect("#6   redis.call", prompt)
+        cli.type("continue")
+        cli.expect('<debug> line 4: "so far", 1', '<debug> line 4: "so far", 3', "* Stopped at 6, stop reason = break point", prompt)
+        cli.type("print sum")
+        cli.expect("<value> 3", prompt)
+        cli.type("print ARGV")
+        cli.expect('<value> {"1"; "2"}', prompt)
+        cli.type("step")
+        cli.expect("<redis> SET total 3", '<reply> "+OK"', "* Stopped at 7", prompt)
+        cli.type("redis get total")
+        cli.expect("<redis> get total", '<reply> "3"', prompt)
+        equal(t.cli("exists", "total"), "0")
+        cli.type("restart")
+        cli.expect("* Stopped at 1, stop reason = step over", prompt)
+        cli.type("eval 1/3")
+        cli.expect("<retval> 0.333333", prompt)
+        cli.type("continue")
+        cli.expect("(integer) 3", "(Lua debugging session ended -- dataset changes rolled back)", "> ")
+        cli.type("quit")
+    equal(t.cli("exists", "total"), "0")
+
+
+@test("redis-cli --ldb-sync-mode: changes stay; --ldb from a pipe; a session that is left")
+def debugger_in_place(t):
+    shown = t.cli("--ldb-sync-mode", "--eval", script(t), "total", ",", 4, 5, input="step\nnext\nwhole\ncontinue\n")
+    assert "* Stopped at 3, stop reason = step over" in shown and "   7   return sum" in shown, shown
+    assert "(integer) 9" in shown and "(Lua debugging session ended)" in shown, shown
+    equal(t.cli("get", "total"), "9")
+    shown = t.cli("--ldb", "--eval", script(t), "total", ",", "x", input="c\n")
+    assert "attempt to perform arithmetic on local 'value'" in shown and "rolled back" in shown, shown
+    t.cli("--ldb-sync-mode", "--eval", script(t), "total", ",", 7, input="step\n", code=None)
+    until("the script has ended without its client", lambda: t.cli("get", "total") == "7")
 
 
 @test("redis-cli --rdb: the data set as a file that a server loads")
