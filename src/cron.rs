@@ -219,6 +219,9 @@ impl Cron {
 
     fn work(&mut self, acceptor: &Acceptor) {
         self.server.read_memory();
+        if self.server.busy.is_debugged() {
+            return;
+        }
         self.watch_script(acceptor);
         if self.server.busy.is_busy() {
             return;

@@ -39,6 +39,7 @@ pub mod server;
 pub mod shutdown;
 pub mod slowlog;
 pub mod snapshot;
+pub mod socket;
 pub mod standalone;
 pub mod startup;
 pub mod stats;

@@ -191,6 +191,11 @@ pub fn machine_bytes() -> io::Result<u64> {
     kilobytes("/proc/meminfo", "MemTotal:")
 }
 
+/// Bytes of memory that the kernel could give without swapping.
+pub fn available_bytes() -> io::Result<u64> {
+    kilobytes("/proc/meminfo", "MemAvailable:")
+}
+
 /// The bytes that a line `<label> <number> kB` of a file of the kernel tells.
 fn kilobytes(path: &str, label: &str) -> io::Result<u64> {
     let text = fs::read_to_string(path)?;

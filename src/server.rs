@@ -72,6 +72,8 @@ pub struct Server {
     pub scripts: ScriptRegister,
     /// The libraries of FUNCTION. Used after shard locks are taken.
     pub functions: FunctionRegister,
+    /// Scripts that are being debugged in servers of their own.
+    pub debug_sessions: AtomicUsize,
     /// The data set is being loaded.
     pub loading: AtomicBool,
     pub used_memory: UsedMemory,
@@ -195,6 +197,8 @@ pub struct Busy {
     /// What has become of it, the first of the two: [`Busy::WRITTEN`] or [`Busy::KILLED`].
     fate: AtomicU8,
     is_function: AtomicBool,
+    /// A client goes through it line by line.
+    is_debugged: AtomicBool,
     /// The function that has been running for a while.
     pub function: Mutex<Option<RunningFunction>>,
 }
@@ -247,6 +251,16 @@ impl Busy {
     /// Whether what runs, or ran last, is a function.
     pub fn is_function(&self) -> bool {
         self.is_function.load(Ordering::Acquire)
+    }
+
+    /// A client begins to go through scripts line by line, or has done so.
+    pub fn set_debugged(&self, is_debugged: bool) {
+        self.is_debugged.store(is_debugged, Ordering::Release);
+    }
+
+    /// Whether a client goes through what runs line by line. Others wait, and are told nothing.
+    pub fn is_debugged(&self) -> bool {
+        self.is_debugged.load(Ordering::Acquire)
     }
 
     /// What other clients are told while it is busy.

@@ -158,6 +158,7 @@ impl Server {
             busy: Busy::default(),
             scripts: Default::default(),
             functions: Default::default(),
+            debug_sessions: AtomicUsize::new(0),
             loading: AtomicBool::new(false),
             used_memory: Default::default(),
             peak_memory: AtomicU64::new(0),

@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
         "latency",
         "reclaim",
         "sampler",
+        "socket",
         "stop",
         "switches",
         "tls",
@@ -50,6 +51,7 @@ const LAYERS: &[&[&str]] = &[
 /// Uses that go upwards all the same, with the reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("src/keyspace/waiters.rs", "command", "a waiter is a client's command, kept where its key is"),
+    ("src/commands/script_debug.rs", "startup", "a script that is debugged has a server of its own"),
     ("src/command/table.rs", "commands", "the table is made of the families' entries"),
 ];
 

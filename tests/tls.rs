@@ -463,3 +463,22 @@ fn a_server_needs_its_files() {
     let refused = start(&mut config).expect_err("no key");
     assert_eq!(refused, "No tls-key-file configured!");
 }
+
+#[test]
+fn scripts_are_debugged_under_tls() {
+    let setup = Setup::new("tls-debugger", |config| config.io_threads = 1);
+    let script = "local text = string.rep('x', 100000)\nredis.call('SET', 'k', text)\nreturn #text";
+    for mode in ["YES", "SYNC"] {
+        let mut client = setup.connect();
+        assert_eq!(client.run(&format!("SCRIPT DEBUG {mode}")), "+OK");
+        assert!(client.call(&["EVAL", script, "0"]).to_string().contains("* Stopped at 1"));
+        assert!(client.run("step").contains("* Stopped at 2"));
+        assert!(client.run("maxlen 0").contains("unlimited"));
+        let shown = client.run("print text");
+        assert_eq!(shown.matches('x').count(), 100_000);
+        assert_eq!(client.run("continue"), "[+<endsession>]");
+        assert_eq!(client.reply().to_string(), ":100000");
+        assert!(client.is_closed());
+    }
+    assert_eq!(setup.plain().run("STRLEN k"), ":100000");
+}

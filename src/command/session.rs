@@ -11,6 +11,7 @@ use crate::pubsub::Topic;
 use crate::replication::replica::{Replica, Wishes};
 use crate::resp::reply::Reply;
 use crate::server::Server;
+use crate::socket::Stream;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,6 +59,29 @@ pub struct Session {
     pub wishes: Option<Box<Wishes>>,
     /// It is a replica: it pulls what it is sent.
     pub replica: Option<Arc<Replica>>,
+    /// SCRIPT DEBUG: its scripts are debugged.
+    pub debugging: Option<Debugging>,
+    /// The way to the client, while commands run that may need it: those of a client that debugs scripts.
+    pub line: Option<Box<Line>>,
+}
+
+/// How scripts are debugged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debugging {
+    /// In a server of its own, whose data are a copy.
+    Aside,
+    /// In place: everybody else waits.
+    InPlace,
+}
+
+/// A client's socket and what belongs to it, lent by its connection.
+#[derive(Debug)]
+pub struct Line {
+    pub stream: Stream,
+    /// So many bytes of the reply under way are sent already.
+    pub sent: usize,
+    /// The server that the client came to.
+    pub server: Arc<Server>,
 }
 
 /// Work that begins once the client waits; whoever does it answers the waiter.
@@ -182,6 +206,8 @@ impl Session {
             waiter: None,
             wishes: None,
             replica: None,
+            debugging: None,
+            line: None,
         }
     }
 
@@ -205,6 +231,11 @@ impl Session {
     pub fn select(&mut self, db: usize) {
         self.db = db;
         self.client.db.store(db, Ordering::Relaxed);
+    }
+
+    /// Whether nothing more may run before its connection has lent the way to the client.
+    pub fn needs_line(&self) -> bool {
+        self.debugging.is_some() && self.line.is_none()
     }
 
     /// Switches the protocol. The reply under way must be switched too.

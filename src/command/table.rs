@@ -16,7 +16,7 @@ pub struct CommandRef {
 }
 
 /// The commands of one server by name, as `rename-command` left them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Registry {
     by_name: HashMap<Vec<u8>, CommandRef, foldhash::fast::FixedState>,
     /// Every command and subcommand; the index is its id.

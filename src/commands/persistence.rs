@@ -48,7 +48,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// `SAVE`: OK once the RDB file is on disk; everybody waits meanwhile. Source: Redis 7.2 SAVE.
 fn save(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
-    if ctx.server.has_snapshot_under_way() {
+    if ctx.server.has_snapshot_under_way() && !ctx.server.persistence.is_copying() {
         return Err(CmdError::Text("ERR Background save already in progress"));
     }
     save_now(ctx)?;
@@ -67,10 +67,11 @@ fn save_now(ctx: &mut Ctx) -> CmdResult {
 fn bgsave(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let is_scheduled = args.flag("SCHEDULE");
     args.finish()?;
-    if ctx.server.has_snapshot_under_way() {
+    let is_copying = ctx.server.persistence.is_copying();
+    if ctx.server.has_snapshot_under_way() && !is_copying {
         return Err(CmdError::Text("ERR Background save already in progress"));
     }
-    if ctx.origin == Origin::Exec || is_scheduled && ctx.server.aof.is_rewriting() {
+    if ctx.origin == Origin::Exec || is_copying || is_scheduled && ctx.server.aof.is_rewriting() {
         ctx.server.persistence.schedule();
         ctx.reply.status("Background saving scheduled");
         return Ok(());

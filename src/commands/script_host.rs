@@ -59,6 +59,8 @@ pub(crate) struct ScriptHost<'h, 'a, 'g> {
     target: Target,
     /// The server ends before the script does.
     cut_short: bool,
+    /// The last command was refused before it ran.
+    has_refused: bool,
 }
 
 /// What a script may do.
@@ -111,6 +113,7 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
             has_written: false,
             target: Target::Everybody,
             cut_short: false,
+            has_refused: false,
         }
     }
 
@@ -184,7 +187,9 @@ impl Host for ScriptHost<'_, '_, '_> {
     fn call(&mut self, argv: &[&[u8]], reply: &mut Vec<u8>) {
         // The two buffers change places, so that nothing is copied.
         std::mem::swap(&mut self.reply.buf, reply);
-        if let Err(error) = self.run(argv) {
+        let result = self.run(argv);
+        self.has_refused = result.is_err();
+        if let Err(error) = result {
             self.count_error(&error.text());
             if let Ok(command) = self.ctx.server.registry.resolve(argv) {
                 self.stats().commands[usize::from(command.id)].rejected.add(1);
@@ -192,6 +197,10 @@ impl Host for ScriptHost<'_, '_, '_> {
             self.reply.error(error.text());
         }
         std::mem::swap(&mut self.reply.buf, reply);
+    }
+
+    fn has_refused(&self) -> bool {
+        self.has_refused
     }
 
     fn set_resp(&mut self, version: Resp) {

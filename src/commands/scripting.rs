@@ -3,10 +3,11 @@
 use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
+use crate::command::session::Debugging;
 use crate::command::spec::*;
-use crate::commands::help;
 use crate::commands::script_host::{Rules, Running, ScriptHost, kill_running};
-use redstart_script::{Engine, Resp, ScriptError, ScriptId};
+use crate::commands::{help, script_debug};
+use redstart_script::{Debugger, Engine, Resp, ScriptError, ScriptId};
 use redstart_types::number;
 
 pub const COMMANDS: &[Command] = &[
@@ -96,8 +97,21 @@ fn evalsha_ro(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 fn eval_body(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
     show_to_monitors(ctx, args);
+    match ctx.session.debugging {
+        Some(debugging) => script_debug::eval(ctx, args, read_only, debugging),
+        None => run_eval(ctx, args, read_only, None),
+    }
+}
+
+/// Runs the script that `args` begin with.
+pub(super) fn run_eval(
+    ctx: &mut Ctx,
+    args: &mut Args,
+    read_only: bool,
+    debugger: Option<&mut Debugger<'_>>,
+) -> CmdResult {
     let body = args.bytes()?;
-    run(ctx, args, read_only, |engine| Ok(engine.load(body)?))
+    run(ctx, args, read_only, debugger, |engine| Ok(engine.load(body)?))
 }
 
 fn eval_sha(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
@@ -106,7 +120,10 @@ fn eval_sha(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
     if sha.len() != SHA1_HEX_BYTES {
         return Err(CmdError::NoScript);
     }
-    run(ctx, args, read_only, |engine| engine.find(sha).ok_or(CmdError::NoScript))
+    if ctx.session.debugging.is_some() {
+        return Err(CmdError::Text("ERR Please use EVAL instead of EVALSHA for debugging"));
+    }
+    run(ctx, args, read_only, None, |engine| engine.find(sha).ok_or(CmdError::NoScript))
 }
 
 const SHA1_HEX_BYTES: usize = 40;
@@ -122,6 +139,7 @@ fn run(
     ctx: &mut Ctx,
     args: &mut Args,
     read_only: bool,
+    debugger: Option<&mut Debugger<'_>>,
     find: impl FnOnce(&mut Engine) -> CmdResult<ScriptId>,
 ) -> CmdResult {
     ctx.propagate_nothing();
@@ -134,7 +152,10 @@ fn run(
         let selected = ctx.session.db;
         let mut out = std::mem::take(&mut ctx.reply.buf);
         let mut host = ScriptHost::new(ctx, rules, Running::Script);
-        engine.run(script, keys, argv, &mut host, protocol, &mut out);
+        match debugger {
+            Some(debugger) => engine.debug(script, keys, argv, &mut host, protocol, &mut out, debugger),
+            None => engine.run(script, keys, argv, &mut host, protocol, &mut out),
+        }
         drop(host);
         ctx.reply.buf = out;
         // What a script selects lasts as long as the script.
@@ -206,17 +227,23 @@ fn script_kill(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     kill_running(ctx, false)
 }
 
-/// `SCRIPT DEBUG YES | SYNC | NO`: OK for NO; there is no script debugger, so the others are refused.
+/// `SCRIPT DEBUG YES | SYNC | NO`: OK; the client's scripts are debugged from now on, on a copy of the data set or (SYNC) on
+/// the data set itself; or not any more. Once SYNC, YES is SYNC, too. Errors: while replies are pending.
 /// Source: Redis 7.2 SCRIPT DEBUG.
 fn script_debug(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    match args.one_of(&["NO", "YES", "SYNC"]) {
-        Some(0) => {
-            ctx.reply.ok();
-            Ok(())
-        }
-        Some(_) => Err(CmdError::Text("ERR This server has no script debugger")),
-        None => Err(CmdError::Text("ERR Use SCRIPT DEBUG YES/SYNC/NO")),
+    let sent = ctx.session.line.as_ref().map_or(0, |line| line.sent);
+    if ctx.reply.buf.len() > sent {
+        return Err(CmdError::Text("ERR SCRIPT DEBUG must be called outside a pipeline"));
     }
+    let debugging = match args.one_of(&["NO", "YES", "SYNC"]) {
+        Some(0) => None,
+        Some(1) => Some(ctx.session.debugging.unwrap_or(Debugging::Aside)),
+        Some(_) => Some(Debugging::InPlace),
+        None => return Err(CmdError::Text("ERR Use SCRIPT DEBUG YES/SYNC/NO")),
+    };
+    ctx.session.debugging = debugging;
+    ctx.reply.ok();
+    Ok(())
 }
 
 /// `SCRIPT HELP`: array of lines. Source: Redis 7.2 SCRIPT HELP.
@@ -225,7 +252,7 @@ fn script_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
         ctx,
         "SCRIPT",
         &[
-            ("DEBUG (YES|SYNC|NO)", "There is no script debugger here; NO is accepted."),
+            ("DEBUG (YES|SYNC|NO)", "Debug the scripts to come, or do not."),
             ("EXISTS <sha1> [<sha1> ...]", "Which scripts are loaded."),
             ("FLUSH [ASYNC|SYNC]", "Forget all scripts."),
             ("KILL", "End the script that is running, if it has not written."),
@@ -272,8 +299,58 @@ mod tests {
         c.check("SCRIPT FLUSH NOW", "-ERR SCRIPT FLUSH only support SYNC|ASYNC option");
         c.check("SCRIPT KILL", "-NOTBUSY No scripts in execution right now.");
         c.check("SCRIPT DEBUG NO", "OK");
+        c.check("SCRIPT DEBUG YES", "OK");
+        let sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+        c.check(&format!("EVALSHA {sha} 0"), "-ERR Please use EVAL instead of EVALSHA for debugging");
+        c.check("EVALSHA x 0", "-NOSCRIPT No matching script. Please use EVAL.");
+        c.check("SCRIPT DEBUG NO", "OK");
         c.check("SCRIPT DEBUG MAYBE", "-ERR Use SCRIPT DEBUG YES/SYNC/NO");
         assert!(c.run("SCRIPT HELP").contains("SCRIPT <subcommand>"));
+    }
+
+    #[test]
+    fn scripts_are_debugged() {
+        for mode in ["YES", "SYNC"] {
+            let mut c = Checker::new();
+            c.check(&format!("SCRIPT DEBUG {mode}"), "OK");
+            let stopped = "[* Stopped at 1, stop reason = step over, -> 1   redis.call(KEYS[1], 'k', 'v')]";
+            c.check("EVAL \"redis.call(KEYS[1], 'k', 'v')\\nreturn {1, 'x'}\" 1 set", stopped);
+            c.check("p KEYS", "[<value> {\"set\"}]");
+            c.check("redis GET k", "[<redis> GET k, <reply> NULL]");
+            c.check("redis NOSUCH", "[<redis> NOSUCH, <error> Unknown Redis command called from script]");
+            c.check(
+                "redis LPUSH k",
+                "[<redis> LPUSH k, <error> Wrong number of args calling Redis command from script]",
+            );
+            let next =
+                "[<redis> set k v, <reply> \"+OK\", * Stopped at 2, stop reason = step over, -> 2   return {1, 'x'}]";
+            c.check("step", next);
+            let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value";
+            c.check("redis LPUSH k x", &format!("[<redis> LPUSH k x, <error> {wrong}, <reply> \"{wrong}\"]"));
+            c.check("e \"redis.call('GET', 'k')\"", "[<retval> \"v\"]");
+            c.check("continue", "[<endsession>]");
+            c.receive("[:1, \"x\"]");
+            assert!(c.is_closed());
+            c.other("GET k", if mode == "YES" { "nil" } else { "\"v\"" });
+        }
+    }
+
+    #[test]
+    fn a_session_ends_whatever_the_script_is() {
+        for (script, error) in [
+            ("'return 1' x", "-ERR value is not an integer or out of range"),
+            ("'return 1' 2", "-ERR Number of keys can't be greater than number of args"),
+            ("\"#!lua flags=what\\n\" 0", "-ERR Unexpected flag in script shebang: what"),
+        ] {
+            for mode in ["YES", "SYNC"] {
+                let mut c = Checker::new();
+                c.since("7.2");
+                c.check(&format!("SCRIPT DEBUG {mode}"), "OK");
+                c.check(&format!("EVAL {script}"), "[<endsession>]");
+                c.receive(error);
+                assert!(c.is_closed());
+            }
+        }
     }
 
     #[test]

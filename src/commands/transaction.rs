@@ -81,6 +81,8 @@ fn exec(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     ctx.reply.array(multi.queue.len());
     let mut reply = Reply { buf: std::mem::take(&mut ctx.reply.buf), ..*ctx.reply };
     for queued in &multi.queue {
+        // Nothing is said any more once the connection is to be closed.
+        let silent_from = ctx.session.closing.then_some(reply.buf.len());
         let argv: Vec<&[u8]> = queued.argv.iter().map(|arg| &**arg).collect();
         // Rights may have changed since it was queued.
         match permission::check(ctx.server, ctx.session, queued.command, &argv, Place::Multi) {
@@ -93,6 +95,7 @@ fn exec(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
             }
         }
         reply.resp3 = ctx.session.resp3;
+        reply.buf.truncate(silent_from.unwrap_or(usize::MAX));
     }
     ctx.reply.buf = reply.buf;
     ctx.reply.resp3 = reply.resp3;

@@ -3,16 +3,16 @@
 use crate::clients::{Client, Letters};
 use crate::command::call::Engine;
 use crate::command::serve;
-use crate::command::session::Session;
+use crate::command::session::{Line, Session};
 use crate::command::spec::BLOCKING;
 use crate::config::{ClientClass, OutputLimit};
 use crate::net::process::process;
-use crate::net::stream::Stream;
 use crate::net::worker::Worker;
 use crate::pubsub::Topic;
 use crate::resp::reply::Reply;
 use crate::resp::request::Parser;
 use crate::server::Server;
+use crate::socket::Stream;
 use crate::util::clock::Clock;
 use crate::util::sync::Mutex;
 use std::future::Future;
@@ -259,7 +259,28 @@ impl Connection {
         let of_all = engine.server.clients.memory_limit().filter(|_| !self.session.client.has(Client::NO_EVICT));
         let limit = limit.into_iter().chain(of_all).min();
         self.reply.limit = limit.and_then(|limit| limit.checked_add(self.sent));
-        process(engine, &mut self.session, &mut self.parser, &mut self.reply, bytes)
+        if self.session.debugging.is_some() {
+            return self.run_with_line(engine, bytes);
+        }
+        let done = process(engine, &mut self.session, &mut self.parser, &mut self.reply, bytes);
+        // SCRIPT DEBUG may have come with other commands.
+        if self.session.needs_line() { done + self.run_with_line(engine, &bytes[done..]) } else { done }
+    }
+
+    /// Runs commands of a client that debugs scripts: the debugger speaks with it itself, and may keep the socket.
+    fn run_with_line(&mut self, engine: &mut Engine, bytes: &[u8]) -> usize {
+        let stream = std::mem::replace(&mut self.stream, Stream::Lent);
+        self.session.line = Some(Box::new(Line { stream, sent: self.sent, server: engine.server.clone() }));
+        let done = process(engine, &mut self.session, &mut self.parser, &mut self.reply, bytes);
+        match self.session.line.take() {
+            Some(line) => self.stream = line.stream,
+            None => {
+                // Who has it replies.
+                self.reply.buf.truncate(self.sent);
+                self.session.closing = true;
+            }
+        }
+        done
     }
 
     /// Whether replies must wait because what they tell of is not on disk yet (`appendfsync always`); the client is

@@ -2,6 +2,4 @@
 pub mod connection;
 pub mod listener;
 pub mod process;
-pub mod stream;
-pub mod tls_stream;
 pub mod worker;

@@ -176,7 +176,7 @@ fn hold_back(engine: &Engine, session: &mut Session, argv: &[&[u8]]) -> bool {
 }
 
 fn is_stopped(session: &Session) -> bool {
-    session.waiter.is_some() || session.closing
+    session.waiter.is_some() || session.closing || session.needs_line()
 }
 
 fn limits(engine: &Engine, session: &Session) -> Limits {

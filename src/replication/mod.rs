@@ -172,9 +172,11 @@ impl Replication {
 }
 
 impl Server {
-    /// Whether a snapshot is being written, for the RDB file or for replicas.
+    /// Whether a snapshot is being written, for the RDB file, for replicas, or for a script that is to be debugged.
     pub fn has_snapshot_under_way(&self) -> bool {
-        self.persistence.is_saving() || self.replication.is_writing.load(Ordering::Acquire)
+        self.persistence.is_saving()
+            || self.persistence.is_copying()
+            || self.replication.is_writing.load(Ordering::Acquire)
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Persistence {
     /// A save in the background is to end at its next look.
     cancelled: AtomicBool,
     /// DEBUG SET-SKIP-CHECKSUM-VALIDATION.
+    /// A snapshot is being copied into another server of this process.
+    is_copying: AtomicBool,
     skips_checksum: AtomicBool,
     /// The data set being loaded.
     pub loading: Loading,
@@ -121,12 +123,23 @@ impl Persistence {
             failed: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             skips_checksum: AtomicBool::new(false),
+            is_copying: AtomicBool::new(false),
             loading: Loading::default(),
             progress: Progress::default(),
             kept: Arc::default(),
             last_save_kept: AtomicUsize::new(0),
             last_rewrite_kept: AtomicUsize::new(0),
         }
+    }
+
+    /// Whether a snapshot is being copied into another server of this process.
+    pub fn is_copying(&self) -> bool {
+        self.is_copying.load(Ordering::Acquire)
+    }
+
+    /// The copying begins or has ended.
+    pub fn set_copying(&self, is_copying: bool) {
+        self.is_copying.store(is_copying, Ordering::Release);
     }
 
     /// How saving has gone so far.

@@ -93,6 +93,11 @@ impl TlsStream {
         write(&mut self.session, &mut &*SockRef::from(&self.socket), bytes)
     }
 
+    /// Hands what was written to the system, without the runtime.
+    pub fn flush_now(&mut self) -> io::Result<()> {
+        send(&mut self.session, &mut &*SockRef::from(&self.socket))
+    }
+
     /// Tells the peer that nothing follows, so that it can tell the end from a cut. It may be gone already.
     pub fn say_goodbye(&mut self) {
         if self.session.is_handshaking() {

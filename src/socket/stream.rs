@@ -1,10 +1,13 @@
 //! A client's socket, of whichever kind.
 
-use crate::net::tls_stream::TlsStream;
+use crate::socket::tls_stream::TlsStream;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::SockRef;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -15,6 +18,15 @@ pub enum Stream {
     Unix(UnixStream),
     /// Boxed: a session of TLS is large, and most connections have none.
     Tls(Box<TlsStream>),
+    /// Lent to somebody else, who may keep it: at its end, as far as its connection sees.
+    Lent,
+}
+
+/// What a thread waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    Read,
+    Write,
 }
 
 impl Stream {
@@ -25,6 +37,7 @@ impl Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
             Stream::Tls(stream) => return stream.poll_read(cx, buf.initialize_unfilled()),
+            Stream::Lent => return Poll::Ready(Ok(0)),
         };
         polled.map(|result| result.map(|()| buf.filled().len()))
     }
@@ -35,13 +48,14 @@ impl Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => stream.poll_write(cx, bytes),
+            Stream::Lent => Poll::Ready(Err(ErrorKind::NotConnected.into())),
         }
     }
 
     /// Ready when what was written is with the system.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Lent => Poll::Ready(Ok(())),
             Stream::Tls(stream) => stream.poll_flush(cx),
         }
     }
@@ -52,6 +66,7 @@ impl Stream {
             Stream::Tcp(stream) => (&*SockRef::from(&*stream)).read(buf),
             Stream::Unix(stream) => (&*SockRef::from(&*stream)).read(buf),
             Stream::Tls(stream) => stream.read_now(buf),
+            Stream::Lent => Ok(0),
         }
     }
 
@@ -61,13 +76,38 @@ impl Stream {
             Stream::Tcp(stream) => SockRef::from(&*stream).send(bytes),
             Stream::Unix(stream) => SockRef::from(&*stream).send(bytes),
             Stream::Tls(stream) => stream.write_now(bytes),
+            Stream::Lent => Err(ErrorKind::NotConnected.into()),
         }
+    }
+
+    /// Hands what was written to the system, without the runtime; WouldBlock when it does not take all of it now.
+    pub fn flush_now(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tls(stream) => stream.flush_now(),
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Lent => Ok(()),
+        }
+    }
+
+    /// Waits, without the runtime, until there is something to read, or room to write to; at most `patience`.
+    pub fn wait_now(&self, for_what: Readiness, patience: Duration) {
+        let socket = match self {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tls(stream) => stream.socket().as_fd(),
+            Stream::Lent => return,
+        };
+        let flag = match for_what {
+            Readiness::Read => PollFlags::POLLIN,
+            Readiness::Write => PollFlags::POLLOUT,
+        };
+        // Whatever it is that ends the wait, the next attempt to read or write will show it.
+        let _ = poll(&mut [PollFd::new(socket, flag)], PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX));
     }
 
     /// What it takes beyond its place in a connection, about.
     pub fn memory_bytes(&self) -> usize {
         match self {
-            Stream::Tcp(_) | Stream::Unix(_) => 0,
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Lent => 0,
             Stream::Tls(_) => TlsStream::BYTES,
         }
     }
