@@ -338,11 +338,23 @@ fn cve_2022_36021_patterns_of_many_stars_end_soon() {
 }
 
 #[test]
-fn cve_2021_32672_there_is_no_script_debugger_to_attack() {
+fn cve_2021_32672_the_script_debugger_reads_no_further_than_it_was_sent() {
     let running = start();
-    let mut client = Client::connect(&running);
-    assert!(client.run("SCRIPT DEBUG YES").starts_with("-ERR"));
-    assert_eq!(client.run("SCRIPT DEBUG NO"), "+OK");
+    let malformed: [&[u8]; 5] = [
+        b"*2\r\n$4\r\nlist\r\n$100000\r\nx\r\n",
+        b"*1\r\n$-5\r\nx\r\n",
+        b"*99999999\r\n$1\r\na\r\n",
+        b"*3\r\n$1\r\n",
+        b"*\r\n$\r\n",
+    ];
+    for bytes in malformed {
+        let mut client = Client::connect(&running);
+        assert_eq!(client.run("SCRIPT DEBUG SYNC"), "+OK");
+        assert!(client.call(&["EVAL", "return 1", "0"]).to_string().starts_with("[+* Stopped at 1"));
+        // The session may end with it.
+        let _ = client.try_send(bytes);
+    }
+    is_alive(&running);
 }
 
 #[test]
