@@ -98,6 +98,9 @@ impl Client {
     /// Closed by somebody else: what it still waits for goes to others.
     pub const KILLED: u32 = 1 << 10;
 
+    /// Instead of the number of its last command: it has sent none, or there is none of that name.
+    pub const NO_COMMAND: u16 = u16::MAX;
+
     /// What a key or name kept for a client takes beside its bytes: its places with the client and in the server.
     pub const KEPT_BYTES: usize = 96;
 
@@ -115,7 +118,7 @@ impl Client {
             db: AtomicUsize::new(0),
             resp3: AtomicBool::new(false),
             flags: AtomicU32::new(if origin.unix_socket { Client::UNIX_SOCKET } else { 0 }),
-            last_command: AtomicU16::new(u16::MAX),
+            last_command: AtomicU16::new(Self::NO_COMMAND),
             multi_len: AtomicI64::new(-1),
             subscriptions: Default::default(),
             query_buffer: Default::default(),

@@ -8,9 +8,9 @@ use crate::clients::{Client, Clients};
 use crate::keyspace::effects::StaleRead;
 use crate::resp::reply::Reply;
 use crate::util::sync::Mutex;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What a client asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Options {
 #[derive(Debug, Default)]
 pub struct Tracking {
     clients_len: AtomicUsize,
+    /// Some prefix has changed keys.
+    has_changed: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -37,9 +39,21 @@ pub struct Tracking {
 struct Inner {
     clients: HashMap<u64, Tracker>,
     readers: HashMap<Box<[u8]>, HashSet<u64>>,
-    /// Client ids by prefix; a client without prefixes has the empty one.
-    prefixes: BTreeMap<Box<[u8]>, HashSet<u64>>,
+    /// A client without prefixes has the empty one.
+    prefixes: BTreeMap<Box<[u8]>, Prefix>,
 }
+
+/// A prefix that clients in broadcast mode have named.
+#[derive(Debug, Default)]
+struct Prefix {
+    /// Client ids.
+    clients: HashSet<u64>,
+    /// Since the last message.
+    changed: Changed,
+}
+
+/// Keys that have changed, and who was the first to change each.
+type Changed = BTreeMap<Box<[u8]>, u64>;
 
 #[derive(Debug)]
 struct Tracker {
@@ -74,7 +88,7 @@ impl Tracking {
                 new.push(Box::default());
             }
             for prefix in new {
-                if inner.prefixes.entry(prefix.clone()).or_default().insert(id) {
+                if inner.prefixes.entry(prefix.clone()).or_default().clients.insert(id) {
                     client.keep(&prefix);
                     options.prefixes.push(prefix);
                 }
@@ -91,9 +105,9 @@ impl Tracking {
         let Some(tracker) = inner.clients.remove(&client.id) else { return };
         for prefix in &tracker.options.prefixes {
             client.forget(prefix);
-            if let Some(ids) = inner.prefixes.get_mut(prefix) {
-                ids.remove(&client.id);
-                if ids.is_empty() {
+            if let Some(known) = inner.prefixes.get_mut(prefix) {
+                known.clients.remove(&client.id);
+                if known.clients.is_empty() {
                     inner.prefixes.remove(prefix);
                 }
             }
@@ -136,29 +150,55 @@ impl Tracking {
         }
     }
 
-    /// Tells readers of keys that these have changed, and who tracks prefixes that `keys` have, which `by` has changed.
+    /// Tells readers of keys, but those who have changed them, that these have changed; takes out who is told.
+    pub fn tell_others(&self, stale: &mut Vec<StaleRead>, clients: &Clients) {
+        if stale.is_empty() {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        for StaleRead { key, readers, by } in &mut *stale {
+            for id in readers.extract_if(.., |id| *id != *by) {
+                inner.tell_reader(id, key, *by, clients);
+            }
+        }
+        stale.retain(|read| !read.readers.is_empty());
+    }
+
+    /// Tells readers of keys that these have changed, and notes for [`Tracking::broadcast`] that `by` has changed `keys`.
     pub fn invalidate(&self, stale: &[StaleRead], keys: &[Box<[u8]>], by: u64, clients: &Clients) {
         let mut inner = self.inner.lock();
         for StaleRead { key, readers, by } in stale {
             for id in readers {
-                // Whoever broadcasts now hears of its prefixes, whatever it read before.
-                if inner.clients.get(id).is_some_and(|tracker| !tracker.options.bcast) {
-                    inner.tell(*id, &[&**key], *by, clients);
-                }
+                inner.tell_reader(*id, key, *by, clients);
             }
         }
-        // One message for each prefix, as Redis sends them: its keys once each, and in order.
-        let broadcasts: Vec<(Vec<u64>, BTreeSet<&[u8]>)> = inner
-            .prefixes
-            .iter()
-            .map(|(prefix, ids)| {
-                let under = keys.iter().map(|key| &**key).filter(|key| key.starts_with(prefix));
-                (ids.iter().copied().collect(), under.collect())
-            })
+        for (prefix, known) in &mut inner.prefixes {
+            for key in keys.iter().filter(|key| key.starts_with(prefix)) {
+                known.changed.entry(key.clone()).or_insert(by);
+                self.has_changed.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Tells who tracks prefixes of the keys that have changed under them: one message for each prefix, with each key once
+    /// and in order. Called at the end of a turn, as Redis does, so that a row of commands makes one message.
+    #[inline]
+    pub fn broadcast(&self, clients: &Clients) {
+        if self.has_changed.load(Ordering::Relaxed) {
+            self.broadcast_now(clients);
+        }
+    }
+
+    #[cold]
+    fn broadcast_now(&self, clients: &Clients) {
+        let mut inner = self.inner.lock();
+        self.has_changed.store(false, Ordering::Relaxed);
+        let changed = inner.prefixes.values_mut().filter(|prefix| !prefix.changed.is_empty());
+        let messages: Vec<(Vec<u64>, Changed)> = changed
+            .map(|prefix| (prefix.clients.iter().copied().collect(), std::mem::take(&mut prefix.changed)))
             .collect();
-        for (ids, keys) in broadcasts.into_iter().filter(|(_, keys)| !keys.is_empty()) {
-            let keys: Vec<&[u8]> = keys.into_iter().collect();
-            ids.into_iter().for_each(|id| inner.broadcast(id, &keys, by, clients));
+        for (ids, keys) in messages {
+            ids.into_iter().for_each(|id| inner.tell_of_prefix(id, &keys, clients));
         }
     }
 
@@ -192,16 +232,25 @@ impl Tracking {
 }
 
 impl Inner {
-    /// Tells a client of changes under a prefix: of the keys that it may read, since a name can say enough.
-    fn broadcast(&mut self, id: u64, keys: &[&[u8]], by: u64, clients: &Clients) {
-        let Some(account) = self.clients.get(&id).map(|tracker| tracker.client.account.lock().clone()) else { return };
-        if account.is_free() {
-            return self.tell(id, keys, by, clients);
-        }
-        let user = account.user();
-        let keys: Vec<&[u8]> = keys.iter().copied().filter(|key| user.reads_key(key)).collect();
+    /// Tells a client of changes under a prefix: of the keys that it may read, since a name can say enough, and not of its
+    /// own changes if it does not want those.
+    fn tell_of_prefix(&mut self, id: u64, changed: &Changed, clients: &Clients) {
+        let Some(tracker) = self.clients.get(&id) else { return };
+        let account = tracker.client.account.lock().clone();
+        let user = (!account.is_free()).then(|| account.user());
+        let is_told = |key: &[u8], by: u64| {
+            !(tracker.options.noloop && by == id) && user.as_ref().is_none_or(|user| user.reads_key(key))
+        };
+        let keys: Vec<&[u8]> = changed.iter().filter(|(key, by)| is_told(key, **by)).map(|(key, _)| &**key).collect();
         if !keys.is_empty() {
-            self.tell(id, &keys, by, clients);
+            self.send(id, Some(&keys), clients);
+        }
+    }
+
+    /// Tells a client of a key that it has read. Whoever broadcasts now hears of its prefixes, whatever it read before.
+    fn tell_reader(&mut self, id: u64, key: &[u8], by: u64, clients: &Clients) {
+        if self.clients.get(&id).is_some_and(|tracker| !tracker.options.bcast) {
+            self.tell(id, &[key], by, clients);
         }
     }
 
@@ -221,7 +270,8 @@ impl Inner {
             Some(other) => clients.find(other),
         };
         let Some(target) = target else {
-            if !std::mem::replace(&mut tracker.is_broken, true) && tracker.client.resp3.load(Ordering::Relaxed) {
+            tracker.is_broken = true;
+            if tracker.client.resp3.load(Ordering::Relaxed) {
                 let mut reply = Reply::new(true);
                 reply.push(2);
                 reply.bulk(b"tracking-redir-broken");
@@ -230,12 +280,14 @@ impl Inner {
             }
             return;
         };
+        let tracks_in_resp3 = tracker.client.resp3.load(Ordering::Relaxed);
+        let is_subscriber = target.subscriptions.iter().any(|count| count.load(Ordering::Relaxed) > 0);
         let resp3 = target.resp3.load(Ordering::Relaxed);
         let mut reply = Reply::new(resp3);
         if resp3 {
             reply.push(2);
             reply.bulk(b"invalidate");
-        } else if tracker.options.redirect.is_some() && target.subscriptions[0].load(Ordering::Relaxed) > 0 {
+        } else if tracker.options.redirect.is_some() && is_subscriber {
             // A RESP2 client hears of it as of a message on this channel.
             reply.array(3);
             reply.bulk(b"message");
@@ -248,7 +300,8 @@ impl Inner {
                 reply.array(keys.len());
                 keys.iter().for_each(|key| reply.bulk(key));
             }
-            None => reply.null_array(),
+            // Whoever hears of it, it is the null of the protocol that the tracking client speaks, in Redis too.
+            None => reply.raw(if tracks_in_resp3 { b"_\r\n" } else { b"$-1\r\n" }),
         }
         clients.send_invalidation(&target, &reply.buf);
     }

@@ -126,11 +126,6 @@ impl AclLog {
     pub fn counts(&self) -> [u64; 4] {
         [0, 1, 2, 3].map(|slot: usize| self.denied[slot].load(Ordering::Relaxed))
     }
-
-    /// Counts from 0 again (CONFIG RESETSTAT).
-    pub fn reset_counts(&self) {
-        self.denied.iter().for_each(|count| count.store(0, Ordering::Relaxed));
-    }
 }
 
 fn slot(cause: Cause) -> usize {

@@ -70,6 +70,11 @@ impl Engine {
         self.server.config.refresh(&mut self.config);
     }
 
+    /// What follows the commands that a connection has sent at once.
+    pub fn end_batch(&self) {
+        self.server.tracking.broadcast(&self.server.clients);
+    }
+
     /// Whether a pause (CLIENT PAUSE, or a snapshot that keeps too much) holds this command back; until when (Unix ms).
     pub fn paused_until_ms(&self, session: &Session, argv: &[&[u8]]) -> Option<i64> {
         let paused = self.server.pause.until_ms(self.now_ms);
@@ -109,8 +114,10 @@ impl Engine {
     pub fn execute(&mut self, session: &mut Session, reply: &mut Reply, request: Request<'_>) {
         let argv = request.argv;
         let start = reply.buf.len();
-        let result = self.server.registry.resolve(argv).and_then(|command| {
-            session.client.last_command.store(command.id, Ordering::Relaxed);
+        let found = self.server.registry.resolve(argv);
+        let id = found.as_ref().map_or(Client::NO_COMMAND, |command| command.id);
+        session.client.last_command.store(id, Ordering::Relaxed);
+        let result = found.and_then(|command| {
             let result = self.checked(session, reply, command, request);
             if result.is_err() {
                 self.stats().commands[usize::from(command.id)].rejected.add(1);
@@ -575,6 +582,10 @@ pub fn parse_count(arg: &[u8]) -> Option<i64> {
 
 fn queue(session: &mut Session, command: CommandRef, argv: &[&[u8]]) {
     let multi = session.multi.get_or_insert_with(Box::<Multi>::default);
+    // What EXEC will not run is not kept.
+    if multi.aborted || session.client.has(Client::DIRTY_CAS) {
+        return;
+    }
     multi.queue.push(Queued { command, argv: argv.iter().map(|arg| (*arg).into()).collect() });
     session.client.multi_len.store(multi.queue.len() as i64, Ordering::Relaxed);
     session.client.multi_bytes.fetch_add(argv.iter().map(|arg| arg.len()).sum(), Ordering::Relaxed);

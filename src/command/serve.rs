@@ -28,19 +28,23 @@ use std::time::Instant;
 pub fn deliver(ctx: &mut Ctx<'_, '_>) {
     // What serving a client does is not one transaction with what made its key ready.
     log(ctx.server, &mut ctx.db, &ctx.session.client);
+    tell_readers(ctx);
     let mut next = 0;
     // Serving a client can make further keys ready (BLMOVE): they are appended behind.
     while next < ctx.db.effects.ready.len() {
         let (db, key) = ctx.db.effects.ready[next].clone();
         next += 1;
         serve_key(ctx, db, &key);
+        tell_readers(ctx);
     }
     ctx.db.effects.ready.clear();
     publish_events(ctx.server, &mut ctx.db.effects.events);
     if !ctx.db.effects.tracked.is_empty() {
-        call::look_up_readers(ctx);
         let effects = &mut *ctx.db.effects;
         ctx.server.tracking.invalidate(&effects.stale, &effects.tracked, ctx.session.client.id, &ctx.server.clients);
+        if ctx.origin != Origin::Client {
+            ctx.server.tracking.broadcast(&ctx.server.clients);
+        }
         effects.tracked.clear();
         effects.stale.clear();
         effects.looked_up = 0;
@@ -51,6 +55,15 @@ pub fn deliver(ctx: &mut Ctx<'_, '_>) {
     if ctx.db.effects.dirty > 0 {
         ctx.server.stats.dirty.fetch_add(ctx.db.effects.dirty as i64, Ordering::Relaxed);
         ctx.db.effects.dirty = 0;
+    }
+}
+
+/// Tells those who have read keys that these have changed, before a client is served with what they hold now. Who has
+/// changed them hears of it behind its reply.
+fn tell_readers(ctx: &mut Ctx<'_, '_>) {
+    if !ctx.db.effects.tracked.is_empty() {
+        call::look_up_readers(ctx);
+        ctx.server.tracking.tell_others(&mut ctx.db.effects.stale, &ctx.server.clients);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::server::Server;
 use crate::socket::Stream;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 /// The state of one connection that commands see and change.
 #[derive(Debug)]
@@ -123,10 +123,9 @@ pub struct Queued {
 /// The keys that WATCH looks at.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// (database, key, whether it was there when it was watched).
+    /// (database, key, whether it was there when it was watched). Whoever changes one of them raises the client's
+    /// [`Client::DIRTY_CAS`].
     pub keys: Vec<(usize, Box<[u8]>, bool)>,
-    /// Raised by whoever changes one of them.
-    pub changed: Arc<AtomicBool>,
 }
 
 /// What a client is subscribed to.
@@ -279,6 +278,7 @@ pub fn unwatch(server: &Server, session: &mut Session) {
         let mut locked = server.shards.lock(set);
         forget_watcher(&mut locked, *db, key, session.client.id);
     }
+    session.client.set(Client::DIRTY_CAS, false);
 }
 
 /// Takes one client off the watchers of a key whose shard is locked.
@@ -286,7 +286,7 @@ pub fn forget_watcher(locked: &mut Locked<'_>, db: usize, key: Key<'_>, client_i
     let shard = locked.shard_mut(key.hash);
     let Some(watchers) = shard.dbs[db].watchers.get_mut(key.bytes) else { return };
     let before = watchers.len();
-    watchers.retain(|(id, _)| *id != client_id);
+    watchers.retain(|watcher| watcher.client.id != client_id);
     let gone = before - watchers.len();
     let is_unwatched = watchers.is_empty();
     if is_unwatched {

@@ -160,7 +160,7 @@ fn bitop(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     if len > 0 {
         ctx.db.set_raw_string(destination, result, Expiry::Clear);
         ctx.changed(destination, KeyspaceEvents::STRING, "set");
-    } else if ctx.db.delete(destination) {
+    } else if ctx.db.displace(destination) {
         ctx.deleted(destination);
     }
     ctx.reply.len(len);

@@ -8,32 +8,37 @@ use crate::tracking::Options;
 /// `CLIENT TRACKING ON|OFF [REDIRECT id] [PREFIX prefix ...] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]`: OK.
 /// Errors: options that do not go together; overlapping prefixes; no such client. Source: Redis 7.2 CLIENT TRACKING.
 pub(super) fn client_tracking(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    let on = args.one_of(&["ON", "OFF"]).ok_or(CmdError::Syntax)? == 0;
+    let on = args.one_of(&["ON", "OFF"]);
+    if on.is_none() {
+        args.bytes()?;
+    }
     let options = parse(ctx, args)?;
+    let on = on.ok_or(CmdError::Syntax)? == 0;
     let client = ctx.client().clone();
     if !on {
         ctx.server.tracking.disable(&client);
         ctx.reply.ok();
         return Ok(());
     }
-    if options.optin && options.optout {
-        return Err(CmdError::Text("ERR You can't specify both OPTIN mode and OPTOUT mode"));
+    if !options.prefixes.is_empty() && !options.bcast {
+        return Err(CmdError::Text("ERR PREFIX option requires BCAST mode to be enabled"));
+    }
+    let known = ctx.server.tracking.options(client.id).map(|(options, _)| options);
+    if known.as_ref().is_some_and(|known| known.bcast != options.bcast) {
+        return Err(CmdError::Text(
+            "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.",
+        ));
     }
     if options.bcast && (options.optin || options.optout) {
         return Err(CmdError::Text("ERR OPTIN and OPTOUT are not compatible with BCAST"));
     }
-    let known = ctx.server.tracking.options(client.id).map(|(options, _)| options);
-    if let Some(known) = &known {
-        if known.bcast != options.bcast {
-            return Err(CmdError::Text(
-                "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.",
-            ));
-        }
-        if (known.optin && options.optout) || (known.optout && options.optin) {
-            return Err(CmdError::Text(
-                "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.",
-            ));
-        }
+    if options.optin && options.optout {
+        return Err(CmdError::Text("ERR You can't specify both OPTIN mode and OPTOUT mode"));
+    }
+    if known.as_ref().is_some_and(|known| (known.optin && options.optout) || (known.optout && options.optin)) {
+        return Err(CmdError::Text(
+            "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.",
+        ));
     }
     check_prefixes(&options.prefixes, known.map(|known| known.prefixes).unwrap_or_default())?;
     ctx.server.tracking.enable(&client, options);
@@ -65,9 +70,6 @@ fn parse(ctx: &Ctx, args: &mut Args) -> CmdResult<Options> {
             return Err(CmdError::Syntax);
         }
     }
-    if !options.prefixes.is_empty() && !options.bcast {
-        return Err(CmdError::Text("ERR PREFIX option requires BCAST mode to be enabled"));
-    }
     Ok(options)
 }
 
@@ -90,15 +92,15 @@ fn check_prefixes(new: &[Box<[u8]>], known: Vec<Box<[u8]>>) -> CmdResult {
     Ok(())
 }
 
-/// `CLIENT CACHING YES|NO`: OK; whether the keys of the next command are tracked. Errors: not in OPTIN or OPTOUT mode.
+/// `CLIENT CACHING YES|NO`: OK; whether the keys of the next command are tracked. Errors: not tracking; another mode than
+/// OPTIN (YES) or OPTOUT (NO).
 /// Source: Redis 7.2 CLIENT CACHING.
 pub(super) fn client_caching(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    let options = ctx.server.tracking.options(ctx.client().id).map(|(options, _)| options).unwrap_or_default();
-    if !options.optin && !options.optout {
+    let Some((options, _)) = ctx.server.tracking.options(ctx.client().id) else {
         return Err(CmdError::Text(
             "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
         ));
-    }
+    };
     let yes = args.one_of(&["YES", "NO"]).ok_or(CmdError::Syntax)? == 0;
     if yes && !options.optin {
         return Err(CmdError::Text("ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode."));

@@ -99,7 +99,7 @@ fn command_list(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         let with_subcommands = std::iter::once(found.command).chain(found.command.subcommands);
         names.extend(with_subcommands.filter(|command| wanted(command)).map(|command| command.name));
     }
-    ctx.reply.set(names.len());
+    ctx.reply.array(names.len());
     names.iter().for_each(|name| ctx.reply.bulk(name.as_bytes()));
     Ok(())
 }

@@ -75,7 +75,6 @@ fn resetstat(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     let server = ctx.server;
     server.stats.reset();
     server.errors.reset();
-    server.acl.log.reset_counts();
     server.reclaimer.reset();
     server.replication.reset_counters();
     ctx.reply.ok();

@@ -11,6 +11,7 @@ use crate::command::spec::*;
 use crate::pubsub::Topic;
 use crate::util::text;
 use redstart_types::number;
+use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("auth", -2, auth).flags(ALLOW_BUSY | FAST | LOADING | NO_AUTH | NOSCRIPT | STALE).acl(acl::CONNECTION),
@@ -197,8 +198,12 @@ fn reset(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     session::unwatch(ctx.server, ctx.session);
     if let Some(subscriptions) = ctx.session.subscriptions.take() {
         for topic in [Topic::Channel, Topic::Pattern, Topic::Shard] {
-            subscriptions.of(topic).iter().for_each(|name| ctx.server.pubsub.unsubscribe(topic, name, &client));
+            for name in subscriptions.of(topic) {
+                client.forget(name);
+                ctx.server.pubsub.unsubscribe(topic, name, &client);
+            }
         }
+        client.subscriptions.iter().for_each(|count| count.store(0, Ordering::Relaxed));
     }
     ctx.session.select(0);
     ctx.session.set_resp3(false);

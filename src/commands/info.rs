@@ -196,7 +196,7 @@ impl BlockedKeys {
                 with_deadline.extend(deadlines.map(|waiter| waiter.client.id));
             }
         }
-        counts.with_deadline = with_deadline.len();
+        counts.with_deadline = with_deadline.len() + ctx.server.replication.waits.with_deadline();
         counts
     }
 }
@@ -603,12 +603,12 @@ fn keyspace(ctx: &Ctx, lines: &mut Lines) {
     const SAMPLES_A_SHARD: usize = 16;
     lines.head("Keyspace");
     for index in 0..ctx.config.databases as usize {
-        let (mut keys, mut expires, mut ttl_ms, mut sampled) = (0, 0, 0, 0);
+        let (mut keys, mut expires, mut ttl_ms, mut sampled) = (0, 0, 0_i64, 0);
         for db in ctx.db.locked.iter().map(|shard| &shard.dbs[index]) {
             keys += db.keys.len();
             expires += db.expires_len();
             let (sum_ms, count) = db.sample_ttl_ms(ctx.now_ms, SAMPLES_A_SHARD);
-            ttl_ms += sum_ms;
+            ttl_ms = ttl_ms.saturating_add(sum_ms);
             sampled += count;
         }
         if keys > 0 {

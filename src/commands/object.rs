@@ -45,7 +45,7 @@ fn object(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 /// `OBJECT ENCODING key`: bulk string, or null. Source: Redis 7.2 OBJECT ENCODING.
 fn object_encoding(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
-    let name = ctx.db.peek(key).map(value::encoding_name);
+    let name = ctx.db.inspect(key).map(value::encoding_name);
     ctx.reply.bulk_or_null(name.map(str::as_bytes));
     Ok(())
 }
@@ -54,7 +54,7 @@ fn object_encoding(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 /// shares what it answers for them. Source: Redis 7.2 OBJECT REFCOUNT.
 fn object_refcount(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
-    let Some(entry) = ctx.db.peek(key) else {
+    let Some(entry) = ctx.db.inspect(key) else {
         ctx.reply.null();
         return Ok(());
     };
@@ -68,7 +68,7 @@ fn object_refcount(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 /// OBJECT IDLETIME.
 fn object_idletime(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
-    let Some(entry) = ctx.db.peek(key) else {
+    let Some(entry) = ctx.db.inspect(key) else {
         ctx.reply.null();
         return Ok(());
     };
@@ -84,7 +84,7 @@ fn object_idletime(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 /// `OBJECT FREQ key`: integer, the LFU counter, or null. Errors: no LFU policy. Source: Redis 7.2 OBJECT FREQ.
 fn object_freq(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
-    let Some(entry) = ctx.db.peek(key) else {
+    let Some(entry) = ctx.db.inspect(key) else {
         ctx.reply.null();
         return Ok(());
     };

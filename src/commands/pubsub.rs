@@ -48,8 +48,12 @@ fn psubscribe(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     enter(ctx, args, Topic::Pattern, "PSUBSCRIBE")
 }
 
-/// `SSUBSCRIBE shardchannel [shardchannel ...]`: as SUBSCRIBE, counting shard channels. Source: Redis 7.2 SSUBSCRIBE.
+/// `SSUBSCRIBE shardchannel [shardchannel ...]`: as SUBSCRIBE, counting shard channels. Errors: in a transaction.
+/// Source: Redis 7.2 SSUBSCRIBE.
 fn ssubscribe(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    if ctx.origin == Origin::Exec {
+        return Err(denied("SSUBSCRIBE"));
+    }
     enter(ctx, args, Topic::Shard, "SSUBSCRIBE")
 }
 
@@ -71,7 +75,7 @@ fn sunsubscribe(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 fn enter(ctx: &mut Ctx, args: &mut Args, topic: Topic, name: &str) -> CmdResult {
     if ctx.denies_blocking() && ctx.origin != Origin::Exec {
-        return Err(CmdError::owned(format!("ERR {name} isn't allowed for a DENY BLOCKING client")));
+        return Err(denied(name));
     }
     while let Some(channel) = args.optional() {
         let client = ctx.client().clone();
@@ -88,6 +92,10 @@ fn enter(ctx: &mut Ctx, args: &mut Args, topic: Topic, name: &str) -> CmdResult 
         }
     }
     Ok(())
+}
+
+fn denied(name: &str) -> CmdError {
+    CmdError::owned(format!("ERR {name} isn't allowed for a DENY BLOCKING client"))
 }
 
 fn leave(ctx: &mut Ctx, args: &mut Args, topic: Topic) -> CmdResult {

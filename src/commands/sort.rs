@@ -151,7 +151,7 @@ fn store(ctx: &mut Ctx, args: &Args, request: &Request, destination: &[u8], elem
     if len > 0 {
         ctx.db.set_value(key, Value::List(list), Expiry::Clear);
         ctx.changed_by(len, key, KeyspaceEvents::LIST, "sortstore");
-    } else if ctx.db.delete(key) {
+    } else if ctx.db.displace(key) {
         ctx.deleted(key);
     }
     ctx.reply.len(len);

@@ -2,6 +2,7 @@
 
 use crate::acl::Reason;
 use crate::acl::log::Place;
+use crate::clients::Client;
 use crate::command::args::Args;
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
@@ -10,6 +11,7 @@ use crate::command::permission;
 use crate::command::session::{self, Multi, Watch};
 use crate::command::spec::*;
 use crate::keyspace::Key;
+use crate::keyspace::shard::Watcher;
 use crate::keyspace::value::Entry;
 use crate::resp::reply::Reply;
 use std::sync::atomic::Ordering;
@@ -125,7 +127,7 @@ fn watched_changed(ctx: &Ctx) -> bool {
         entry.and_then(Entry::expire_at_ms).is_some_and(|at| at <= ctx.now_ms)
     };
     let is_gone = |(db, key, lived): &(usize, Box<[u8]>, bool)| *lived && is_over_now(*db, key);
-    watch.changed.load(Ordering::Acquire) || watch.keys.iter().any(is_gone)
+    ctx.session.client.has(Client::DIRTY_CAS) || watch.keys.iter().any(is_gone)
 }
 
 fn forget_watched(ctx: &mut Ctx) {
@@ -136,6 +138,7 @@ fn forget_watched(ctx: &mut Ctx) {
         ctx.client().forget(name);
         session::forget_watcher(ctx.db.locked, *db, Key::new(seed, name), id);
     }
+    ctx.client().set(Client::DIRTY_CAS, false);
 }
 
 /// `WATCH key [key ...]`: OK; the next EXEC fails if one of them changes first. Errors: inside MULTI.
@@ -152,13 +155,14 @@ fn watch(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         if watch.keys.iter().any(|(db, name, _)| *db == index && **name == *key.bytes) {
             continue;
         }
-        // A key whose time is over goes now: its later deletion is no change of what is watched.
-        let lives = ctx.db.write(key).is_some();
+        let lives = ctx.db.peek(key).is_some();
         watch.keys.push((index, key.bytes.into(), lives));
         client.keep(key.bytes);
         let shard = ctx.db.locked.shard_mut(key.hash);
         shard.watched += 1;
-        shard.dbs[index].watchers.entry(key.bytes.into()).or_default().push((client.id, watch.changed.clone()));
+        let db = &mut shard.dbs[index];
+        let was_over = !lives && db.keys.get(key.hash, key.bytes).is_some();
+        db.watchers.entry(key.bytes.into()).or_default().push(Watcher { client: client.clone(), was_over });
     }
     ctx.reply.ok();
     Ok(())

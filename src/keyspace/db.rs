@@ -14,7 +14,6 @@ use redstart_types::entry::{Content, INLINE_MAX, NewContent};
 use redstart_types::number;
 use redstart_types::table::Place;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 /// A key holds another type than the command works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,12 +95,22 @@ impl<'g> Db<'_, 'g> {
         (!self.is_over(entry)).then_some(entry)
     }
 
+    /// The entry of a key, to see how it is kept (OBJECT): counted, but neither touched nor missed by an event.
+    pub fn inspect(&mut self, key: Key<'_>) -> Option<&Entry> {
+        let Some(place) = self.live(key) else {
+            self.effects.misses += 1;
+            return None;
+        };
+        self.effects.hits += 1;
+        Some(self.shard_db(key).keys.at(place))
+    }
+
     /// The entry of a key, to see what it is (EXISTS, TTL, TYPE): counted as by [`Db::read`], not touched.
     pub fn look(&mut self, key: Key<'_>) -> Option<&Entry> {
         let touch = self.access.touch.take();
-        self.read(key)?;
+        let is_there = self.read(key).is_some();
         self.access.touch = touch;
-        self.peek(key)
+        if is_there { self.peek(key) } else { None }
     }
 
     /// Whether a key exists; if its time is over it is deleted.
@@ -259,6 +268,13 @@ impl<'g> Db<'_, 'g> {
         self.discard(key, false)
     }
 
+    /// Deletes the key that a result was to be stored under, though its time may be over; whether it was there.
+    pub fn displace(&mut self, key: Key<'_>) -> bool {
+        let is_there = self.shard_db(key).keys.get(key.hash, key.bytes).is_some();
+        self.discard_any(key, false);
+        is_there
+    }
+
     /// Deletes a key, big values by another thread if so wanted; whether it was there.
     pub fn discard(&mut self, key: Key<'_>, in_background: bool) -> bool {
         if self.live(key).is_none() {
@@ -363,12 +379,9 @@ impl<'g> Db<'_, 'g> {
     #[inline]
     pub fn touched(&mut self, key: Key<'_>) {
         let index = self.index;
-        let shard = self.locked.shard(key.hash);
-        let db = &shard.dbs[index];
-        if shard.watched > 0
-            && let Some(watchers) = db.watchers.get(key.bytes)
-        {
-            watchers.iter().for_each(|(_, flag)| flag.store(true, Ordering::Release));
+        let shard = self.locked.shard_mut(key.hash);
+        if shard.watched > 0 {
+            shard.dbs[index].tell_watchers(key);
         }
         self.wake(key);
         if self.effects.tracking {

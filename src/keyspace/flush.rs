@@ -1,10 +1,10 @@
 //! Whole databases at once: FLUSHDB, FLUSHALL, SWAPDB. All shards are locked.
 
+use crate::clients::Client;
 use crate::keyspace::db::Db;
 use crate::keyspace::shard::{Shard, ShardDb};
 use crate::keyspace::value::{Entry, kind_of};
 use redstart_types::table::{Table, hash_key};
-use std::sync::atomic::Ordering;
 
 impl Db<'_, '_> {
     /// Takes every key out of this database: watchers of keys that were there are told, clients that wait for a
@@ -54,7 +54,7 @@ fn tell_watchers(db: &ShardDb, replacement: Option<&ShardDb>, now_ms: i64) {
         let lives =
             |db: &ShardDb| entry(db, name).is_some_and(|entry| entry.expire_at_ms().is_none_or(|at| at > now_ms));
         if lives(db) || replacement.is_some_and(lives) {
-            watchers.iter().for_each(|(_, flag)| flag.store(true, Ordering::Release));
+            watchers.iter().for_each(|watcher| watcher.client.set(Client::DIRTY_CAS, true));
         }
     }
 }

@@ -1,12 +1,13 @@
 //! One shard: its part of every database, and what hangs on its keys.
 
+use crate::clients::Client;
+use crate::keyspace::Key;
 use crate::keyspace::value::Entry;
 use crate::keyspace::waiters::Waiters;
 use crate::keyspace::walk::Walk;
 use redstart_types::table::{Keyed, Place, Table, hash_key};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// A shard's part of all databases. Behind one lock.
 #[derive(Debug)]
@@ -18,8 +19,13 @@ pub struct Shard {
     pub watched: usize,
 }
 
-/// A client that watches a key, by id, and the flag to raise when the key changes.
-pub type Watcher = (u64, Arc<AtomicBool>);
+/// A client that watches a key.
+#[derive(Debug)]
+pub struct Watcher {
+    pub client: Arc<Client>,
+    /// The key was there but its time was over: its deletion is no change.
+    pub was_over: bool,
+}
 
 /// A shard's part of one database.
 #[derive(Debug)]
@@ -30,7 +36,7 @@ pub struct ShardDb {
     expires: BTreeSet<(i64, u64)>,
     /// Clients blocked on keys.
     pub waiters: Waiters,
-    /// Flags to raise when a key changes (WATCH), by key: (client id, flag).
+    /// Who watches which key (WATCH).
     pub watchers: HashMap<Box<[u8]>, Vec<Watcher>>,
     /// The mark of entries that no walk has to come to.
     pub(super) epoch: bool,
@@ -78,8 +84,8 @@ impl ShardDb {
 
     /// Sum and number of the times left of up to `limit` keys that expire first, for INFO's avg_ttl.
     pub fn sample_ttl_ms(&self, now_ms: i64, limit: usize) -> (i64, i64) {
-        let left = self.expires.iter().take(limit).map(|(at, _)| (at - now_ms).max(0));
-        left.fold((0, 0), |(sum, count), ttl| (sum + ttl, count + 1))
+        let left = self.expires.iter().take(limit).map(|(at, _)| at.saturating_sub(now_ms).max(0));
+        left.fold((0_i64, 0), |(sum, count), ttl| (sum.saturating_add(ttl), count + 1))
     }
 
     /// Adds an entry whose key is not there yet.
@@ -129,6 +135,20 @@ impl ShardDb {
         self.forget_expiry(hash, before);
         if let Some(at) = after {
             self.expires.insert((at, hash));
+        }
+    }
+
+    /// Tells who watches a key that it has changed.
+    #[cold]
+    pub fn tell_watchers(&mut self, key: Key<'_>) {
+        let Some(watchers) = self.watchers.get_mut(key.bytes) else { return };
+        let is_there = self.keys.get(key.hash, key.bytes).is_some();
+        for watcher in watchers {
+            if watcher.was_over && !is_there {
+                watcher.was_over = false;
+            } else {
+                watcher.client.set(Client::DIRTY_CAS, true);
+            }
         }
     }
 

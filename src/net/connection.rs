@@ -212,6 +212,7 @@ impl Connection {
             self.count_memory(&engine.server)?;
             self.run_pending(engine);
         }
+        engine.end_batch();
         self.check_query_buffer(engine)
     }
 
@@ -424,7 +425,7 @@ impl Connection {
             }
             self.resume(worker);
         } else if let (Some(with_error), Some(waiter)) = (letters.unblock, self.session.waiter.clone())
-            && waiter.command.command.has(BLOCKING)
+            && (waiter.command.command.has(BLOCKING) || waiter.acknowledgement.is_some())
             && serve::abandon(&worker.server, &waiter)
         {
             self.reply.resp3 = self.session.resp3;
@@ -450,6 +451,7 @@ impl Connection {
             let mut desk = worker.desk.lock();
             desk.engine.begin_batch();
             self.run_pending(&mut desk.engine);
+            desk.engine.end_batch();
         }
     }
 

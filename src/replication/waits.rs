@@ -61,6 +61,11 @@ impl Waits {
         self.serve(server);
     }
 
+    /// How many of those who wait will give up some time.
+    pub fn with_deadline(&self) -> usize {
+        self.waiting.lock().iter().filter(|waiter| waiter.is_waiting() && waiter.deadline_ms.is_some()).count()
+    }
+
     /// Asks the replicas how far they are if somebody wants to know. A pause holds that back.
     pub fn ask_if_wanted(&self, server: &Server) {
         let is_paused = server.pause.until_ms(server.clock.now_ms()).is_some();

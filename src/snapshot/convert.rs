@@ -13,7 +13,7 @@ use redstart_types::hash::{Hash, HashLimits};
 use redstart_types::list::{Chunk, End, List, ListLimits};
 use redstart_types::set::{Set, SetLimits};
 use redstart_types::stream::{self, Stream};
-use redstart_types::zset::{self, ZSet};
+use redstart_types::zset::{self, Order, Range, ZSet};
 use std::fmt;
 
 /// When the collections of one server change their encoding.
@@ -380,7 +380,8 @@ fn encode_zset(encoder: &mut Encoder, kind: Kind, zset: &ZSet, drain: &mut dyn F
         return encoder.string(members.as_bytes());
     }
     encoder.count(zset.len() as u64);
-    for entry in zset.iter() {
+    // From the highest down, as Redis writes them: it inserts at the head as it loads.
+    for entry in zset.entries(&Range::ALL, Order::Descending, 0, usize::MAX) {
         put(encoder, entry.member);
         encoder.score(entry.score);
         drain(encoder);

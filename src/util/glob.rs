@@ -4,7 +4,8 @@
 //! without its `]` ends with the pattern. Time is at most pattern length times text length: only the last `*` is ever
 //! tried again.
 
-/// True if the whole of `text` matches `pattern`.
+/// True if the whole of `text` matches `pattern`. An empty text is matched by an empty pattern only, not by `*`: that is
+/// how Redis 7.2 has it, except where a command takes a lone `*` for everything.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     search(pattern, text, |a, b| a == b, |byte| byte)
 }
@@ -23,6 +24,9 @@ pub fn is_pattern(pattern: &[u8]) -> bool {
 const STARS_MAX: usize = 1000;
 
 fn search(pattern: &[u8], text: &[u8], same: impl Fn(u8, u8) -> bool, fold: impl Fn(u8) -> u8) -> bool {
+    if text.is_empty() {
+        return pattern.is_empty();
+    }
     let (mut at, mut pos) = (0, 0);
     // Where to go on when the rest fails: the pattern after the last `*`, and the text it has swallowed so far.
     let mut retry: Option<(usize, usize)> = None;
@@ -115,7 +119,7 @@ mod tests {
             ("", "", true),
             ("", "a", false),
             ("a", "", false),
-            ("*", "", true),
+            ("*", "", false),
             ("**", "anything", true),
             ("h?llo", "hello", true),
             ("h?llo", "hllo", false),

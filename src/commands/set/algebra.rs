@@ -187,7 +187,7 @@ fn store(ctx: &mut Ctx, destination: Key<'_>, result: Set, event: &'static str) 
     if !result.is_empty() {
         ctx.db.set_value(destination, Value::Set(result), Expiry::Clear);
         ctx.changed(destination, KeyspaceEvents::SET, event);
-    } else if ctx.db.delete(destination) {
+    } else if ctx.db.displace(destination) {
         ctx.deleted(destination);
     }
     Ok(())

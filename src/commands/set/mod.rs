@@ -116,6 +116,9 @@ fn srem(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 fn smove(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let (source, destination, member) = (args.key()?, args.key()?, args.bytes()?);
     let limits = set_limits(ctx);
+    // Both are looked at, so both go if their time is over.
+    ctx.db.write(source);
+    ctx.db.write(destination);
     let Some(set) = ctx.db.write_as::<Set>(source)? else {
         ctx.reply.integer(0);
         return Ok(());

@@ -67,10 +67,12 @@ pub(super) fn xclaim(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 /// longer. The log gets what XCLAIM puts there. Source: Redis 7.2 XAUTOCLAIM.
 pub(super) fn xautoclaim(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let (key, group, consumer) = (args.key()?, args.bytes()?, args.bytes()?);
+    // The key is looked up first, though it is an error in the arguments that is told first.
+    let found = check_group(ctx, key, group);
     let min_idle_ms = min_idle_ms(args, "ERR Invalid min-idle-time argument for XAUTOCLAIM")?;
     let from = StreamId::parse_range_start(args.bytes()?)?;
     let (count, just_id) = parse_auto_claim(args)?;
-    check_group(ctx, key, group)?;
+    found?;
     ctx.propagate_nothing();
 
     let Some((consumer, _)) = find_or_create_consumer(ctx, key, group, consumer) else { return Ok(()) };

@@ -458,7 +458,7 @@ pub(super) fn store(ctx: &mut Ctx, key: Key<'_>, zset: ZSet, dirty: usize, event
     if len > 0 {
         ctx.db.set_value(key, Value::ZSet(zset), Expiry::Clear);
         ctx.changed_by(dirty, key, KeyspaceEvents::ZSET, event);
-    } else if ctx.db.delete(key) {
+    } else if ctx.db.displace(key) {
         ctx.deleted(key);
     }
     ctx.reply.len(len);

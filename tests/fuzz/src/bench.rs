@@ -101,6 +101,7 @@ impl Bench {
         let mut reply = Reply::new(session.resp3);
         let mode = session.reply_mode;
         self.engine.execute(session, &mut reply, Request { argv, encoded: None });
+        self.engine.end_batch();
         let replies = resp::count(&reply.buf);
         let is_answered = session.waiter.is_none() && !session.closing;
         if is_answered && mode == ReplyMode::On && session.reply_mode == ReplyMode::On {
