@@ -15,7 +15,20 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 impl Server {
     /// Ends the server as SHUTDOWN does with these options. The caller has locked no shard.
     pub fn shut_down(&self, flags: ShutdownFlags) -> Result<(), NotEnded> {
-        let id = self.stop.begin().map_err(NotEnded::UnderWay)?;
+        let id = self.begin_end(flags).map_err(NotEnded::UnderWay)?;
+        self.end(id, flags)
+    }
+
+    /// Begins an attempt to end the server, and gives its number for [`Server::end`]; the number of the one under way if
+    /// there is one.
+    pub fn begin_end(&self, flags: ShutdownFlags) -> Result<u64, u64> {
+        // From now on it can be called off.
+        let waits = !flags.now && self.has_lagging_replicas();
+        self.stop.begin(waits.then(|| self.wait_until_ms()))
+    }
+
+    /// Goes on with an attempt that has begun. The caller has locked no shard.
+    pub fn end(&self, id: u64, flags: ShutdownFlags) -> Result<(), NotEnded> {
         self.log.notice("User requested shutdown...");
         if !flags.now && !self.wait_for_replicas(id) {
             return Err(NotEnded::Failed);
@@ -80,17 +93,24 @@ impl Server {
         self.config.load().shutdown_timeout > 0 && self.replication.lagging().next().is_some()
     }
 
+    /// Until when an attempt that begins now waits for replicas, Unix ms.
+    fn wait_until_ms(&self) -> i64 {
+        self.clock.now_ms().saturating_add(i64::from(self.config.load().shutdown_timeout) * 1000)
+    }
+
     /// Waits until every replica has acknowledged everything, at most `shutdown-timeout`; writers wait meanwhile. False
     /// when that was called off. Source: Redis 7.2 SHUTDOWN.
     fn wait_for_replicas(&self, id: u64) -> bool {
         if !self.has_lagging_replicas() {
-            return true;
+            return self.stop.set_waits(id, None);
         }
         self.log.notice("Waiting for replicas before shutting down.");
-        let timeout = Duration::from_secs(u64::from(self.config.load().shutdown_timeout));
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + Duration::from_secs(u64::from(self.config.load().shutdown_timeout));
         self.pause.set_ending(true);
-        self.stop.set_waits(id, Some(self.clock.now_ms().saturating_add(timeout.as_millis() as i64)));
+        if !self.stop.set_waits(id, Some(self.wait_until_ms())) {
+            self.let_writers_go_on();
+            return false;
+        }
         while self.has_lagging_replicas() && Instant::now() < deadline && self.stop.is_under_way(id) {
             std::thread::sleep(LOOK_AGAIN);
         }

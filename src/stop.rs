@@ -89,15 +89,16 @@ impl Stop {
         self.ending.lock().by_signal
     }
 
-    /// Begins an attempt and gives its number; the number of the one under way if there is one.
-    pub fn begin(&self) -> Result<u64, u64> {
+    /// Begins an attempt, which waits for replicas until `waits_until_ms` (Unix ms) if it does, and gives its number; the
+    /// number of the one under way if there is one.
+    pub fn begin(&self, waits_until_ms: Option<i64>) -> Result<u64, u64> {
         let mut ending = self.ending.lock();
         if let Some(attempt) = ending.attempt {
             return Err(attempt.id);
         }
         ending.last_id += 1;
         let id = ending.last_id;
-        ending.attempt = Some(Attempt { id, waits_until_ms: None });
+        ending.attempt = Some(Attempt { id, waits_until_ms });
         Ok(id)
     }
 
@@ -153,12 +154,12 @@ mod tests {
         assert_eq!(stop.call_off(), CalledOff::Yes);
         assert!(!stop.is_signalled());
         assert!(stop.signal());
-        let id = stop.begin().unwrap();
-        assert_eq!(stop.begin(), Err(id));
+        let id = stop.begin(None).unwrap();
+        assert_eq!(stop.begin(None), Err(id));
         assert!(stop.set_waits(id, Some(5)));
         assert_eq!((stop.waits_until_ms(), stop.call_off()), (Some(5), CalledOff::Yes));
         assert!(!stop.set_waits(id, None) && !stop.is_under_way(id) && !stop.is_signalled());
-        let next = stop.begin().unwrap();
+        let next = stop.begin(None).unwrap();
         assert_ne!(next, id);
         stop.give_up(id);
         assert!(stop.is_under_way(next), "another one's failure is not its own");

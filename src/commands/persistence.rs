@@ -143,11 +143,11 @@ fn shutdown(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         return Err(ctx.server.busy.error());
     }
     if !wish.now && ctx.server.has_lagging_replicas() {
-        return on_another_thread(ctx, SHUTDOWN_FAILED, move |server| match server.shut_down(wish) {
-            Ok(()) => true,
-            Err(NotEnded::UnderWay(id)) => server.ends_by_attempt(id),
-            Err(NotEnded::Failed) => false,
-        });
+        // It begins here, so that what others do after this command finds it.
+        return match ctx.server.begin_end(wish) {
+            Ok(id) => on_another_thread(ctx, SHUTDOWN_FAILED, move |server| server.end(id, wish).is_ok()),
+            Err(id) => on_another_thread(ctx, SHUTDOWN_FAILED, move |server| server.ends_by_attempt(id)),
+        };
     }
     match ctx.server.shut_down(wish) {
         Ok(()) => ctx.session.closing = true,
