@@ -74,7 +74,7 @@ class Server:
         return int(pathlib.Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * PAGE_BYTES
 
     def pipeline(self, commands, batch=1000):
-        """Sends commands (tuples of words) in batches and reads one line of reply for each; an error reply raises."""
+        """Sends commands (tuples of words) in batches and reads a status, a number or a short string for each; an error reply raises."""
         with socket.create_connection(("127.0.0.1", self.port), 60) as connection:
             reader = connection.makefile("rb")
             waiting = []
@@ -83,7 +83,9 @@ class Server:
                 connection.sendall(b"".join(waiting))
                 for _ in waiting:
                     line = reader.readline()
-                    if line[:1] not in (b"+", b":"):
+                    if line[:1] == b"$" and line != b"$-1\r\n":
+                        reader.readline()
+                    elif line[:1] not in (b"+", b":"):
                         raise RuntimeError(f"{self.name} answers {line!r}")
                 waiting.clear()
 
