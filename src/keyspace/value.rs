@@ -238,7 +238,7 @@ mod tests {
 
     /// Every key with a value of its own carries one inside its entry.
     #[test]
-    fn a_value_takes_32_bytes() {
-        assert_eq!(size_of::<Value>(), 32);
+    fn a_value_takes_16_bytes() {
+        assert_eq!(size_of::<Value>(), 16);
     }
 }

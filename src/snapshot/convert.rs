@@ -149,7 +149,7 @@ impl<'l> Builder<'l> {
 
     fn packed(&self, packed: Packed, bytes: Vec<u8>) -> Result<State, Unfit> {
         if packed == Packed::Intset {
-            let members = IntSet::from_bytes(bytes).map_err(|_| Unfit("Intset integrity check failed."))?;
+            let members = IntSet::from_bytes(&bytes).map_err(|_| Unfit("Intset integrity check failed."))?;
             return Ok(State::Set(Set::from_intset(members, &self.limits.set)));
         }
         let unfit = Unfit(match self.kind.family() {
@@ -157,7 +157,7 @@ impl<'l> Builder<'l> {
             Family::Hash => "Hash listpack integrity check failed.",
             _ => "Zset listpack integrity check failed.",
         });
-        let listpack = Listpack::from_bytes(bytes).map_err(|_| unfit)?;
+        let listpack = Listpack::from_bytes(&bytes).map_err(|_| unfit)?;
         Ok(match self.kind.family() {
             Family::Set => State::Set(Set::from_listpack(listpack, &self.limits.set).ok_or(unfit)?),
             Family::Hash => State::Hash(Hash::from_listpack(listpack, &self.limits.hash).ok_or(unfit)?),
@@ -171,7 +171,7 @@ impl<'l> Builder<'l> {
         }
         let State::Chunks(chunks) = &mut self.state else { return Ok(()) };
         if packed {
-            let listpack = Listpack::from_bytes(bytes).map_err(|_| Unfit("Listpack integrity check failed."))?;
+            let listpack = Listpack::from_bytes(&bytes).map_err(|_| Unfit("Listpack integrity check failed."))?;
             // Redis once wrote empty nodes.
             if !listpack.is_empty() {
                 chunks.push(Chunk::Packed(listpack));
@@ -351,7 +351,7 @@ fn encode_list(encoder: &mut Encoder, kind: Kind, list: &List, drain: &mut dyn F
 
 fn encode_set(encoder: &mut Encoder, kind: Kind, set: &Set, drain: &mut dyn FnMut(&mut Encoder)) {
     match (kind, set.as_intset(), set.as_listpack()) {
-        (Kind::SetIntset, Some(members), _) => encoder.string(members.as_bytes()),
+        (Kind::SetIntset, Some(members), _) => encoder.string(&members.to_bytes()),
         (Kind::SetListpack, _, Some(members)) => encoder.string(members.as_bytes()),
         _ => {
             encoder.count(set.len() as u64);

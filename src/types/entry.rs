@@ -1,15 +1,15 @@
 //! One key of the keyspace in one allocation: header, expiry, key and a small value together.
 //!
 //! ```text
-//! +-----------+---------+---------+------------------+--------------+-----------+-------------+
-//! | lru|flags | key_len | val_len | expire_at_ms     | fixed        | key bytes | value bytes |
-//! | 24 | 8    | u32     | u32     | i64, if EXPIRES  | if not STR   | key_len   | val_len, STR|
-//! +-----------+---------+---------+------------------+--------------+-----------+-------------+
+//! +-----------+-------------------+---------------+------------------+-------------+-----------+-------------+
+//! | lru|flags | key_len | val_len | key_len       | expire_at_ms     | fixed       | key bytes | value bytes |
+//! | 24 | 8    | 19      | 13      | u64, if LONG  | i64, if EXPIRES  | if not STR  | key_len   | val_len, STR|
+//! +-----------+-------------------+---------------+------------------+-------------+-----------+-------------+
 //! ```
 //!
-//! `fixed` is the integer (INT, 8 bytes) or the `V` itself (OBJECT, at the next multiple of 8). A key of 16 bytes with
-//! a string of 32 takes 60 bytes and the 8 of its slot. Other fields are read unaligned: the header is 12 bytes so that
-//! this common case fits 64.
+//! `fixed` is the integer (INT, 8 bytes) or the `V` itself (OBJECT), at a multiple of 8. Keys from 512 KiB on are LONG. A
+//! key of 16 bytes takes 56 with a string of 32, 32 with an integer, 40 with a `V` of 16, and the 8 of its slot; 8 more
+//! if it expires.
 #![allow(unsafe_code)]
 
 use crate::prefetch::prefetch;
@@ -62,12 +62,19 @@ const TAKEN: u8 = INT | OBJECT;
 const KIND: u8 = INT | OBJECT;
 const RAW: u8 = 8;
 const MARK: u8 = 16;
-const HEADER: usize = 12;
+const LONG: u8 = 32;
+/// Everything behind the header but key and value is a field of 8 bytes, or a V.
+const HEADER: usize = 8;
+const FIELD: usize = 8;
 const ALIGN: usize = 8;
+const KEY_LEN_BITS: u32 = 19;
+/// What does not fit stands in the field of LONG.
+const KEY_LEN_MAX: usize = (1 << KEY_LEN_BITS) - 1;
+const _: () = assert!(INLINE_MAX < 1 << (32 - KEY_LEN_BITS) && EXPIRES == 1);
 
 impl<V> Entry<V> {
     /// Where an allocation's fields may lie: a V is read in place, so it must not ask for more than the allocation has.
-    const FITS: () = assert!(align_of::<V>() <= ALIGN && size_of::<V>().is_multiple_of(ALIGN));
+    const FITS: () = assert!(align_of::<V>() <= ALIGN && size_of::<V>().is_multiple_of(ALIGN) && FIELD == ALIGN);
 
     /// A new entry; `expire_at_ms` is Unix time. The LRU field starts at 0.
     pub fn new(key: &[u8], content: NewContent<'_, V>, expire_at_ms: Option<i64>) -> Self {
@@ -76,16 +83,18 @@ impl<V> Entry<V> {
             NewContent::Int(_) => (INT, &[]),
             NewContent::Object(_) => (OBJECT, &[]),
         };
-        let flags = kind | if expire_at_ms.is_some() { EXPIRES } else { 0 };
-        let key_len = u32::try_from(key.len()).expect("proto-max-bulk-len keeps keys below 4 GiB");
-        let val_len = u32::try_from(value.len()).expect("inline strings are short");
+        assert!(value.len() <= INLINE_MAX, "longer strings are objects");
+        let long = if key.len() > KEY_LEN_MAX { LONG } else { 0 };
+        let flags = kind | long | if expire_at_ms.is_some() { EXPIRES } else { 0 };
         let place = allocate(Self::size_for(flags, key.len(), value.len()));
         let mut entry: Self = Entry { place, owns: PhantomData };
         entry.write(0, u32::from(flags).to_ne_bytes());
-        entry.write(4, key_len.to_ne_bytes());
-        entry.write(8, val_len.to_ne_bytes());
+        entry.write_lens(key.len().min(KEY_LEN_MAX), value.len());
+        if long != 0 {
+            entry.write(HEADER, key.len().to_ne_bytes());
+        }
         if let Some(at) = expire_at_ms {
-            entry.write(HEADER, at.to_ne_bytes());
+            entry.write(expiry_offset(flags), at.to_ne_bytes());
         }
         let offset = Self::key_offset_for(flags);
         entry.copy_in(offset, key);
@@ -103,7 +112,7 @@ impl<V> Entry<V> {
     /// When the key expires, Unix time in ms.
     #[inline]
     pub fn expire_at_ms(&self) -> Option<i64> {
-        (self.flags() & EXPIRES != 0).then(|| i64::from_ne_bytes(self.read(HEADER)))
+        (self.flags() & EXPIRES != 0).then(|| i64::from_ne_bytes(self.read(expiry_offset(self.flags()))))
     }
 
     /// The value.
@@ -145,7 +154,7 @@ impl<V> Entry<V> {
         let same_head = expire_at_ms.is_some() == (self.flags() & EXPIRES != 0);
         match &content {
             NewContent::Str(value) if same_head && self.flags() & KIND == STR && self.fits(value.len()) => {
-                self.write(8, (value.len() as u32).to_ne_bytes());
+                self.write_lens(self.key_len().min(KEY_LEN_MAX), value.len());
                 let offset = self.key_offset() + self.key_len();
                 self.copy_in(offset, value);
             }
@@ -155,7 +164,7 @@ impl<V> Entry<V> {
             _ => return self.rebuild(content, expire_at_ms),
         }
         if let Some(at) = expire_at_ms {
-            self.write(HEADER, at.to_ne_bytes());
+            self.write(expiry_offset(self.flags()), at.to_ne_bytes());
         }
         self.set_raw(false);
         None
@@ -164,7 +173,7 @@ impl<V> Entry<V> {
     /// Sets or clears the expiry (Unix time in ms).
     pub fn set_expire_at_ms(&mut self, expire_at_ms: Option<i64>) {
         if let (Some(at), true) = (expire_at_ms, self.flags() & EXPIRES != 0) {
-            self.write(HEADER, at.to_ne_bytes());
+            self.write(expiry_offset(self.flags()), at.to_ne_bytes());
             return;
         }
         if expire_at_ms.is_none() && self.flags() & EXPIRES == 0 {
@@ -275,12 +284,26 @@ impl<V> Entry<V> {
 
     #[inline]
     fn key_len(&self) -> usize {
-        u32::from_ne_bytes(self.read(4)) as usize
+        if self.flags() & LONG == 0 {
+            self.lens() as usize & KEY_LEN_MAX
+        } else {
+            usize::from_ne_bytes(self.read(HEADER))
+        }
     }
 
     #[inline]
     fn val_len(&self) -> usize {
-        u32::from_ne_bytes(self.read(8)) as usize
+        (self.lens() >> KEY_LEN_BITS) as usize
+    }
+
+    #[inline]
+    fn lens(&self) -> u32 {
+        u32::from_ne_bytes(self.read(4))
+    }
+
+    #[inline]
+    fn write_lens(&mut self, key_len: usize, val_len: usize) {
+        self.write(4, (key_len as u32 | (val_len as u32) << KEY_LEN_BITS).to_ne_bytes());
     }
 
     #[inline]
@@ -330,9 +353,9 @@ impl<V> Entry<V> {
 
     #[inline]
     fn read<const N: usize>(&self, offset: usize) -> [u8; N] {
-        debug_assert!(offset + N <= HEADER || offset + N <= self.size());
+        debug_assert!(offset + N <= HEADER || offset + N <= expiry_offset(self.flags()) || offset + N <= self.size());
         // SAFETY: the fields read lie inside the allocation (`size_for` counts them); bytes have no alignment.
-        // JUSTIFICATION: one allocation a key takes 60 bytes where boxed key and boxed value take more than Redis.
+        // JUSTIFICATION: one allocation a key takes 56 bytes where boxed key and boxed value take more than Redis.
         unsafe { self.place.as_ptr().add(offset).cast::<[u8; N]>().read() }
     }
 
@@ -390,15 +413,19 @@ impl<V> Drop for Entry<V> {
     }
 }
 
+#[inline]
+fn expiry_offset(flags: u8) -> usize {
+    HEADER + FIELD * usize::from(flags & LONG != 0)
+}
+
 /// Where the integer or the V is, or the key of a STR.
 #[inline]
 fn fixed_offset(flags: u8) -> usize {
-    let head = HEADER + if flags & EXPIRES != 0 { size_of::<i64>() } else { 0 };
-    if flags & OBJECT == 0 { head } else { head.next_multiple_of(ALIGN) }
+    expiry_offset(flags) + FIELD * usize::from(flags & EXPIRES)
 }
 
 fn layout(size: usize) -> Layout {
-    Layout::from_size_align(size, ALIGN).expect("keys and inline values are below 4 GiB each")
+    Layout::from_size_align(size, ALIGN).expect("keys are below proto-max-bulk-len and inline values short")
 }
 
 fn allocate(size: usize) -> NonNull<u8> {
@@ -462,10 +489,32 @@ mod tests {
     }
 
     #[test]
-    fn a_typical_key_takes_64_bytes() {
-        let entry: Entry<String> = Entry::new(&[b'k'; 16], NewContent::Str(&[b'v'; 32]), None);
-        assert_eq!(entry.memory_bytes(), 64);
+    fn a_typical_key_takes_56_bytes() {
+        for (content, expire, bytes) in [
+            (NewContent::Str(&[b'v'; 32]), None, 56),
+            (NewContent::Str(&[b'v'; 32]), Some(1), 64),
+            (NewContent::Int(1), None, 32),
+            (NewContent::Object([0_u64, 0]), None, 40),
+        ] {
+            assert_eq!(Entry::<[u64; 2]>::new(&[b'k'; 16], content, expire).memory_bytes(), bytes);
+        }
         assert_eq!(size_of::<Option<Entry<String>>>(), 8);
+    }
+
+    #[test]
+    fn keys_and_strings_of_any_length_come_back() {
+        for key_len in [0, 1, KEY_LEN_MAX - 1, KEY_LEN_MAX, KEY_LEN_MAX + 1, 3_000_000] {
+            for (value_len, expire) in [(0, None), (INLINE_MAX, Some(-7)), (9, Some(i64::MAX)), (INLINE_MAX, None)] {
+                let (key, value) = (vec![b'k'; key_len], vec![b'v'; value_len]);
+                let mut entry: Entry<String> = Entry::new(&key, NewContent::Str(&value), expire);
+                assert_eq!((entry.key(), content_of(&entry).as_bytes()), (&key[..], &value[..]));
+                for content in [NewContent::Object("o".to_owned()), NewContent::Str(b"short"), NewContent::Int(4)] {
+                    entry.replace(content);
+                    assert_eq!((entry.key(), entry.expire_at_ms()), (&key[..], expire));
+                }
+                assert_eq!(content_of(&entry), "int 4");
+            }
+        }
     }
 
     #[test]

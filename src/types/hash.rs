@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::encoding::listpack::{Element, Listpack};
 use crate::encoding::thin::Thin;
+use crate::encoding::word::{Either, Form, OddBox};
 use crate::frozen::{Frozen, Kept};
 use crate::set::has_duplicates;
 use crate::table::{Keyed, Table, hash_key};
@@ -35,11 +36,7 @@ pub struct Hash {
     encoding: Encoding,
 }
 
-#[derive(Clone, Debug)]
-enum Encoding {
-    Listpack(Listpack),
-    Table(Box<Fields>),
-}
+type Encoding = Either<Listpack, OddBox<Fields>, 1>;
 
 /// The fields of a big hash.
 #[derive(Debug)]
@@ -59,7 +56,7 @@ impl Default for Hash {
 
 impl Hash {
     pub fn new() -> Self {
-        Self { encoding: Encoding::Listpack(Listpack::new()) }
+        Self { encoding: Encoding::packed(Listpack::new()) }
     }
 
     /// Takes over a listpack from a file or a client; `None` when a value is missing or a field is in it twice.
@@ -67,7 +64,7 @@ impl Hash {
         if !fields.len().is_multiple_of(2) || has_duplicates(fields.iter().step_by(2)) {
             return None;
         }
-        let mut hash = Self { encoding: Encoding::Listpack(fields) };
+        let mut hash = Self { encoding: Encoding::packed(fields) };
         if hash.len() > limits.max_listpack_entries {
             hash.make_table(limits);
         }
@@ -77,7 +74,7 @@ impl Hash {
     /// Changes the encoding ahead when the texts about to come in, `len` fields and as many values, do not fit a
     /// listpack.
     pub fn expect<'t>(&mut self, len: usize, mut texts: impl Iterator<Item = &'t [u8]>, limits: &HashLimits) {
-        let Encoding::Listpack(fields) = &self.encoding else {
+        let Form::Packed(fields) = self.encoding.form() else {
             return;
         };
         let mut total_bytes = 0_usize;
@@ -92,74 +89,72 @@ impl Hash {
 
     /// What OBJECT ENCODING answers.
     pub fn encoding_name(&self) -> &'static str {
-        match &self.encoding {
-            Encoding::Listpack(_) => "listpack",
-            Encoding::Table(_) => "hashtable",
+        match self.encoding.form() {
+            Form::Packed(_) => "listpack",
+            Form::Big(_) => "hashtable",
         }
     }
 
     /// The listpack, while it is one.
     pub fn as_listpack(&self) -> Option<&Listpack> {
-        if let Encoding::Listpack(fields) = &self.encoding { Some(fields) } else { None }
+        if let Form::Packed(fields) = self.encoding.form() { Some(fields) } else { None }
     }
 
     /// The number of fields.
     pub fn len(&self) -> usize {
-        match &self.encoding {
-            Encoding::Listpack(fields) => fields.len() / 2,
-            Encoding::Table(fields) => fields.table.len(),
+        match self.encoding.form() {
+            Form::Packed(fields) => fields.len() / 2,
+            Form::Big(fields) => fields.table.len(),
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        match &self.encoding {
-            Encoding::Listpack(fields) => fields.is_empty(),
-            Encoding::Table(fields) => fields.table.is_empty(),
+        match self.encoding.form() {
+            Form::Packed(fields) => fields.is_empty(),
+            Form::Big(fields) => fields.table.is_empty(),
         }
     }
 
     /// Bytes allocated, without `size_of::<Self>()`.
     pub fn memory_bytes(&self) -> usize {
-        match &self.encoding {
-            Encoding::Listpack(fields) => fields.memory_bytes(),
-            Encoding::Table(fields) => size_of::<Fields>() + fields.table.memory_bytes() + fields.fields_bytes,
+        match self.encoding.form() {
+            Form::Packed(fields) => fields.memory_bytes(),
+            Form::Big(fields) => size_of::<Fields>() + fields.table.memory_bytes() + fields.fields_bytes,
         }
     }
 
     /// How many allocations a drop frees, about: whether to do it in the background.
     pub fn allocations(&self) -> usize {
-        match &self.encoding {
-            Encoding::Listpack(_) => 1,
-            Encoding::Table(fields) => fields.table.len(),
+        match self.encoding.form() {
+            Form::Packed(_) => 1,
+            Form::Big(fields) => fields.table.len(),
         }
     }
 
     /// The value of `field`.
     #[inline]
     pub fn get(&self, field: &[u8]) -> Option<Element<'_>> {
-        match &self.encoding {
-            Encoding::Listpack(fields) => {
+        match self.encoding.form() {
+            Form::Packed(fields) => {
                 let value = fields.next(fields.find(field, 1)?)?;
                 Some(fields.at(value))
             }
-            Encoding::Table(fields) => {
-                fields.table.get(fields.hash(field), field).map(|field| Element::Bytes(field.value()))
-            }
+            Form::Big(fields) => fields.table.get(fields.hash(field), field).map(|field| Element::Bytes(field.value())),
         }
     }
 
     pub fn contains(&self, field: &[u8]) -> bool {
-        match &self.encoding {
-            Encoding::Listpack(fields) => fields.find(field, 1).is_some(),
-            Encoding::Table(fields) => fields.table.get(fields.hash(field), field).is_some(),
+        match self.encoding.form() {
+            Form::Packed(fields) => fields.find(field, 1).is_some(),
+            Form::Big(fields) => fields.table.get(fields.hash(field), field).is_some(),
         }
     }
 
     /// Gives `field` a value and answers whether the field is new.
     pub fn insert(&mut self, field: &[u8], value: &[u8], limits: &HashLimits) -> bool {
-        let fields = match &mut self.encoding {
-            Encoding::Listpack(fields) => fields,
-            Encoding::Table(fields) => return fields.insert(field, value),
+        let fields = match self.encoding.form_mut() {
+            Form::Packed(fields) => fields,
+            Form::Big(fields) => return fields.insert(field, value),
         };
         let fits =
             field.len().max(value.len()) <= limits.max_listpack_value && fields.has_room_for(field.len() + value.len());
@@ -173,27 +168,26 @@ impl Hash {
         if fields.len() / 2 >= limits.max_listpack_entries {
             return self.make_table(limits).insert(field, value);
         }
-        fields.push_back(field);
-        fields.push_back(value);
+        fields.push_all_back(&[field.into(), value.into()]);
         true
     }
 
     /// Takes `field` out and answers whether it was there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
-        match &mut self.encoding {
-            Encoding::Listpack(fields) => {
+        match self.encoding.form_mut() {
+            Form::Packed(fields) => {
                 let found = fields.find(field, 1);
                 found.map(|cursor| fields.remove_many(cursor, 2)).is_some()
             }
-            Encoding::Table(fields) => fields.remove(field),
+            Form::Big(fields) => fields.remove(field),
         }
     }
 
     /// All fields with their values: in order of arrival in a listpack, in no order in a table.
     pub fn iter(&self) -> impl Iterator<Item = (Element<'_>, Element<'_>)> {
-        let (packed, table) = match &self.encoding {
-            Encoding::Listpack(fields) => (Some(fields), None),
-            Encoding::Table(fields) => (None, Some(fields)),
+        let (packed, table) = match self.encoding.form() {
+            Form::Packed(fields) => (Some(fields), None),
+            Form::Big(fields) => (None, Some(fields)),
         };
         let packed = packed.into_iter().flat_map(|fields| {
             let mut elements = fields.iter();
@@ -205,13 +199,13 @@ impl Hash {
 
     /// A field with its value, each with the same chance.
     pub fn random(&self, rng: &mut impl RngCore) -> Option<(Element<'_>, Element<'_>)> {
-        match &self.encoding {
-            Encoding::Listpack(fields) => {
+        match self.encoding.form() {
+            Form::Packed(fields) => {
                 let idx = ((u128::from(rng.next_u64()) * (fields.len() / 2) as u128) >> 64) as i64;
                 let field = fields.seek(idx * 2)?;
                 Some((fields.at(field), fields.at(fields.next(field)?)))
             }
-            Encoding::Table(fields) => {
+            Form::Big(fields) => {
                 let field = fields.table.random(rng)?;
                 Some((Element::Bytes(field.key()), Element::Bytes(field.value())))
             }
@@ -221,12 +215,12 @@ impl Hash {
     /// One step of HSCAN: shows some fields and values to `visit` and returns the next cursor, 0 at the end. Each
     /// field that is there from the first step to the last is shown at least once. A listpack is shown at once.
     pub fn scan(&self, cursor: u64, mut visit: impl FnMut(Element<'_>, Element<'_>)) -> u64 {
-        match &self.encoding {
-            Encoding::Listpack(_) => {
+        match self.encoding.form() {
+            Form::Packed(_) => {
                 self.iter().for_each(|(field, value)| visit(field, value));
                 0
             }
-            Encoding::Table(fields) => {
+            Form::Big(fields) => {
                 fields.table.scan(cursor, |field| visit(Element::Bytes(field.key()), Element::Bytes(field.value())))
             }
         }
@@ -235,21 +229,21 @@ impl Hash {
     /// Keeps the fields of a big hash as they are now, to be given out by [`Hash::frozen_step`]; false if it is a
     /// listpack, and so cheap to copy.
     pub fn freeze(&mut self, id: u64, kept: &Arc<Kept>) -> bool {
-        let Encoding::Table(fields) = &mut self.encoding else { return false };
+        let Form::Big(fields) = self.encoding.form_mut() else { return false };
         fields.frozen = Some(Box::new(Frozen::new(id, fields.table.len(), kept.clone())));
         true
     }
 
     /// What [`Hash::freeze`] keeps.
     pub fn frozen(&self) -> Option<&Frozen<Box<[u8]>>> {
-        let Encoding::Table(fields) = &self.encoding else { return None };
+        let Form::Big(fields) = self.encoding.form() else { return None };
         fields.frozen.as_deref()
     }
 
     /// Gives out some fields with their values as they were; false once all have been. Then the hash is no longer
     /// frozen.
     pub fn frozen_step(&mut self, visit: impl FnMut(&[u8], &[u8])) -> bool {
-        let Encoding::Table(fields) = &mut self.encoding else { return false };
+        let Form::Big(fields) = self.encoding.form_mut() else { return false };
         let Some(mut frozen) = fields.frozen.take() else { return false };
         let visit = RefCell::new(visit);
         let more = frozen.step(
@@ -262,17 +256,17 @@ impl Hash {
     }
 
     fn make_table(&mut self, limits: &HashLimits) -> &mut Fields {
-        if let Encoding::Listpack(_) = self.encoding {
+        if let Form::Packed(_) = self.encoding.form() {
             let mut fields = Fields { table: Table::new(limits.hash_seed), fields_bytes: 0, frozen: None };
             let (mut digits, mut more_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
             for (field, value) in self.iter() {
                 fields.insert(field.text(&mut digits), value.text(&mut more_digits));
             }
-            self.encoding = Encoding::Table(Box::new(fields));
+            self.encoding = Encoding::big(OddBox::new(fields));
         }
-        match &mut self.encoding {
-            Encoding::Table(fields) => fields,
-            Encoding::Listpack(_) => unreachable!("it has just been made a table"),
+        match self.encoding.form_mut() {
+            Form::Big(fields) => fields,
+            Form::Packed(_) => unreachable!("it has just been made a table"),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::encoding::listpack::{Element, Listpack};
 use crate::encoding::quicklist::{self, Iter, Quicklist};
+use crate::encoding::word::{Either, Form, OddBox};
+use smallvec::SmallVec;
 
 pub use crate::encoding::quicklist::{Chunk, ListLimits};
 
@@ -11,11 +13,7 @@ pub struct List {
     encoding: Encoding,
 }
 
-#[derive(Clone, Debug)]
-enum Encoding {
-    Listpack(Listpack),
-    Quicklist(Box<Quicklist>),
-}
+type Encoding = Either<Listpack, OddBox<Quicklist>, 1>;
 
 /// An end of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,113 +30,113 @@ impl Default for List {
 
 impl List {
     pub fn new() -> Self {
-        Self { encoding: Encoding::Listpack(Listpack::new()) }
+        Self { encoding: Encoding::packed(Listpack::new()) }
     }
 
     /// A list of the chunks that an RDB file or a DUMP payload holds.
     pub fn from_chunks(chunks: impl IntoIterator<Item = Chunk>, limits: &ListLimits) -> Self {
         let mut quicklist = Quicklist::from_chunks(chunks);
         let encoding = match quicklist.take_if_fits(limits) {
-            Some(listpack) => Encoding::Listpack(listpack),
-            None if quicklist.is_empty() => Encoding::Listpack(Listpack::new()),
-            None => Encoding::Quicklist(Box::new(quicklist)),
+            Some(listpack) => Encoding::packed(listpack),
+            None if quicklist.is_empty() => Encoding::packed(Listpack::new()),
+            None => Encoding::big(OddBox::new(quicklist)),
         };
         Self { encoding }
     }
 
     /// The listpack, when this is all there is.
     pub fn as_listpack(&self) -> Option<&Listpack> {
-        match &self.encoding {
-            Encoding::Listpack(list) => Some(list),
-            Encoding::Quicklist(_) => None,
+        match self.encoding.form() {
+            Form::Packed(list) => Some(list),
+            Form::Big(_) => None,
         }
     }
 
     /// The chunks, when this is more than one listpack.
     pub fn as_quicklist(&self) -> Option<&Quicklist> {
-        match &self.encoding {
-            Encoding::Listpack(_) => None,
-            Encoding::Quicklist(list) => Some(list),
+        match self.encoding.form() {
+            Form::Packed(_) => None,
+            Form::Big(list) => Some(list),
         }
     }
 
     /// What OBJECT ENCODING answers.
     pub fn encoding_name(&self) -> &'static str {
-        match &self.encoding {
-            Encoding::Listpack(_) => "listpack",
-            Encoding::Quicklist(_) => "quicklist",
+        match self.encoding.form() {
+            Form::Packed(_) => "listpack",
+            Form::Big(_) => "quicklist",
         }
     }
 
     pub fn len(&self) -> usize {
-        match &self.encoding {
-            Encoding::Listpack(list) => list.len(),
-            Encoding::Quicklist(list) => list.len(),
+        match self.encoding.form() {
+            Form::Packed(list) => list.len(),
+            Form::Big(list) => list.len(),
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        match &self.encoding {
-            Encoding::Listpack(list) => list.is_empty(),
-            Encoding::Quicklist(list) => list.is_empty(),
+        match self.encoding.form() {
+            Form::Packed(list) => list.is_empty(),
+            Form::Big(list) => list.is_empty(),
         }
     }
 
     /// Bytes allocated, without `size_of::<Self>()`.
     pub fn memory_bytes(&self) -> usize {
-        match &self.encoding {
-            Encoding::Listpack(list) => list.memory_bytes(),
-            Encoding::Quicklist(list) => size_of::<Quicklist>() + list.memory_bytes(),
+        match self.encoding.form() {
+            Form::Packed(list) => list.memory_bytes(),
+            Form::Big(list) => size_of::<Quicklist>() + list.memory_bytes(),
         }
     }
 
     /// How many allocations a drop frees, about: whether to do it in the background.
     pub fn allocations(&self) -> usize {
-        match &self.encoding {
-            Encoding::Listpack(_) => 1,
-            Encoding::Quicklist(list) => list.chunks().len(),
+        match self.encoding.form() {
+            Form::Packed(_) => 1,
+            Form::Big(list) => list.chunks().len(),
         }
     }
 
     pub fn iter(&self) -> Iter<'_> {
-        match &self.encoding {
-            Encoding::Listpack(list) => list.iter().into(),
-            Encoding::Quicklist(list) => list.iter(),
+        match self.encoding.form() {
+            Form::Packed(list) => list.iter().into(),
+            Form::Big(list) => list.iter(),
         }
     }
 
     /// The elements from index `idx` on, none if there is no such index.
     pub fn iter_from(&self, idx: usize) -> Iter<'_> {
-        match &self.encoding {
-            Encoding::Listpack(list) => {
+        match self.encoding.form() {
+            Form::Packed(list) => {
                 list.seek(idx as i64).map_or_else(Iter::default, |cursor| list.iter_from(cursor).into())
             }
-            Encoding::Quicklist(list) => list.iter_from(idx),
+            Form::Big(list) => list.iter_from(idx),
         }
     }
 
     /// The elements in front of index `idx`, all if there is no such index; to be walked back with `rev()`.
     pub fn iter_before(&self, idx: usize) -> Iter<'_> {
-        match &self.encoding {
-            Encoding::Listpack(list) => list.iter_before(list.seek(idx as i64)).into(),
-            Encoding::Quicklist(list) => list.iter_before(idx),
+        match self.encoding.form() {
+            Form::Packed(list) => list.iter_before(list.seek(idx as i64)).into(),
+            Form::Big(list) => list.iter_before(idx),
         }
     }
 
     pub fn get(&self, idx: usize) -> Option<Element<'_>> {
-        match &self.encoding {
-            Encoding::Listpack(list) => list.get(idx as i64),
-            Encoding::Quicklist(list) => list.get(idx),
+        match self.encoding.form() {
+            Form::Packed(list) => list.get(idx as i64),
+            Form::Big(list) => list.get(idx),
         }
     }
 
     /// The element at an end.
     pub fn peek(&self, end: End) -> Option<Element<'_>> {
-        match (&self.encoding, end) {
-            (Encoding::Listpack(list), End::Head) => list.first().map(|cursor| list.at(cursor)),
-            (Encoding::Listpack(list), End::Tail) => list.last().map(|cursor| list.at(cursor)),
-            (Encoding::Quicklist(list), End::Head) => list.iter().next(),
-            (Encoding::Quicklist(list), End::Tail) => list.iter().next_back(),
+        match (self.encoding.form(), end) {
+            (Form::Packed(list), End::Head) => list.first().map(|cursor| list.at(cursor)),
+            (Form::Packed(list), End::Tail) => list.last().map(|cursor| list.at(cursor)),
+            (Form::Big(list), End::Head) => list.iter().next(),
+            (Form::Big(list), End::Tail) => list.iter().next_back(),
         }
     }
 
@@ -151,11 +149,19 @@ impl List {
     pub fn extend<'v>(&mut self, end: End, values: impl Iterator<Item = &'v [u8]> + Clone, limits: &ListLimits) {
         let added = values.clone().fold((0, 0), |(bytes, count), value| (bytes + value.len(), count + 1));
         self.make_room(added.0, added.1, limits);
-        match (&mut self.encoding, end) {
-            (Encoding::Listpack(list), End::Head) => values.for_each(|value| list.push_front(value)),
-            (Encoding::Listpack(list), End::Tail) => values.for_each(|value| list.push_back(value)),
-            (Encoding::Quicklist(list), End::Head) => values.for_each(|value| list.push_front(value, limits)),
-            (Encoding::Quicklist(list), End::Tail) => values.for_each(|value| list.push_back(value, limits)),
+        match (self.encoding.form_mut(), end) {
+            (Form::Packed(list), end) => {
+                let mut elements: SmallVec<[Element<'_>; 16]> = values.map(Element::from).collect();
+                if end == End::Tail {
+                    list.push_all_back(&elements);
+                } else {
+                    // The last one pushed is the first in the list.
+                    elements.reverse();
+                    list.push_all_front(&elements);
+                }
+            }
+            (Form::Big(list), End::Head) => values.for_each(|value| list.push_front(value, limits)),
+            (Form::Big(list), End::Tail) => values.for_each(|value| list.push_back(value, limits)),
         }
     }
 
@@ -203,9 +209,9 @@ impl List {
     /// Replaces the element at `idx` and answers whether there is one.
     pub fn set(&mut self, idx: usize, value: &[u8], limits: &ListLimits) -> bool {
         self.make_room(value.len(), 1, limits);
-        let replaced = match &mut self.encoding {
-            Encoding::Listpack(list) => list.seek(idx as i64).map(|cursor| list.replace(cursor, value)).is_some(),
-            Encoding::Quicklist(list) => list.set(idx, value, limits),
+        let replaced = match self.encoding.form_mut() {
+            Form::Packed(list) => list.seek(idx as i64).map(|cursor| list.replace(cursor, value)).is_some(),
+            Form::Big(list) => list.set(idx, value, limits),
         };
         if replaced {
             self.shrink(limits);
@@ -216,8 +222,8 @@ impl List {
     /// Inserts `value` beside the first element equal to `pivot`, towards `side`; answers whether there is one.
     pub fn insert_beside(&mut self, pivot: &[u8], side: End, value: &[u8], limits: &ListLimits) -> bool {
         self.make_room(value.len(), 1, limits);
-        match &mut self.encoding {
-            Encoding::Listpack(list) => {
+        match self.encoding.form_mut() {
+            Form::Packed(list) => {
                 let found = list.find(pivot, 0);
                 if let Some(cursor) = found {
                     match side {
@@ -227,7 +233,7 @@ impl List {
                 }
                 found.is_some()
             }
-            Encoding::Quicklist(list) => {
+            Form::Big(list) => {
                 let found = list.find(pivot);
                 if let Some(place) = found {
                     list.insert(place, side == End::Tail, value, limits);
@@ -240,9 +246,9 @@ impl List {
     /// Removes up to `max_count` elements equal to `value`, looking from `end`; answers how many.
     pub fn remove_equal(&mut self, value: &[u8], max_count: usize, end: End, limits: &ListLimits) -> usize {
         let from_tail = end == End::Tail;
-        let removed = match &mut self.encoding {
-            Encoding::Listpack(list) => quicklist::remove_equal(list, value, max_count, from_tail),
-            Encoding::Quicklist(list) => list.remove_equal(value, max_count, from_tail),
+        let removed = match self.encoding.form_mut() {
+            Form::Packed(list) => quicklist::remove_equal(list, value, max_count, from_tail),
+            Form::Big(list) => list.remove_equal(value, max_count, from_tail),
         };
         self.shrink(limits);
         removed
@@ -250,28 +256,28 @@ impl List {
 
     /// Becomes a quicklist before elements come that are too many or too large for one listpack.
     fn make_room(&mut self, added_bytes: usize, added_count: usize, limits: &ListLimits) {
-        if let Encoding::Listpack(list) = &mut self.encoding
+        if let Form::Packed(list) = self.encoding.form_mut()
             && limits.exceeded(list.total_bytes().saturating_add(added_bytes), list.len() + added_count)
         {
             let quicklist = Quicklist::from_chunks([Chunk::Packed(std::mem::take(list))]);
-            self.encoding = Encoding::Quicklist(Box::new(quicklist));
+            self.encoding = Encoding::big(OddBox::new(quicklist));
         }
     }
 
     fn remove_without_shrinking(&mut self, start: usize, count: usize) {
-        match &mut self.encoding {
-            Encoding::Listpack(list) => list.remove_range(start as i64, count),
-            Encoding::Quicklist(list) => list.remove_range(start, count),
+        match self.encoding.form_mut() {
+            Form::Packed(list) => list.remove_range(start as i64, count),
+            Form::Big(list) => list.remove_range(start, count),
         }
     }
 
     /// Becomes a listpack again when little is left. Every removal but [`Self::take`] ends with it.
     pub fn shrink(&mut self, limits: &ListLimits) {
-        if let Encoding::Quicklist(list) = &mut self.encoding {
+        if let Form::Big(list) = self.encoding.form_mut() {
             if list.is_empty() {
-                self.encoding = Encoding::Listpack(Listpack::new());
+                self.encoding = Encoding::packed(Listpack::new());
             } else if let Some(listpack) = list.take_if_small(limits) {
-                self.encoding = Encoding::Listpack(listpack);
+                self.encoding = Encoding::packed(listpack);
             }
         }
     }

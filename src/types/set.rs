@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::encoding::intset::IntSet;
 use crate::encoding::listpack::{Element, Listpack};
 use crate::encoding::thin::Thin;
+use crate::encoding::word::{Either, Form, OddBox};
 use crate::frozen::{Frozen, Kept};
 use crate::number::parse_int;
 use crate::table::{Keyed, Table, hash_key};
@@ -37,14 +38,16 @@ pub struct SetLimits {
 /// A set of byte strings.
 #[derive(Clone, Debug)]
 pub struct Set {
-    encoding: Encoding,
+    word: Either<Small, OddBox<Members>, 1>,
 }
 
-#[derive(Clone, Debug)]
-enum Encoding {
-    IntSet(IntSet),
-    Listpack(Listpack),
-    Table(Box<Members>),
+type Small = Either<Listpack, IntSet, 2>;
+
+/// A set, or a view of one, by its encoding.
+enum Encoding<I, L, T> {
+    IntSet(I),
+    Listpack(L),
+    Table(T),
 }
 
 /// The members of a big set.
@@ -77,28 +80,27 @@ const INTSET_ENTRIES: usize = 1 << 30;
 
 impl Set {
     pub fn new_intset() -> Self {
-        Self { encoding: Encoding::IntSet(IntSet::new()) }
+        Self::intset(IntSet::new())
     }
 
     pub fn new_listpack() -> Self {
-        Self { encoding: Encoding::Listpack(Listpack::new()) }
+        Self::listpack(Listpack::new())
     }
 
     /// An empty set, in the encoding Redis chooses for one about to receive `len` members, `first` the first.
     pub fn for_members(first: &[u8], len: usize, limits: &SetLimits) -> Self {
-        let encoding = if len <= limits.max_intset_entries && parse_int(first).is_some() {
-            Encoding::IntSet(IntSet::new())
+        if len <= limits.max_intset_entries && parse_int(first).is_some() {
+            Self::new_intset()
         } else if len <= limits.max_listpack_entries {
-            Encoding::Listpack(Listpack::new())
+            Self::new_listpack()
         } else {
-            Encoding::Table(Box::new(Members::new(limits.hash_seed)))
-        };
-        Self { encoding }
+            Self::table(Members::new(limits.hash_seed))
+        }
     }
 
     /// Takes over an intset from a file or a client.
     pub fn from_intset(members: IntSet, limits: &SetLimits) -> Self {
-        let mut set = Self { encoding: Encoding::IntSet(members) };
+        let mut set = Self::intset(members);
         set.expect_members(set.len(), limits);
         set
     }
@@ -108,14 +110,14 @@ impl Set {
         if has_duplicates(members.iter()) {
             return None;
         }
-        let mut set = Self { encoding: Encoding::Listpack(members) };
+        let mut set = Self::listpack(members);
         set.expect_members(set.len(), limits);
         Some(set)
     }
 
     /// Changes the encoding ahead when `len` members are about to come in and are too many for it.
     pub fn expect_members(&mut self, len: usize, limits: &SetLimits) {
-        let too_many = match &self.encoding {
+        let too_many = match self.encoding() {
             Encoding::IntSet(_) => len > limits.max_intset_entries,
             Encoding::Listpack(_) => len > limits.max_listpack_entries,
             Encoding::Table(_) => false,
@@ -127,7 +129,7 @@ impl Set {
 
     /// Moves a table's members into a new set, which may be a listpack again. A frozen one stays what it is.
     pub fn rebuild(&mut self, limits: &SetLimits) {
-        if matches!(self.encoding, Encoding::Table(_)) && self.frozen().is_none() {
+        if matches!(self.encoding(), Encoding::Table(_)) && self.frozen().is_none() {
             let mut rebuilt = Self::new_listpack();
             self.iter().for_each(|member| {
                 rebuilt.insert_element(member, limits);
@@ -138,7 +140,8 @@ impl Set {
 
     /// Becomes an intset if all members are integers and few enough: for the results of set algebra.
     pub fn compact(&mut self, limits: &SetLimits) {
-        if matches!(self.encoding, Encoding::IntSet(_)) || self.len() > limits.max_intset_entries.min(INTSET_ENTRIES) {
+        if matches!(self.encoding(), Encoding::IntSet(_)) || self.len() > limits.max_intset_entries.min(INTSET_ENTRIES)
+        {
             return;
         }
         let mut members = IntSet::new();
@@ -148,12 +151,12 @@ impl Set {
                 None => return,
             };
         }
-        self.encoding = Encoding::IntSet(members);
+        *self = Self::intset(members);
     }
 
     /// What OBJECT ENCODING answers.
     pub fn encoding_name(&self) -> &'static str {
-        match &self.encoding {
+        match self.encoding() {
             Encoding::IntSet(_) => "intset",
             Encoding::Listpack(_) => "listpack",
             Encoding::Table(_) => "hashtable",
@@ -161,15 +164,15 @@ impl Set {
     }
 
     pub fn as_intset(&self) -> Option<&IntSet> {
-        if let Encoding::IntSet(members) = &self.encoding { Some(members) } else { None }
+        if let Encoding::IntSet(members) = self.encoding() { Some(members) } else { None }
     }
 
     pub fn as_listpack(&self) -> Option<&Listpack> {
-        if let Encoding::Listpack(members) = &self.encoding { Some(members) } else { None }
+        if let Encoding::Listpack(members) = self.encoding() { Some(members) } else { None }
     }
 
     pub fn len(&self) -> usize {
-        match &self.encoding {
+        match self.encoding() {
             Encoding::IntSet(members) => members.len(),
             Encoding::Listpack(members) => members.len(),
             Encoding::Table(members) => members.table.len(),
@@ -177,7 +180,7 @@ impl Set {
     }
 
     pub fn is_empty(&self) -> bool {
-        match &self.encoding {
+        match self.encoding() {
             Encoding::IntSet(members) => members.is_empty(),
             Encoding::Listpack(members) => members.is_empty(),
             Encoding::Table(members) => members.table.is_empty(),
@@ -186,7 +189,7 @@ impl Set {
 
     /// Bytes allocated, without `size_of::<Self>()`.
     pub fn memory_bytes(&self) -> usize {
-        match &self.encoding {
+        match self.encoding() {
             Encoding::IntSet(members) => members.memory_bytes(),
             Encoding::Listpack(members) => members.memory_bytes(),
             Encoding::Table(members) => size_of::<Members>() + members.table.memory_bytes() + members.members_bytes,
@@ -195,14 +198,14 @@ impl Set {
 
     /// How many allocations a drop frees, about: whether to do it in the background.
     pub fn allocations(&self) -> usize {
-        match &self.encoding {
+        match self.encoding() {
             Encoding::IntSet(_) | Encoding::Listpack(_) => 1,
             Encoding::Table(members) => members.table.len(),
         }
     }
 
     pub fn contains(&self, member: &[u8]) -> bool {
-        match &self.encoding {
+        match self.encoding() {
             Encoding::IntSet(members) => parse_int(member).is_some_and(|value| members.contains(value)),
             Encoding::Listpack(members) => members.find(member, 0).is_some(),
             Encoding::Table(members) => members.table.get(members.hash(member), member).is_some(),
@@ -211,7 +214,7 @@ impl Set {
 
     /// As [`Self::contains`], for a member of another set.
     pub fn contains_element(&self, member: Element<'_>) -> bool {
-        match (&self.encoding, member) {
+        match (self.encoding(), member) {
             (Encoding::IntSet(members), Element::Int(value)) => members.contains(value),
             _ => self.contains(member.text(&mut itoa::Buffer::new())),
         }
@@ -219,7 +222,7 @@ impl Set {
 
     /// Adds `member` and answers whether it is new.
     pub fn insert(&mut self, member: &[u8], limits: &SetLimits) -> bool {
-        match &mut self.encoding {
+        match self.encoding_mut() {
             Encoding::IntSet(members) => {
                 let Some(value) = parse_int(member) else {
                     self.make_room_for_text(member, limits);
@@ -256,7 +259,7 @@ impl Set {
 
     /// Takes `member` out and answers whether it was there.
     pub fn remove(&mut self, member: &[u8]) -> bool {
-        match &mut self.encoding {
+        match self.encoding_mut() {
             Encoding::IntSet(members) => parse_int(member).is_some_and(|value| members.remove(value)),
             Encoding::Listpack(members) => {
                 let found = members.find(member, 0);
@@ -273,7 +276,7 @@ impl Set {
 
     /// All members: ascending in an intset, in order of arrival in a listpack, in no order in a table.
     pub fn iter(&self) -> impl Iterator<Item = Element<'_>> {
-        match &self.encoding {
+        match self.encoding() {
             Encoding::IntSet(members) => OneOf::A(members.iter().map(Element::Int)),
             Encoding::Listpack(members) => OneOf::B(members.iter()),
             Encoding::Table(members) => OneOf::C(members.table.iter().map(|member| Element::Bytes(member.key()))),
@@ -283,7 +286,7 @@ impl Set {
     /// A member, each with the same chance.
     pub fn random(&self, rng: &mut impl RngCore) -> Option<Element<'_>> {
         let below = |rng: &mut dyn RngCore, len: usize| ((u128::from(rng.next_u64()) * len as u128) >> 64) as usize;
-        match &self.encoding {
+        match self.encoding() {
             Encoding::IntSet(members) => members.get(below(rng, members.len())).map(Element::Int),
             Encoding::Listpack(members) => members.get(below(rng, members.len()) as i64),
             Encoding::Table(members) => members.table.random(rng).map(|member| Element::Bytes(member.key())),
@@ -300,7 +303,7 @@ impl Set {
     /// One step of SSCAN: shows some members to `visit` and returns the next cursor, 0 at the end. Each member that
     /// is there from the first step to the last is shown at least once. All but a table is shown at once.
     pub fn scan(&self, cursor: u64, mut visit: impl FnMut(Element<'_>)) -> u64 {
-        match &self.encoding {
+        match self.encoding() {
             Encoding::Table(members) => members.table.scan(cursor, |member| visit(Element::Bytes(member.key()))),
             Encoding::IntSet(_) | Encoding::Listpack(_) => {
                 self.iter().for_each(visit);
@@ -312,20 +315,20 @@ impl Set {
     /// Keeps the members of a big set as they are now, to be given out by [`Set::frozen_step`]; false if it is packed,
     /// and so cheap to copy.
     pub fn freeze(&mut self, id: u64, kept: &Arc<Kept>) -> bool {
-        let Encoding::Table(members) = &mut self.encoding else { return false };
+        let Encoding::Table(members) = self.encoding_mut() else { return false };
         members.frozen = Some(Box::new(Frozen::new(id, members.table.len(), kept.clone())));
         true
     }
 
     /// What [`Set::freeze`] keeps.
     pub fn frozen(&self) -> Option<&Frozen<()>> {
-        let Encoding::Table(members) = &self.encoding else { return None };
+        let Encoding::Table(members) = self.encoding() else { return None };
         members.frozen.as_deref()
     }
 
     /// Gives out some members as they were; false once all have been. Then the set is no longer frozen.
     pub fn frozen_step(&mut self, visit: impl FnMut(&[u8])) -> bool {
-        let Encoding::Table(members) = &mut self.encoding else { return false };
+        let Encoding::Table(members) = self.encoding_mut() else { return false };
         let Some(mut frozen) = members.frozen.take() else { return false };
         let visit = RefCell::new(visit);
         let more = frozen.step(
@@ -337,9 +340,43 @@ impl Set {
         more
     }
 
+    fn intset(members: IntSet) -> Self {
+        Self { word: Either::packed(Small::big(members)) }
+    }
+
+    fn listpack(members: Listpack) -> Self {
+        Self { word: Either::packed(Small::packed(members)) }
+    }
+
+    fn table(members: Members) -> Self {
+        Self { word: Either::big(OddBox::new(members)) }
+    }
+
+    #[inline]
+    fn encoding(&self) -> Encoding<&IntSet, &Listpack, &Members> {
+        match self.word.form() {
+            Form::Packed(small) => match small.form() {
+                Form::Packed(members) => Encoding::Listpack(members),
+                Form::Big(members) => Encoding::IntSet(members),
+            },
+            Form::Big(members) => Encoding::Table(members),
+        }
+    }
+
+    #[inline]
+    fn encoding_mut(&mut self) -> Encoding<&mut IntSet, &mut Listpack, &mut Members> {
+        match self.word.form_mut() {
+            Form::Packed(small) => match small.form_mut() {
+                Form::Packed(members) => Encoding::Listpack(members),
+                Form::Big(members) => Encoding::IntSet(members),
+            },
+            Form::Big(members) => Encoding::Table(members),
+        }
+    }
+
     /// Leaves the intset, for a listpack if the integers and `member` may be in one.
     fn make_room_for_text(&mut self, member: &[u8], limits: &SetLimits) {
-        let Encoding::IntSet(members) = &self.encoding else {
+        let Encoding::IntSet(members) = self.encoding() else {
             return;
         };
         let longest = [members.iter().next(), members.iter().next_back()];
@@ -350,22 +387,22 @@ impl Set {
         if fits {
             let mut listpack = Listpack::new();
             members.iter().for_each(|value| listpack.push_back(value));
-            self.encoding = Encoding::Listpack(listpack);
+            *self = Self::listpack(listpack);
         } else {
             self.make_table(limits);
         }
     }
 
     fn make_table(&mut self, limits: &SetLimits) -> &mut Members {
-        if !matches!(self.encoding, Encoding::Table(_)) {
+        if !matches!(self.encoding(), Encoding::Table(_)) {
             let mut members = Members::new(limits.hash_seed);
             let mut buffer = itoa::Buffer::new();
             self.iter().for_each(|member| {
                 members.insert(member.text(&mut buffer));
             });
-            self.encoding = Encoding::Table(Box::new(members));
+            *self = Self::table(members);
         }
-        match &mut self.encoding {
+        match self.encoding_mut() {
             Encoding::Table(members) => members,
             _ => unreachable!("it has just been made a table"),
         }

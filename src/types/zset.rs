@@ -20,6 +20,7 @@ mod tree;
 pub use range::{LexBound, Order, Range, ScoreBound};
 
 use crate::encoding::listpack::{Element, Listpack};
+use crate::encoding::word::{Either, Form, OddBox};
 use crate::frozen::{Frozen, Kept};
 use big::{Big, BigEntries};
 use packed::{Packed, PackedEntries};
@@ -71,26 +72,22 @@ impl std::error::Error for InvalidZSet {}
 #[derive(Clone, Debug)]
 pub struct ZSet(Encoding);
 
-#[derive(Clone, Debug)]
-enum Encoding {
-    Packed(Packed),
-    Big(Box<Big>),
-}
+type Encoding = Either<Packed, OddBox<Big>, 1>;
 
 impl ZSet {
     /// An empty set, in the encoding Redis chooses for one about to receive `len` members, the first of them of
     /// `member_bytes`.
     pub fn for_members(len: usize, member_bytes: usize, limits: &Limits) -> Self {
         if len <= limits.max_listpack_entries && member_bytes <= limits.max_listpack_value {
-            Self(Encoding::Packed(Packed::new()))
+            Self(Encoding::packed(Packed::new()))
         } else {
-            Self(Encoding::Big(Box::new(Big::new(limits.hash_seed))))
+            Self(Encoding::big(OddBox::new(Big::new(limits.hash_seed))))
         }
     }
 
     /// Takes over a listpack from a file or a client.
     pub fn from_listpack(listpack: Listpack, limits: &Limits) -> Result<Self, InvalidZSet> {
-        let mut zset = Self(Encoding::Packed(Packed::from_listpack(listpack)?));
+        let mut zset = Self(Encoding::packed(Packed::from_listpack(listpack)?));
         zset.expect_members(zset.len(), limits);
         Ok(zset)
     }
@@ -104,25 +101,25 @@ impl ZSet {
 
     /// The name OBJECT ENCODING answers.
     pub fn encoding_name(&self) -> &'static str {
-        match &self.0 {
-            Encoding::Packed(_) => "listpack",
-            Encoding::Big(_) => "skiplist",
+        match self.0.form() {
+            Form::Packed(_) => "listpack",
+            Form::Big(_) => "skiplist",
         }
     }
 
     /// The listpack, while it is one.
     pub fn as_listpack(&self) -> Option<&Listpack> {
-        match &self.0 {
-            Encoding::Packed(packed) => Some(packed.listpack()),
-            Encoding::Big(_) => None,
+        match self.0.form() {
+            Form::Packed(packed) => Some(packed.listpack()),
+            Form::Big(_) => None,
         }
     }
 
     /// The number of members.
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Encoding::Packed(packed) => packed.len(),
-            Encoding::Big(big) => big.len(),
+        match self.0.form() {
+            Form::Packed(packed) => packed.len(),
+            Form::Big(big) => big.len(),
         }
     }
 
@@ -133,46 +130,46 @@ impl ZSet {
 
     /// Bytes allocated, without `size_of::<Self>()`. O(n) in the number of tree nodes.
     pub fn memory_bytes(&self) -> usize {
-        match &self.0 {
-            Encoding::Packed(packed) => packed.listpack().memory_bytes(),
-            Encoding::Big(big) => size_of::<Big>() + big.memory_bytes(),
+        match self.0.form() {
+            Form::Packed(packed) => packed.listpack().memory_bytes(),
+            Form::Big(big) => size_of::<Big>() + big.memory_bytes(),
         }
     }
 
     /// The score of `member`.
     pub fn score(&self, member: &[u8]) -> Option<f64> {
-        match &self.0 {
-            Encoding::Packed(packed) => packed.find(member).map(|cursor| packed.score_at(cursor)),
-            Encoding::Big(big) => big.score(member),
+        match self.0.form() {
+            Form::Packed(packed) => packed.find(member).map(|cursor| packed.score_at(cursor)),
+            Form::Big(big) => big.score(member),
         }
     }
 
     /// The rank of `member`, 0 for the lowest score, and its score.
     pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
-        match &self.0 {
-            Encoding::Packed(packed) => packed.rank(member),
-            Encoding::Big(big) => big.rank(member),
+        match self.0.form() {
+            Form::Packed(packed) => packed.rank(member),
+            Form::Big(big) => big.rank(member),
         }
     }
 
     /// Keeps the members of a big set as they are now, to be given out by [`ZSet::frozen_step`]; false if it is packed,
     /// and so cheap to copy.
     pub fn freeze(&mut self, id: u64, kept: &Arc<Kept>) -> bool {
-        let Encoding::Big(big) = &mut self.0 else { return false };
+        let Form::Big(big) = self.0.form_mut() else { return false };
         big.freeze(id, kept);
         true
     }
 
     /// What [`ZSet::freeze`] keeps.
     pub fn frozen(&self) -> Option<&Frozen<f64>> {
-        let Encoding::Big(big) = &self.0 else { return None };
+        let Form::Big(big) = self.0.form() else { return None };
         big.frozen()
     }
 
     /// Gives out some members with their scores as they were, in no order; false once all have been. Then the set is
     /// no longer frozen.
     pub fn frozen_step(&mut self, mut visit: impl FnMut(&[u8], f64)) -> bool {
-        let Encoding::Big(big) = &mut self.0 else { return false };
+        let Form::Big(big) = self.0.form_mut() else { return false };
         big.frozen_step(&mut visit)
     }
 
@@ -193,7 +190,7 @@ impl ZSet {
         limits: &Limits,
         choose: impl FnOnce(Option<f64>) -> Option<f64>,
     ) -> Change {
-        let Encoding::Packed(packed) = &mut self.0 else {
+        let Form::Packed(packed) = self.0.form_mut() else {
             return self.as_big(limits.hash_seed).update(member, choose);
         };
         if let Some(cursor) = packed.find(member) {
@@ -216,22 +213,22 @@ impl ZSet {
 
     /// Takes `member` out; returns the score it had.
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
-        match &mut self.0 {
-            Encoding::Packed(packed) => {
+        match self.0.form_mut() {
+            Form::Packed(packed) => {
                 let cursor = packed.find(member)?;
                 let score = packed.score_at(cursor);
                 packed.remove_at(cursor);
                 Some(score)
             }
-            Encoding::Big(big) => big.remove(member),
+            Form::Big(big) => big.remove(member),
         }
     }
 
     /// Takes all members of `range` out; returns how many that were.
     pub fn remove_range(&mut self, range: &Range<'_>) -> usize {
-        match &mut self.0 {
-            Encoding::Packed(packed) => packed.remove_range(range),
-            Encoding::Big(big) => big.remove_range(range),
+        match self.0.form_mut() {
+            Form::Packed(packed) => packed.remove_range(range),
+            Form::Big(big) => big.remove_range(range),
         }
     }
 
@@ -250,17 +247,17 @@ impl ZSet {
 
     /// The number of members in `range`.
     pub fn count(&self, range: &Range<'_>) -> usize {
-        match &self.0 {
-            Encoding::Packed(packed) => packed.count(range),
-            Encoding::Big(big) => big.count(range),
+        match self.0.form() {
+            Form::Packed(packed) => packed.count(range),
+            Form::Big(big) => big.count(range),
         }
     }
 
     /// The members of `range` on the way of `order`: up to `limit` of them, after passing over `offset`.
     pub fn entries<'a>(&'a self, range: &Range<'a>, order: Order, offset: usize, limit: usize) -> Entries<'a> {
-        Entries(match &self.0 {
-            Encoding::Packed(packed) => Walk::Packed(packed.entries(range, order, offset, limit)),
-            Encoding::Big(big) => Walk::Big(big.entries(range, order, offset, limit)),
+        Entries(match self.0.form() {
+            Form::Packed(packed) => Walk::Packed(packed.entries(range, order, offset, limit)),
+            Form::Big(big) => Walk::Big(big.entries(range, order, offset, limit)),
         })
     }
 
@@ -282,26 +279,26 @@ impl ZSet {
     /// One step of ZSCAN: shows some members to `visit` and returns the next cursor, 0 at the end. Each member
     /// that is there from the first step to the last is shown at least once. A listpack is shown at once.
     pub fn scan(&self, cursor: u64, mut visit: impl FnMut(Entry<'_>)) -> u64 {
-        match &self.0 {
-            Encoding::Packed(_) => {
+        match self.0.form() {
+            Form::Packed(_) => {
                 self.iter().for_each(visit);
                 0
             }
-            Encoding::Big(big) => big.scan(cursor, &mut visit),
+            Form::Big(big) => big.scan(cursor, &mut visit),
         }
     }
 
     /// The big form of this set, made from the listpack if that is what it was.
     fn as_big(&mut self, hash_seed: u64) -> &mut Big {
         self.make_big(hash_seed);
-        match &mut self.0 {
-            Encoding::Big(big) => big,
-            Encoding::Packed(_) => unreachable!("it has just been made big"),
+        match self.0.form_mut() {
+            Form::Big(big) => big,
+            Form::Packed(_) => unreachable!("it has just been made big"),
         }
     }
 
     fn make_big(&mut self, hash_seed: u64) {
-        if let Encoding::Packed(_) = self.0 {
+        if let Form::Packed(_) = self.0.form() {
             let mut big = Big::new(hash_seed);
             let mut member = Vec::new();
             for entry in self.iter() {
@@ -309,7 +306,7 @@ impl ZSet {
                 entry.member.append_to(&mut member);
                 big.insert(&member, entry.score);
             }
-            self.0 = Encoding::Big(Box::new(big));
+            self.0 = Encoding::big(OddBox::new(big));
         }
     }
 }
@@ -562,7 +559,7 @@ mod tests {
         let bytes = b"I\0\0\0\x10\0\x81z\x02\0\x01\x81a\x02\x01\x01\x81b\x02\x832.5\x04d\x01\x03\x01\x81t\x02\xf4\0@\xdc\xb2O\xef\x19\
             \0\x09\x81u\x02\xf4\x01@\xdc\xb2O\xef\x19\0\x09\x81e\x02\x855e+18\x06\x81i\x02\x83inf\x04\xff";
         assert_eq!(zset.as_listpack().unwrap().as_bytes(), bytes);
-        let again = Listpack::from_bytes(bytes.to_vec()).unwrap();
+        let again = Listpack::from_bytes(bytes).unwrap();
         assert_eq!(listed(ZSet::from_listpack(again, &LIMITS).unwrap().iter()), listed(zset.iter()));
     }
 

@@ -1,26 +1,39 @@
 //! Intset: a sorted set of integers in one allocation.
 //!
 //! ```text
-//! width         count         integers, ascending, each `width` bytes LE
-//! u32 LE        u32 LE        i16 | i32 | i64  ...
-//! 2, 4 or 8
+//! in memory:             len           width     integers, ascending, each `width` bytes LE
+//!                        u32 LE        u8        i16 | i32 | i64  ...
+//! in DUMP and RDB:       width         count     the same
+//!                        u32 LE        u32 LE
 //! ```
 //!
-//! The width is that of the widest integer ever added; it never shrinks, as in Redis, so that DUMP and RDB
+//! The width, 2, 4 or 8, is that of the widest integer ever added; it never shrinks, as in Redis, so that DUMP and RDB
 //! bytes are equal. Lookup is a binary search; insertion and removal move the integers behind.
 //!
 //! Invariant: the bytes of an [`IntSet`] are well formed; foreign bytes enter through [`IntSet::from_bytes`].
 
 use std::fmt;
 
-use super::{Malformed, allocation_class};
+use super::Malformed;
+use super::blob::{Blob, LEN_BYTES};
+use super::word::Word;
 
-const HEADER_BYTES: usize = 8;
+/// In front of the integers in memory, and in DUMP and RDB bytes.
+const HEADER_BYTES: usize = LEN_BYTES + 1;
+const FOREIGN_HEADER_BYTES: usize = 8;
 
-/// A sorted set of integers in Redis's intset bytes.
+/// A sorted set of integers.
 #[derive(Clone, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct IntSet {
-    bytes: Vec<u8>,
+    blob: Blob<2>,
+}
+
+// SAFETY: a transparent wrapper.
+#[allow(unsafe_code)]
+unsafe impl Word for IntSet {
+    const SET: usize = Blob::<2>::SET;
+    const CLEAR: usize = Blob::<2>::CLEAR;
 }
 
 impl Default for IntSet {
@@ -37,14 +50,12 @@ impl fmt::Debug for IntSet {
 
 impl IntSet {
     pub fn new() -> Self {
-        let mut bytes = Vec::with_capacity(16);
-        bytes.extend_from_slice(&[2, 0, 0, 0, 0, 0, 0, 0]);
-        Self { bytes }
+        Self { blob: Blob::new(&[2]) }
     }
 
-    /// Takes over foreign bytes after checking width, size and order. An empty set is well formed here; DUMP
-    /// payloads never carry one.
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, Malformed> {
+    /// A copy of foreign bytes, after checking width, size and order. An empty set is well formed here; DUMP payloads
+    /// never carry one.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
         let fault = |offset, reason| Err(Malformed { offset, reason });
         let (Some(&width), Some(&count)) = (bytes.first_chunk(), bytes.get(4..).and_then(<[u8]>::first_chunk)) else {
             return fault(bytes.len(), "intset shorter than its header");
@@ -53,32 +64,35 @@ impl IntSet {
         if !matches!(width, 2 | 4 | 8) {
             return fault(0, "intset of unknown integer width");
         }
-        if count.checked_mul(width) != Some(bytes.len() - HEADER_BYTES) {
+        let integers = &bytes[FOREIGN_HEADER_BYTES..];
+        if count.checked_mul(width) != Some(integers.len()) {
             return fault(4, "intset size differs from its count");
         }
-        let set = Self { bytes };
+        let mut set = Self { blob: Blob::new(&[width as u8]) };
+        set.blob.gap(HEADER_BYTES, 0, integers.len()).copy_from_slice(integers);
         match (1..count).find(|&idx| set.at(idx - 1) >= set.at(idx)) {
-            Some(idx) => fault(HEADER_BYTES + idx * width, "intset out of order"),
+            Some(idx) => fault(FOREIGN_HEADER_BYTES + idx * width, "intset out of order"),
             None => Ok(set),
         }
     }
 
-    /// The bytes as DUMP and RDB files carry them.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+    /// The bytes that DUMP and RDB files carry.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let count = u32::try_from(self.len()).expect("a blob has less than 4 GiB");
+        [&(self.width() as u32).to_le_bytes(), &count.to_le_bytes(), self.integers()].concat()
     }
 
     /// What this set has allocated, in bytes, without `size_of::<Self>()`.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.capacity()
+        self.blob.size()
     }
 
     pub fn len(&self) -> usize {
-        (self.bytes.len() - HEADER_BYTES) / self.width()
+        (self.blob.len() - HEADER_BYTES) / self.width()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.bytes.len() == HEADER_BYTES
+        self.blob.len() == HEADER_BYTES
     }
 
     pub fn contains(&self, value: i64) -> bool {
@@ -104,15 +118,8 @@ impl IntSet {
         let Err(idx) = self.search(value) else {
             return false;
         };
-        let (width, old_bytes) = (self.width(), self.bytes.len());
-        let at = HEADER_BYTES + idx * width;
-        if old_bytes + width > self.bytes.capacity() {
-            self.bytes.reserve_exact(allocation_class(old_bytes + width) - old_bytes);
-        }
-        self.bytes.resize(old_bytes + width, 0);
-        self.bytes.copy_within(at..old_bytes, at + width);
-        self.put(idx, value);
-        self.write_count();
+        let width = self.width();
+        self.blob.gap(HEADER_BYTES + idx * width, 0, width).copy_from_slice(&value.to_le_bytes()[..width]);
         true
     }
 
@@ -122,33 +129,27 @@ impl IntSet {
             return false;
         };
         let width = self.width();
-        let at = HEADER_BYTES + idx * width;
-        self.bytes.drain(at..at + width);
-        self.write_count();
-        let wanted = allocation_class(self.bytes.len());
-        if self.bytes.capacity() / 2 > wanted {
-            self.bytes.shrink_to(wanted);
-        }
+        self.blob.gap(HEADER_BYTES + idx * width, width, 0);
         true
     }
 
+    #[inline]
     fn width(&self) -> usize {
-        usize::from(self.bytes[0])
+        usize::from(self.blob.bytes()[LEN_BYTES])
+    }
+
+    #[inline]
+    fn integers(&self) -> &[u8] {
+        &self.blob.bytes()[HEADER_BYTES..]
     }
 
     fn at(&self, idx: usize) -> i64 {
-        let integers = &self.bytes[HEADER_BYTES..];
+        let integers = self.integers();
         match self.width() {
             2 => i64::from(i16::from_le_bytes(nth(integers, idx))),
             4 => i64::from(i32::from_le_bytes(nth(integers, idx))),
             _ => i64::from_le_bytes(nth(integers, idx)),
         }
-    }
-
-    fn put(&mut self, idx: usize, value: i64) {
-        let width = self.width();
-        let at = HEADER_BYTES + idx * width;
-        self.bytes[at..at + width].copy_from_slice(&value.to_le_bytes()[..width]);
     }
 
     /// Where `value` is, or where it belongs.
@@ -170,19 +171,9 @@ impl IntSet {
     }
 
     fn widen(&mut self, width: usize) {
-        let len = self.len();
-        let mut bytes = Vec::with_capacity(allocation_class(HEADER_BYTES + (len + 1) * width));
-        bytes.extend_from_slice(&self.bytes[..HEADER_BYTES]);
-        bytes[0] = width as u8;
-        for value in self.iter() {
-            bytes.extend_from_slice(&value.to_le_bytes()[..width]);
-        }
-        self.bytes = bytes;
-    }
-
-    fn write_count(&mut self) {
-        let count = u32::try_from(self.len()).expect("2^32 integers never fit below the conversion threshold");
-        self.bytes[4..HEADER_BYTES].copy_from_slice(&count.to_le_bytes());
+        let mut wider = vec![width as u8];
+        wider.extend(self.iter().flat_map(|value| value.to_le_bytes().into_iter().take(width)));
+        self.blob = Blob::new(&wider);
     }
 }
 
@@ -232,7 +223,7 @@ mod tests {
                 prop_assert!(set.iter().eq(model.iter().copied()));
                 prop_assert_eq!(set.contains(value), model.contains(&value));
             }
-            let again = IntSet::from_bytes(set.as_bytes().to_vec());
+            let again = IntSet::from_bytes(&set.to_bytes());
             prop_assert_eq!(again.as_ref(), Ok(&set));
             prop_assert_eq!(set.get(model.len()), None);
         }
@@ -246,7 +237,7 @@ mod tests {
             if let Some(count) = bytes.len().checked_sub(8).zip(bytes.get_mut(4..8)) {
                 count.1.copy_from_slice(&[(count.0 / usize::from(width.max(1))) as u8, 0, 0, 0]);
             }
-            if let Ok(set) = IntSet::from_bytes(bytes) {
+            if let Ok(set) = IntSet::from_bytes(&bytes) {
                 prop_assert_eq!(set.iter().collect::<BTreeSet<_>>().len(), set.len());
             }
         }
@@ -257,10 +248,10 @@ mod tests {
         let mut set = IntSet::new();
         set.insert(2);
         set.insert(-1);
-        assert_eq!(set.as_bytes(), b"\x02\0\0\0\x02\0\0\0\xff\xff\x02\0");
+        assert_eq!(set.to_bytes(), b"\x02\0\0\0\x02\0\0\0\xff\xff\x02\0");
         set.insert(40_000);
-        assert_eq!(set.as_bytes(), b"\x04\0\0\0\x03\0\0\0\xff\xff\xff\xff\x02\0\0\0\x40\x9c\0\0");
+        assert_eq!(set.to_bytes(), b"\x04\0\0\0\x03\0\0\0\xff\xff\xff\xff\x02\0\0\0\x40\x9c\0\0");
         set.remove(40_000);
-        assert_eq!(set.as_bytes(), b"\x04\0\0\0\x02\0\0\0\xff\xff\xff\xff\x02\0\0\0");
+        assert_eq!(set.to_bytes(), b"\x04\0\0\0\x02\0\0\0\xff\xff\xff\xff\x02\0\0\0");
     }
 }

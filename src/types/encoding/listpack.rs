@@ -26,13 +26,14 @@
 
 use std::fmt;
 
-use super::{Malformed, allocation_class};
+use super::Malformed;
+use super::blob::{Blob, LEN_BYTES};
+use super::word::Word;
 use crate::number::{append_int, parse_int};
 
 const HEADER_BYTES: usize = 6;
 const END: u8 = 0xFF;
 const COUNT_UNKNOWN: u16 = u16::MAX;
-const MAX_HEAD_BYTES: usize = 9;
 const MAX_BACKLEN_BYTES: usize = 5;
 
 const STRING_32: u8 = 0xF0;
@@ -47,8 +48,17 @@ pub const MAX_SAFE_BYTES: usize = 1 << 30;
 
 /// A list of byte strings and integers in Redis's listpack bytes.
 #[derive(Clone, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct Listpack {
-    bytes: Vec<u8>,
+    /// Its length is the total at the beginning of the bytes.
+    blob: Blob<0>,
+}
+
+// SAFETY: a transparent wrapper.
+#[allow(unsafe_code)]
+unsafe impl Word for Listpack {
+    const SET: usize = Blob::<0>::SET;
+    const CLEAR: usize = Blob::<0>::CLEAR;
 }
 
 /// Where an element begins: a byte position, valid until the listpack changes at or before it.
@@ -76,39 +86,29 @@ impl fmt::Debug for Listpack {
 
 impl Listpack {
     pub fn new() -> Self {
-        Self::with_capacity(0)
+        Self { blob: Blob::new(&[0, 0, END]) }
     }
 
-    /// An empty listpack with room for `entry_bytes` of encoded entries.
-    pub fn with_capacity(entry_bytes: usize) -> Self {
-        let mut bytes = Vec::with_capacity(allocation_class(HEADER_BYTES + 1 + entry_bytes));
-        bytes.extend_from_slice(&[HEADER_BYTES as u8 + 1, 0, 0, 0, 0, 0, END]);
-        Self { bytes }
-    }
-
-    /// Takes over foreign bytes after checking every header, length, backlen and the count.
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, Malformed> {
-        validate(&bytes)?;
-        Ok(Self { bytes })
+    /// A copy of foreign bytes, after checking every header, length, backlen and the count.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
+        validate(bytes)?;
+        Ok(Self { blob: Blob::new(&bytes[LEN_BYTES..]) })
     }
 
     /// The bytes as DUMP and RDB files carry them.
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+        self.blob.bytes()
     }
 
     /// The size of [`Self::as_bytes`].
     pub fn total_bytes(&self) -> usize {
-        self.bytes.len()
+        self.blob.len()
     }
 
     /// What this listpack has allocated, in bytes, without `size_of::<Self>()`.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes.capacity()
+        self.blob.size()
     }
 
     /// The number of elements: O(1) below 65535 of them, a walk from there.
@@ -120,28 +120,28 @@ impl Listpack {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.bytes.len() == HEADER_BYTES + 1
+        self.blob.len() == HEADER_BYTES + 1
     }
 
     /// Whether `extra_bytes` more of data keep this below the size at which Redis gives up listpacks.
     pub fn has_room_for(&self, extra_bytes: usize) -> bool {
-        self.bytes.len().checked_add(extra_bytes).is_some_and(|total| total <= MAX_SAFE_BYTES)
+        self.blob.len().checked_add(extra_bytes).is_some_and(|total| total <= MAX_SAFE_BYTES)
     }
 
     /// The elements from first to last; `rev()` walks back at the same cost.
     pub fn iter(&self) -> Iter<'_> {
-        Iter { bytes: &self.bytes, front: HEADER_BYTES, back: self.end() }
+        Iter { bytes: self.as_bytes(), front: HEADER_BYTES, back: self.end() }
     }
 
     /// The elements from `cursor` to the last.
     pub fn iter_from(&self, cursor: Cursor) -> Iter<'_> {
-        Iter { bytes: &self.bytes, front: cursor.0, back: self.end() }
+        Iter { bytes: self.as_bytes(), front: cursor.0, back: self.end() }
     }
 
     /// The elements before `cursor` (all of them for `None`), to be walked back with `rev()`.
     pub fn iter_before(&self, cursor: Option<Cursor>) -> Iter<'_> {
         let back = cursor.map_or_else(|| self.end(), |cursor| cursor.0);
-        Iter { bytes: &self.bytes, front: HEADER_BYTES, back }
+        Iter { bytes: self.as_bytes(), front: HEADER_BYTES, back }
     }
 
     pub fn first(&self) -> Option<Cursor> {
@@ -153,7 +153,7 @@ impl Listpack {
     }
 
     pub fn next(&self, cursor: Cursor) -> Option<Cursor> {
-        self.cursor_at(entry_end(&self.bytes, cursor.0))
+        self.cursor_at(entry_end(self.as_bytes(), cursor.0))
     }
 
     pub fn prev(&self, cursor: Cursor) -> Option<Cursor> {
@@ -161,7 +161,7 @@ impl Listpack {
     }
 
     pub fn at(&self, cursor: Cursor) -> Element<'_> {
-        decode(&self.bytes, cursor.0).0
+        decode(self.as_bytes(), cursor.0).0
     }
 
     /// The place of the element at `idx`; -1 is the last one. Walks from the nearer end.
@@ -201,7 +201,7 @@ impl Listpack {
 
     /// As [`Self::find`], beginning at `cursor`.
     pub fn find_from(&self, cursor: Cursor, needle: &[u8], skip: usize) -> Option<Cursor> {
-        let (bytes, end) = (&self.bytes[..], self.end());
+        let (bytes, end) = (self.as_bytes(), self.end());
         let needle_int = parse_int(needle);
         let mut pos = cursor.0;
         while pos < end {
@@ -225,45 +225,60 @@ impl Listpack {
     }
 
     pub fn push_back<'e>(&mut self, element: impl Into<Element<'e>>) {
-        let element = element.into();
-        let (mut head, mut backlen) = ([0; MAX_HEAD_BYTES], [0; MAX_BACKLEN_BYTES]);
-        let head = encode_head(element, &mut head);
-        let data = element.data();
-        let backlen = encode_backlen(head.len() + data.len(), &mut backlen);
-        self.reserve(self.bytes.len() + head.len() + data.len() + backlen.len());
-        self.bytes.pop();
-        self.bytes.extend_from_slice(head);
-        self.bytes.extend_from_slice(data);
-        self.bytes.extend_from_slice(backlen);
-        self.bytes.push(END);
-        self.write_total();
-        self.adjust_count(1);
+        self.push_all_back(&[element.into()]);
+    }
+
+    /// Pushes several at once, for the price of about one.
+    pub fn push_all_back(&mut self, elements: &[Element<'_>]) {
+        self.insert_all(self.end(), elements);
     }
 
     pub fn push_front<'e>(&mut self, element: impl Into<Element<'e>>) {
-        self.splice(HEADER_BYTES, 0, element.into());
-        self.adjust_count(1);
+        self.push_all_front(&[element.into()]);
+    }
+
+    /// Puts several in front of all others, the first of them first.
+    pub fn push_all_front(&mut self, elements: &[Element<'_>]) {
+        self.insert_all(HEADER_BYTES, elements);
     }
 
     /// Inserts in front of `cursor` and answers where the new element is: at `cursor`.
     pub fn insert_before<'e>(&mut self, cursor: Cursor, element: impl Into<Element<'e>>) -> Cursor {
-        self.splice(cursor.0, 0, element.into());
-        self.adjust_count(1);
+        self.insert_all_before(cursor, &[element.into()]);
         cursor
+    }
+
+    /// Inserts several, one behind the other, in front of `cursor`.
+    pub fn insert_all_before(&mut self, cursor: Cursor, elements: &[Element<'_>]) {
+        self.insert_all(cursor.0, elements);
     }
 
     /// Inserts behind `cursor` and answers where the new element is.
     pub fn insert_after<'e>(&mut self, cursor: Cursor, element: impl Into<Element<'e>>) -> Cursor {
-        let at = entry_end(&self.bytes, cursor.0);
-        self.splice(at, 0, element.into());
-        self.adjust_count(1);
+        let at = entry_end(self.as_bytes(), cursor.0);
+        self.insert_all(at, &[element.into()]);
         Cursor(at)
     }
 
     /// Puts `element` where `cursor` is; the cursor stays valid.
     pub fn replace<'e>(&mut self, cursor: Cursor, element: impl Into<Element<'e>>) {
-        let old_bytes = entry_end(&self.bytes, cursor.0) - cursor.0;
-        self.splice(cursor.0, old_bytes, element.into());
+        let old_bytes = entry_end(self.as_bytes(), cursor.0) - cursor.0;
+        self.put(cursor.0, old_bytes, &[element.into()]);
+    }
+
+    /// Moves the `count` elements from `cursor` on (fewer at the end) in front of `target`, which is none of them, or to the
+    /// end. Answers where the first of them is then.
+    pub fn move_before(&mut self, cursor: Cursor, count: usize, target: Option<Cursor>) -> Cursor {
+        let (stop, _) = self.pass_over(cursor, count);
+        let target = target.map_or_else(|| self.end(), |target| target.0);
+        let (from, len) = (cursor.0, stop - cursor.0);
+        let content = self.blob.content_mut();
+        if target < from {
+            content[target - LEN_BYTES..stop - LEN_BYTES].rotate_right(len);
+            return Cursor(target);
+        }
+        content[from - LEN_BYTES..target - LEN_BYTES].rotate_left(len);
+        Cursor(target - len)
     }
 
     /// Removes the element at `cursor`, which then is the place of the next one, if there is one.
@@ -273,13 +288,8 @@ impl Listpack {
 
     /// Removes up to `count` elements from `cursor` on; answers where the rest begins.
     pub fn remove_many(&mut self, cursor: Cursor, count: usize) -> Option<Cursor> {
-        let (mut stop, mut removed) = (cursor.0, 0);
-        while removed < count && stop < self.end() {
-            stop = entry_end(&self.bytes, stop);
-            removed += 1;
-        }
-        self.resize_gap(cursor.0, stop - cursor.0, 0);
-        self.write_total();
+        let (stop, removed) = self.pass_over(cursor, count);
+        self.blob.gap(cursor.0, stop - cursor.0, 0);
         self.adjust_count(-(removed as i64));
         self.cursor_at(cursor.0)
     }
@@ -303,33 +313,27 @@ impl Listpack {
 
     /// Appends all elements of `other`.
     pub fn append(&mut self, other: &Self) {
-        let (at, entries) = (self.end(), &other.bytes[HEADER_BYTES..other.end()]);
-        let count = other.len();
-        self.resize_gap(at, 0, entries.len());
-        self.bytes[at..at + entries.len()].copy_from_slice(entries);
-        self.write_total();
-        self.adjust_count(count as i64);
+        let entries = &other.as_bytes()[HEADER_BYTES..other.end()];
+        self.blob.gap(self.end(), 0, entries.len()).copy_from_slice(entries);
+        self.adjust_count(other.len() as i64);
     }
 
     /// Splits in two: this keeps the elements before `cursor`, the answer has the others.
     pub fn split_off(&mut self, cursor: Cursor) -> Self {
         let kept = self.iter_before(Some(cursor)).count();
         let moved = self.iter_from(cursor).count();
-        let mut tail = Self::with_capacity(self.end() - cursor.0);
-        tail.bytes.truncate(HEADER_BYTES);
-        tail.bytes.extend_from_slice(&self.bytes[cursor.0..]);
-        tail.write_total();
-        tail.write_count(moved);
+        let mut tail = Self::new();
         let end = self.end();
-        self.resize_gap(cursor.0, end - cursor.0, 0);
-        self.write_total();
+        tail.blob.gap(HEADER_BYTES, 0, end - cursor.0).copy_from_slice(&self.as_bytes()[cursor.0..end]);
+        tail.write_count(moved);
+        self.blob.gap(cursor.0, end - cursor.0, 0);
         self.write_count(kept);
         tail
     }
 
     /// The position of the end byte.
     fn end(&self) -> usize {
-        self.bytes.len() - 1
+        self.blob.len() - 1
     }
 
     fn cursor_at(&self, pos: usize) -> Option<Cursor> {
@@ -337,59 +341,42 @@ impl Listpack {
     }
 
     fn before(&self, pos: usize) -> Option<Cursor> {
-        (pos > HEADER_BYTES).then(|| Cursor(entry_start(&self.bytes, pos)))
+        (pos > HEADER_BYTES).then(|| Cursor(entry_start(self.as_bytes(), pos)))
     }
 
     fn header_count(&self) -> u16 {
-        u16::from_le_bytes([self.bytes[4], self.bytes[5]])
+        u16::from_le_bytes([self.as_bytes()[4], self.as_bytes()[5]])
     }
 
-    /// Replaces the `old_bytes` at `at` by the encoding of `element`; leaves the count alone.
-    fn splice(&mut self, at: usize, old_bytes: usize, element: Element<'_>) {
-        let (mut head, mut backlen) = ([0; MAX_HEAD_BYTES], [0; MAX_BACKLEN_BYTES]);
-        let head = encode_head(element, &mut head);
-        let data = element.data();
-        let backlen = encode_backlen(head.len() + data.len(), &mut backlen);
-        self.resize_gap(at, old_bytes, head.len() + data.len() + backlen.len());
-
-        let (head_to, rest) = self.bytes[at..].split_at_mut(head.len());
-        head_to.copy_from_slice(head);
-        let (data_to, rest) = rest.split_at_mut(data.len());
-        data_to.copy_from_slice(data);
-        rest[..backlen.len()].copy_from_slice(backlen);
-        self.write_total();
-    }
-
-    /// Makes the `old_bytes` at `at` be `new_bytes` of unspecified content, moving what follows.
-    fn resize_gap(&mut self, at: usize, old_bytes: usize, new_bytes: usize) {
-        let (old_total, tail) = (self.bytes.len(), at + old_bytes);
-        let new_total = old_total - old_bytes + new_bytes;
-        if new_total > old_total {
-            self.reserve(new_total);
-            self.bytes.resize(new_total, 0);
+    /// Where up to `count` elements from `cursor` on end, and how many they are.
+    fn pass_over(&self, cursor: Cursor, count: usize) -> (usize, usize) {
+        let (bytes, end) = (self.as_bytes(), self.end());
+        let (mut stop, mut passed) = (cursor.0, 0);
+        while passed < count && stop < end {
+            stop = entry_end(bytes, stop);
+            passed += 1;
         }
-        self.bytes.copy_within(tail..old_total, at + new_bytes);
-        self.bytes.truncate(new_total);
-        if self.bytes.capacity() / 2 > allocation_class(new_total) {
-            self.bytes.shrink_to(allocation_class(new_total));
-        }
+        (stop, passed)
     }
 
-    /// Makes room for `total_bytes` in all.
-    fn reserve(&mut self, total_bytes: usize) {
-        if total_bytes > self.bytes.capacity() {
-            self.bytes.reserve_exact(allocation_class(total_bytes) - self.bytes.len());
-        }
+    fn insert_all(&mut self, at: usize, elements: &[Element<'_>]) {
+        self.put(at, 0, elements);
+        self.adjust_count(elements.len() as i64);
     }
 
-    fn write_total(&mut self) {
-        let total = u32::try_from(self.bytes.len()).expect("callers stay below MAX_SAFE_BYTES");
-        self.bytes[..4].copy_from_slice(&total.to_le_bytes());
+    /// Replaces the `old_bytes` at `at` by the encoding of `elements`; leaves the count alone.
+    #[inline]
+    fn put(&mut self, at: usize, old_bytes: usize, elements: &[Element<'_>]) {
+        let new_bytes = elements.iter().map(|element| element.entry_bytes()).sum();
+        let mut gap = self.blob.gap(at, old_bytes, new_bytes);
+        for element in elements {
+            gap = encode(*element, gap);
+        }
     }
 
     fn write_count(&mut self, count: usize) {
         let count = u16::try_from(count).unwrap_or(COUNT_UNKNOWN);
-        self.bytes[4..6].copy_from_slice(&count.to_le_bytes());
+        self.blob.content_mut()[..2].copy_from_slice(&count.to_le_bytes());
     }
 
     /// Keeps the count in the header; once unknown it stays so until a walk finds few elements again.
@@ -533,16 +520,18 @@ impl<'a> Element<'a> {
 
     /// The size of an entry that holds this, with its backlen.
     pub fn entry_bytes(self) -> usize {
-        let len = encode_head(self, &mut [0; MAX_HEAD_BYTES]).len() + self.data().len();
+        let len = match self {
+            Self::Bytes(text) => text.len() + 1 + usize::from(text.len() > 0x3F) + 3 * usize::from(text.len() > 0xFFF),
+            Self::Int(value) => match value {
+                0..=0x7F => 1,
+                -0x1000..=0xFFF => 2,
+                -0x8000..=0x7FFF => 3,
+                -0x80_0000..=0x7F_FFFF => 4,
+                -0x8000_0000..=0x7FFF_FFFF => 5,
+                _ => 9,
+            },
+        };
         len + backlen_bytes(len)
-    }
-
-    /// What stands behind the head of an entry.
-    fn data(self) -> &'a [u8] {
-        match self {
-            Self::Bytes(data) => data,
-            Self::Int(_) => &[],
-        }
     }
 }
 
@@ -633,32 +622,35 @@ fn entry_start(bytes: &[u8], end: usize) -> usize {
     }
 }
 
-/// What stands in front of the data, written to `head`.
+/// Writes the entry of `element` to the beginning of `to`; what is left of that.
 #[inline]
-fn encode_head<'h>(element: Element<'_>, head: &'h mut [u8; MAX_HEAD_BYTES]) -> &'h [u8] {
-    let head_bytes = {
-        let mut put = |kind: u8, bytes: &[u8]| {
-            head[0] = kind;
-            head[1..=bytes.len()].copy_from_slice(bytes);
-            1 + bytes.len()
-        };
-        match element {
-            Element::Bytes(text) => match text.len() {
-                len @ 0..=0x3F => put(0x80 | len as u8, &[]),
-                len @ 0x40..=0xFFF => put(0xE0 | (len >> 8) as u8, &[len as u8]),
-                len => put(STRING_32, &(u32::try_from(len).expect("below MAX_SAFE_BYTES")).to_le_bytes()),
-            },
-            Element::Int(value) => match value {
-                0..=0x7F => put(value as u8, &[]),
-                -0x1000..=0xFFF => put(0xC0 | (value >> 8) as u8 & 0x1F, &[value as u8]),
-                -0x8000..=0x7FFF => put(INT_16, &value.to_le_bytes()[..2]),
-                -0x80_0000..=0x7F_FFFF => put(INT_24, &value.to_le_bytes()[..3]),
-                -0x8000_0000..=0x7FFF_FFFF => put(INT_32, &value.to_le_bytes()[..4]),
-                _ => put(INT_64, &value.to_le_bytes()),
-            },
-        }
+fn encode<'t>(element: Element<'_>, to: &'t mut [u8]) -> &'t mut [u8] {
+    let mut put = |kind: u8, more: &[u8]| {
+        to[0] = kind;
+        to[1..=more.len()].copy_from_slice(more);
+        1 + more.len()
     };
-    &head[..head_bytes]
+    let mut len = match element {
+        Element::Bytes(text) => match text.len() {
+            len @ 0..=0x3F => put(0x80 | len as u8, &[]),
+            len @ 0x40..=0xFFF => put(0xE0 | (len >> 8) as u8, &[len as u8]),
+            len => put(STRING_32, &(u32::try_from(len).expect("below MAX_SAFE_BYTES")).to_le_bytes()),
+        },
+        Element::Int(value) => match value {
+            0..=0x7F => put(value as u8, &[]),
+            -0x1000..=0xFFF => put(0xC0 | (value >> 8) as u8 & 0x1F, &[value as u8]),
+            -0x8000..=0x7FFF => put(INT_16, &value.to_le_bytes()[..2]),
+            -0x80_0000..=0x7F_FFFF => put(INT_24, &value.to_le_bytes()[..3]),
+            -0x8000_0000..=0x7FFF_FFFF => put(INT_32, &value.to_le_bytes()[..4]),
+            _ => put(INT_64, &value.to_le_bytes()),
+        },
+    };
+    if let Element::Bytes(text) = element {
+        to[len..len + text.len()].copy_from_slice(text);
+        len += text.len();
+    }
+    let backlen_bytes = encode_backlen(len, &mut to[len..]);
+    &mut to[len + backlen_bytes..]
 }
 
 /// The size of the backlen of an entry of `len` bytes. From two bytes on, Redis moves to the next size one
@@ -674,13 +666,15 @@ fn backlen_bytes(len: usize) -> usize {
     }
 }
 
-fn encode_backlen(len: usize, buffer: &mut [u8; MAX_BACKLEN_BYTES]) -> &[u8] {
+/// Writes a backlen to the beginning of `to`; its size.
+#[inline]
+fn encode_backlen(len: usize, to: &mut [u8]) -> usize {
     let size = backlen_bytes(len);
-    for (idx, byte) in buffer[..size].iter_mut().enumerate() {
+    for (idx, byte) in to[..size].iter_mut().enumerate() {
         let more = if idx == 0 { 0 } else { 0x80 };
         *byte = (len >> (7 * (size - 1 - idx))) as u8 & 0x7F | more;
     }
-    &buffer[..size]
+    size
 }
 
 fn validate(bytes: &[u8]) -> Result<(), Malformed> {
@@ -701,11 +695,11 @@ fn validate(bytes: &[u8]) -> Result<(), Malformed> {
             return fault(pos, "listpack entry of unknown kind or beyond the end");
         };
         let mut backlen = [0; MAX_BACKLEN_BYTES];
-        let backlen = encode_backlen(len, &mut backlen);
-        if !bytes[pos + len..end].starts_with(backlen) {
+        let backlen_bytes = encode_backlen(len, &mut backlen);
+        if !bytes[pos + len..end].starts_with(&backlen[..backlen_bytes]) {
             return fault(pos + len, "listpack entry with a wrong backward length");
         }
-        pos += len + backlen.len();
+        pos += len + backlen_bytes;
         count += 1;
     }
     let claimed = u16::from_le_bytes([bytes[4], bytes[5]]);
@@ -771,6 +765,9 @@ mod tests {
         Remove(usize),
         RemoveRange(i64, usize),
         Append(Vec<Vec<u8>>),
+        PushAll(Vec<Vec<u8>>),
+        InsertAll(usize, Vec<Vec<u8>>),
+        Move(usize, usize, usize),
         SplitOff(usize, bool),
     }
 
@@ -784,6 +781,9 @@ mod tests {
             2 => any::<usize>().prop_map(Op::Remove),
             1 => (-20_i64..20, 0_usize..4).prop_map(|(at, count)| Op::RemoveRange(at, count)),
             1 => prop::collection::vec(text(), 0..4).prop_map(Op::Append),
+            1 => prop::collection::vec(text(), 0..4).prop_map(Op::PushAll),
+            1 => (any::<usize>(), prop::collection::vec(text(), 0..4)).prop_map(|(at, texts)| Op::InsertAll(at, texts)),
+            2 => (any::<usize>(), 0_usize..4, any::<usize>()).prop_map(|(at, count, to)| Op::Move(at, count, to)),
             1 => (any::<usize>(), any::<bool>()).prop_map(|(at, keep_tail)| Op::SplitOff(at, keep_tail)),
         ]
     }
@@ -844,6 +844,32 @@ mod tests {
                 list.append(&other);
                 model.extend(texts);
             }
+            Op::PushAll(texts) => {
+                let elements: Vec<Element<'_>> = texts.iter().map(|text| Element::from(&text[..])).collect();
+                list.push_all_back(&elements);
+                model.extend(texts);
+            }
+            Op::InsertAll(at, texts) => {
+                if let (idx, Some(cursor)) = place(at, list) {
+                    let elements: Vec<Element<'_>> = texts.iter().map(|text| Element::from(&text[..])).collect();
+                    list.insert_all_before(cursor, &elements);
+                    model.splice(idx..idx, texts);
+                }
+            }
+            Op::Move(at, count, to) => {
+                if let (idx, Some(cursor)) = place(at, list) {
+                    let count = count.min(model.len() - idx);
+                    // In front of one of the others, or to the end.
+                    let to = to % (model.len() - count + 1);
+                    let target = list.seek((if to < idx { to } else { to + count }) as i64);
+                    let moved: Vec<Vec<u8>> = model.drain(idx..idx + count).collect();
+                    let first = list.move_before(cursor, count, target);
+                    if let Some(text) = moved.first() {
+                        assert!(list.at(first).is_text(text));
+                    }
+                    model.splice(to..to, moved);
+                }
+            }
             Op::SplitOff(at, keep_tail) => {
                 if let (idx, Some(cursor)) = place(at, list) {
                     let tail = list.split_off(cursor);
@@ -876,7 +902,7 @@ mod tests {
             }
             prop_assert_eq!(list.get(model.len() as i64), None);
             prop_assert_eq!(list.get(-1 - model.len() as i64), None);
-            let again = Listpack::from_bytes(list.as_bytes().to_vec());
+            let again = Listpack::from_bytes(list.as_bytes());
             prop_assert_eq!(again.as_ref(), Ok(&list));
         }
 
@@ -898,7 +924,7 @@ mod tests {
         ) {
             let mut list = Listpack::new();
             texts.iter().for_each(|text| list.push_back(&text[..]));
-            let mut bytes = list.into_bytes();
+            let mut bytes = list.as_bytes().to_vec();
             for (at, byte) in flips {
                 let at = at % bytes.len();
                 bytes[at] = byte;
@@ -906,7 +932,7 @@ mod tests {
             if let Some(cut) = cut {
                 bytes.truncate(bytes.len().saturating_sub(usize::from(cut)));
             }
-            if let Ok(list) = Listpack::from_bytes(bytes) {
+            if let Ok(list) = Listpack::from_bytes(&bytes) {
                 contents(&list);
             }
         }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+mod blob;
 pub mod intset;
 pub mod listpack;
 pub mod quicklist;
 pub(crate) mod thin;
+pub(crate) mod word;
 
 /// Why foreign bytes are not of the format they claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +25,10 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// The size an allocator with four size classes a doubling (jemalloc) gives anyway: growing to it wastes
-/// nothing and makes repeated pushes amortized.
+/// The size an allocator with four size classes a doubling, 8 bytes apart at the least (jemalloc), gives anyway: growing
+/// to it wastes nothing and makes repeated pushes amortized.
+#[inline]
 pub(crate) fn allocation_class(bytes: usize) -> usize {
-    let step = (bytes.next_power_of_two() / 8).max(16);
+    let step = (bytes.next_power_of_two() / 8).max(8);
     bytes.next_multiple_of(step)
 }

@@ -61,7 +61,7 @@ impl Loader {
 
     /// The next node: the listpack stored under `master_id`. One with nothing but deleted entries is dropped.
     pub fn node(&mut self, master_id: StreamId, bytes: Vec<u8>) -> Result<(), CorruptStream> {
-        let node = Node::from_bytes(master_id, bytes).map_err(CorruptStream)?;
+        let node = Node::from_bytes(master_id, &bytes).map_err(CorruptStream)?;
         let mut live = node.forward(master_id).into_iter().flatten().filter(|entry| !entry.is_deleted());
         let Some(first) = live.next().map(|entry| entry.entry.id) else { return Ok(()) };
         let last = live.last().map_or(first, |entry| entry.entry.id);

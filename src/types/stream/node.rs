@@ -15,6 +15,7 @@
 
 use super::id::StreamId;
 use crate::encoding::listpack::{self, Cursor, Element, Listpack};
+use smallvec::SmallVec;
 
 /// The flag of an entry that was deleted and is only passed over.
 const DELETED: i64 = 1;
@@ -105,7 +106,7 @@ impl Node {
     /// Takes over the bytes of a node whose key is `master_id`, after checking that they are a listpack with exactly
     /// the elements its counters promise, that live IDs rise from `master_id` on, and that the counters agree with
     /// the flags.
-    pub(super) fn from_bytes(master_id: StreamId, bytes: Vec<u8>) -> Result<Self, &'static str> {
+    pub(super) fn from_bytes(master_id: StreamId, bytes: &[u8]) -> Result<Self, &'static str> {
         let listpack = Listpack::from_bytes(bytes).map_err(|_| "not a listpack")?;
         let node = Node { listpack };
         node.check(master_id)?;
@@ -183,19 +184,21 @@ impl Node {
             true => (SAMEFIELDS, ENTRY_HEAD_LEN + num_fields),
             false => (0, ENTRY_HEAD_LEN + 1 + 2 * num_fields),
         };
-        self.listpack.push_back(flags);
-        self.listpack.push_back(id.ms.wrapping_sub(master_id.ms) as i64);
-        self.listpack.push_back(id.seq.wrapping_sub(master_id.seq) as i64);
+        let mut entry: SmallVec<[Element<'_>; 16]> = SmallVec::new();
+        entry.push(flags.into());
+        entry.push((id.ms.wrapping_sub(master_id.ms) as i64).into());
+        entry.push((id.seq.wrapping_sub(master_id.seq) as i64).into());
         if !same {
-            self.listpack.push_back(num_fields);
+            entry.push(num_fields.into());
         }
         for (name, value) in fields {
             if !same {
-                self.listpack.push_back(name);
+                entry.push(name.into());
             }
-            self.listpack.push_back(value);
+            entry.push(value.into());
         }
-        self.listpack.push_back(lp_count);
+        entry.push(lp_count.into());
+        self.listpack.push_all_back(&entry);
         self.count_change(1, 0);
     }
 

@@ -9,11 +9,20 @@
 use super::range::{Order, Range};
 use super::{Entry, InvalidZSet};
 use crate::encoding::listpack::{Cursor, Element, Iter, Listpack};
+use crate::encoding::word::Word;
 use crate::number::{append_double, parse_double};
 use std::cmp::Ordering;
 
 #[derive(Clone, Debug)]
+#[repr(transparent)]
 pub(super) struct Packed(Listpack);
+
+// SAFETY: a transparent wrapper.
+#[allow(unsafe_code)]
+unsafe impl Word for Packed {
+    const SET: usize = Listpack::SET;
+    const CLEAR: usize = Listpack::CLEAR;
+}
 
 impl Packed {
     pub(super) fn new() -> Self {
@@ -71,27 +80,21 @@ impl Packed {
 
     /// Adds a member that is not there yet.
     pub(super) fn insert(&mut self, member: &[u8], score: f64) {
-        match self.place_for(score, member) {
-            Some(cursor) => {
-                with_score_element(score, |element| self.0.insert_before(cursor, element));
-                self.0.insert_before(cursor, member);
-            }
-            None => {
-                self.0.push_back(member);
-                with_score_element(score, |element| self.0.push_back(element));
-            }
-        }
+        let place = self.place_for(score, member);
+        with_score_element(score, |score| match place {
+            Some(cursor) => self.0.insert_all_before(cursor, &[member.into(), score]),
+            None => self.0.push_all_back(&[member.into(), score]),
+        });
     }
 
     /// Gives the member at `cursor`, which is `member`, another score and so another place.
-    pub(super) fn set_score(&mut self, cursor: Cursor, member: &[u8], score: f64) {
-        if self.stays_in_place(cursor, member, score) {
-            let at = self.0.next(cursor).expect("each member is followed by its score");
-            with_score_element(score, |element| self.0.replace(at, element));
-        } else {
-            self.0.remove_many(cursor, 2);
-            self.insert(member, score);
+    pub(super) fn set_score(&mut self, mut cursor: Cursor, member: &[u8], score: f64) {
+        if !self.stays_in_place(cursor, member, score) {
+            // The pair itself, with its old score, is on the near side of its new place.
+            cursor = self.0.move_before(cursor, 2, self.place_for(score, member));
         }
+        let at = self.0.next(cursor).expect("each member is followed by its score");
+        with_score_element(score, |element| self.0.replace(at, element));
     }
 
     /// Takes the member at `cursor` out.
