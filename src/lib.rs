@@ -2,9 +2,10 @@
 
 #[cfg(test)]
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 pub mod acl;
+pub mod allocator;
 pub mod aof;
 pub mod background;
 pub mod banner;

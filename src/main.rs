@@ -12,7 +12,7 @@ use redstart::log::Log;
 use redstart::{banner, check, config, selftest, standalone};
 
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: redstart::allocator::Allocator = redstart::allocator::Allocator;
 
 fn main() -> ExitCode {
     let argv: Vec<Vec<u8>> = std::env::args_os().map(OsString::into_vec).collect();

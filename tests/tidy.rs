@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// From the bottom up: a module uses modules of lower layers and of its own.
 const LAYERS: &[&[&str]] = &[
     &["util"],
-    &["resp", "histogram", "memory"],
+    &["resp", "histogram", "memory", "allocator"],
     &["config", "log", "banner", "process", "selftest"],
     &["acl"],
     &["clients", "feed"],
