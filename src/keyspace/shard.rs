@@ -5,8 +5,9 @@ use crate::keyspace::Key;
 use crate::keyspace::value::Entry;
 use crate::keyspace::waiters::Waiters;
 use crate::keyspace::walk::Walk;
+use redstart_types::deadlines::Deadlines;
 use redstart_types::table::{Keyed, Place, Table, hash_key};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A shard's part of all databases. Behind one lock.
@@ -33,7 +34,7 @@ pub struct ShardDb {
     /// Changed only by methods of this type, which know of a walk.
     pub keys: Table<Entry>,
     /// (expire_at_ms, hash) of every key that expires. Two keys of equal hash and time share one record.
-    expires: BTreeSet<(i64, u64)>,
+    expires: Deadlines,
     /// Clients blocked on keys.
     pub waiters: Waiters,
     /// Who watches which key (WATCH).
@@ -56,7 +57,7 @@ impl ShardDb {
     fn new(seed: u64) -> Self {
         ShardDb {
             keys: Table::new(seed),
-            expires: BTreeSet::new(),
+            expires: Deadlines::new(),
             waiters: Waiters::default(),
             watchers: HashMap::new(),
             epoch: false,
@@ -71,14 +72,14 @@ impl ShardDb {
 
     /// The key that expires first, and when (Unix ms).
     pub fn first_to_expire(&self) -> Option<(i64, &Entry)> {
-        let (at, hash) = *self.expires.first()?;
+        let (at, hash) = self.expires.first()?;
         Some((at, self.keys.find_by_hash(hash, |entry| self.is_record_of(entry, at, hash))?))
     }
 
     /// Up to `limit` keys, those that expire first.
     pub fn expiring_first(&self, limit: usize) -> impl Iterator<Item = &Entry> {
         let of_record =
-            |(at, hash): &(i64, u64)| self.keys.find_by_hash(*hash, |entry| self.is_record_of(entry, *at, *hash));
+            |(at, hash): (i64, u64)| self.keys.find_by_hash(hash, |entry| self.is_record_of(entry, at, hash));
         self.expires.iter().take(limit).filter_map(of_record)
     }
 
@@ -93,7 +94,7 @@ impl ShardDb {
         entry.set_marked(self.epoch);
         self.note_arrival(&entry);
         if let Some(at) = entry.expire_at_ms() {
-            self.expires.insert((at, hash));
+            self.expires.insert(at, hash);
         }
         self.keys.insert(hash, entry);
     }
@@ -134,7 +135,7 @@ impl ShardDb {
         }
         self.forget_expiry(hash, before);
         if let Some(at) = after {
-            self.expires.insert((at, hash));
+            self.expires.insert(at, hash);
         }
     }
 
@@ -169,7 +170,7 @@ impl ShardDb {
 
     fn forget_expiry(&mut self, hash: u64, at: Option<i64>) {
         if let Some(at) = at {
-            self.expires.remove(&(at, hash));
+            self.expires.remove(at, hash);
         }
     }
 

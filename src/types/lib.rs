@@ -2,6 +2,7 @@
 //! takes its encoding thresholds as an argument.
 
 pub mod bitmap;
+pub mod deadlines;
 mod dtoa;
 pub mod encoding;
 pub mod entry;
