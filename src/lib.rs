@@ -33,6 +33,7 @@ pub mod reclaim;
 pub mod reconfigure;
 pub mod replication;
 pub mod resp;
+pub mod restart;
 pub mod sampler;
 pub mod scripts;
 pub mod selftest;

@@ -9,12 +9,13 @@ use std::process::ExitCode;
 use redstart::config::cli::{self, Invocation};
 use redstart::config::{ConfigError, Sources};
 use redstart::log::Log;
-use redstart::{banner, check, config, selftest, standalone};
+use redstart::{banner, check, config, restart, selftest, standalone};
 
 #[global_allocator]
 static ALLOCATOR: redstart::allocator::Allocator = redstart::allocator::Allocator;
 
 fn main() -> ExitCode {
+    restart::wait_as_told();
     let argv: Vec<Vec<u8>> = std::env::args_os().map(OsString::into_vec).collect();
     match cli::parse(&argv) {
         Invocation::Serve { file, stdin, options } => {

@@ -2,6 +2,7 @@
 //!
 //! This is the one module whose effects reach beyond a `Server` value: a program that embeds one does not call it.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -23,6 +24,11 @@ pub struct OwnProcess {
     pub program: String,
     /// The file that runs.
     pub executable: PathBuf,
+    /// What it was started with, its name first, and its environment.
+    pub arguments: Vec<OsString>,
+    pub environment: Vec<(OsString, OsString)>,
+    /// The program is to begin anew once the server has ended, after this time.
+    pub restart_delay: Mutex<Option<Duration>>,
     /// The configuration file, absolute.
     pub config_file: Option<PathBuf>,
     pub oom_score: Mutex<OomScore>,

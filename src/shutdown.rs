@@ -45,6 +45,16 @@ impl Server {
         ended.map_err(|_| NotEnded::Failed)
     }
 
+    /// The same, at once, for who has locked all shards.
+    pub fn shut_down_holding(&self, locked: &Locked<'_>, flags: ShutdownFlags) -> Result<(), NotEnded> {
+        let id = self.stop.begin(None).map_err(NotEnded::UnderWay)?;
+        self.log.notice("User requested shutdown...");
+        self.shut_down_locked(locked, flags).map_err(|_| {
+            self.stop.give_up(id);
+            NotEnded::Failed
+        })
+    }
+
     /// Waits until the server has ended (true), or this attempt to end it is over.
     pub fn ends_by_attempt(&self, id: u64) -> bool {
         while !self.stop.is_requested() && self.stop.is_under_way(id) {

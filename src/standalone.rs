@@ -8,6 +8,7 @@ use crate::command::table::Registry;
 use crate::config::{AclPubsubDefault, Config, ConfigError, Loaded, Located, LogLevel, ShutdownFlags, Supervised};
 use crate::log::{Log, Role};
 use crate::process::{self, OpenFiles, OwnProcess, PidFile};
+use crate::restart;
 use crate::server::Server;
 use crate::snapshot::save;
 use crate::startup::{Options, Running};
@@ -33,6 +34,7 @@ pub fn run(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool
             let server = running.server.clone();
             let ended_well = running.wait();
             remove_pid_file(&server);
+            begin_anew_if_asked(&server);
             if ended_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(Refusal::Config(error)) => {
@@ -78,7 +80,17 @@ fn start(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool, 
     make_room_for_clients(&mut config, log)?;
     let pid_file = Mutex::new(create_pid_file(&config, log));
     let executable = std::env::current_exe().unwrap_or_default();
-    let process = OwnProcess { program, executable, config_file: file, oom_score: Default::default(), pid_file };
+    let process = OwnProcess {
+        program,
+        executable,
+        // The title takes their place.
+        arguments: std::env::args_os().collect(),
+        environment: std::env::vars_os().filter(|(name, _)| !restart::is_delay(name)).collect(),
+        config_file: file,
+        oom_score: Default::default(),
+        pid_file,
+        restart_delay: Default::default(),
+    };
     // Only `ps` suffers if this fails.
     let _ = config.set_proc_title.then(|| process.show_title(&config));
     introduce(&config, log);
@@ -337,7 +349,14 @@ async fn listen(server: Arc<Server>, mut signals: Signals) {
 fn leave(server: &Server, code: i32) -> ! {
     remove_pid_file(server);
     save::remove_unfinished(server);
+    begin_anew_if_asked(server);
     std::process::exit(code)
+}
+
+fn begin_anew_if_asked(server: &Server) {
+    if let Some(process) = &server.process {
+        process.begin_anew_if_asked();
+    }
 }
 
 fn remove_pid_file(server: &Server) {

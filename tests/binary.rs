@@ -260,6 +260,83 @@ fn a_panic_is_reported_in_the_log() {
 }
 
 #[test]
+fn without_memory_the_end_is_reported() {
+    let mut process = Process::start("oom", &[], "");
+    process.client().start("DEBUG OOM");
+    assert_eq!(process.end().signal(), Some(SIGABRT));
+    let log = process.log();
+    for text in
+        ["Out Of Memory allocating 9223372036854775807 bytes!", "BUG REPORT START", "aborting for OUT OF MEMORY"]
+    {
+        assert!(log.contains(text), "{text} in {log}");
+    }
+}
+
+#[test]
+fn the_program_begins_anew() {
+    let folder = Folder::new("anew");
+    fs::write(folder.0.join("redis.conf"), "maxclients 77\n").unwrap();
+    let arguments = ["--save", "3600 1", "--pidfile", "pid", "--appendonly", "no"];
+    let child = command(&folder)
+        .args(["redis.conf", "--port", "0", "--unixsocket", "socket", "--enable-debug-command", "yes"])
+        .args(arguments)
+        .env("HERE", "before")
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let mut process = Process { folder, child };
+    let starts = |process: &Process| process.log().matches("Ready to accept connections unix").count();
+    let pid = |process: &Process| fs::read_to_string(process.path("pid")).unwrap();
+    until("it has started", || starts(&process) == 1);
+    let mut client = process.client();
+    assert_eq!(client.run("SET saved 1"), "+OK");
+    assert_eq!(client.run("CONFIG SET maxclients 78"), "+OK");
+    client.start("DEBUG RESTART");
+    assert!(client.is_closed());
+    until("it has started again", || starts(&process) == 2);
+    assert_eq!(pid(&process), format!("{}\n", process.child.id()));
+    let mut client = process.client();
+    assert_eq!(client.run("GET saved"), "1");
+    assert_eq!(client.run("CONFIG GET maxclients"), "[maxclients 78]", "it has written its file");
+
+    assert_eq!(client.run("SET lost 1"), "+OK");
+    let began = Instant::now();
+    client.start("DEBUG CRASH-AND-RECOVER 300");
+    assert!(client.is_closed());
+    // Descriptors are closed one after the other.
+    until("nobody is served meanwhile", || UnixStream::connect(process.path("socket")).is_err());
+    assert_eq!(starts(&process), 2);
+    until("it has started once more", || starts(&process) == 3);
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    let mut client = process.client();
+    assert_eq!(client.run("MGET saved lost"), "[1 nil]");
+    let environment = fs::read(format!("/proc/{}/environ", process.child.id())).unwrap();
+    assert!(String::from_utf8_lossy(&environment).contains("HERE=before"));
+    client.start("DEBUG RESTART");
+    until("the time is not waited for again", || starts(&process) == 4);
+    process.client().start("SHUTDOWN NOSAVE");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[test]
+fn values_are_printed_byte_by_byte() {
+    let process = Process::start("print", &["--list-max-listpack-size", "2"], "");
+    let mut client = process.client();
+    client.run("HSET h field 12345");
+    client.run("RPUSH q a b c");
+    assert_eq!(client.run("DEBUG LISTPACK h"), "+Listpack structure printed on stdout");
+    assert_eq!(client.run("DEBUG QUICKLIST q 1"), "+Quicklist structure printed on stdout");
+    for text in [
+        "{total bytes 18} {num entries 2}\n{\n\taddr: 0x",
+        ",\n\tindex:  0,\n\toffset: 6,\n\thdr+entrylen+backlen:  7,\n\thdrlen:   1,\n\tbacklen:  1,\n\tpayload: 5\n\tbytes: 85|66|69|65|6c|64|06|\n\t[str]field\n}\n",
+        "\tbytes: f1|39|30|03|\n\t[str]12345\n}\n{end}\n\n",
+        "{count : 3}\n{len : 2}\n{fill : 2}\n{compress : 0}\n{bookmark_count : 0}\n{quicklist node(0)\n{container : PACKED, encoding: RAW, size: 13, count: 2,",
+    ] {
+        assert!(process.log().contains(text), "{text} in {}", process.log());
+    }
+}
+
+#[test]
 fn after_a_panic_the_process_may_exit_instead() {
     let mut process = Process::start("panic-exit", &["--use-exit-on-panic", "yes", "--crash-log-enabled", "no"], "");
     process.client().start("DEBUG PANIC");

@@ -45,7 +45,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["commands"],
     &["net"],
-    &["cron", "startup", "shutdown", "standalone"],
+    &["cron", "startup", "shutdown", "restart", "standalone"],
 ];
 
 /// Uses that go upwards all the same, with the reason.

@@ -4,7 +4,7 @@ use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::*;
-use crate::commands::{config, persistence};
+use crate::commands::{config, debug_insides as insides, persistence};
 use crate::config::LogLevel;
 use crate::keyspace::db::{Expiry, lru_idle_seconds};
 use crate::keyspace::value::{self, Value};
@@ -33,32 +33,43 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { name: "AOF-FLUSH-SLEEP", least: 1, most: 1, run: aof_flush_sleep },
     Subcommand { name: "ASSERT", least: 0, most: 0, run: assert },
     Subcommand { name: "CHANGE-REPL-ID", least: 0, most: 0, run: change_repl_id },
+    Subcommand { name: "CLIENT-EVICTION", least: 0, most: 0, run: insides::client_eviction },
+    Subcommand { name: "CLUSTERLINK", least: 3, most: 3, run: clusterlink },
     Subcommand { name: "CONFIG-REWRITE-FORCE-ALL", least: 0, most: 0, run: config_rewrite_force_all },
+    Subcommand { name: "CRASH-AND-RECOVER", least: 0, most: ANY, run: crash_and_recover },
     Subcommand { name: "DIGEST", least: 0, most: 0, run: persistence::debug_digest },
     Subcommand { name: "DIGEST-VALUE", least: 0, most: ANY, run: persistence::debug_digest_value },
+    Subcommand { name: "DROP-CLUSTER-PACKET-FILTER", least: 1, most: 1, run: drop_cluster_packet_filter },
     Subcommand { name: "ERROR", least: 1, most: 1, run: error },
     Subcommand { name: "HELP", least: 0, most: 0, run: help },
     Subcommand { name: "HTSTATS", least: 1, most: 2, run: htstats },
     Subcommand { name: "HTSTATS-KEY", least: 1, most: 2, run: htstats_key },
+    Subcommand { name: "LEAK", least: 1, most: 1, run: leak },
+    Subcommand { name: "LISTPACK", least: 1, most: 1, run: insides::listpack },
     Subcommand { name: "LOADAOF", least: 0, most: 0, run: persistence::debug_loadaof },
     Subcommand { name: "LOG", least: 1, most: 1, run: log },
     Subcommand { name: "MALLCTL", least: 1, most: 1, run: mallctl },
     Subcommand { name: "MALLCTL-STR", least: 1, most: 2, run: mallctl_str },
     Subcommand { name: "OBJECT", least: 1, most: 1, run: object },
+    Subcommand { name: "OOM", least: 0, most: ANY, run: oom },
     Subcommand { name: "PANIC", least: 0, most: 0, run: panic },
     Subcommand { name: "PAUSE-CRON", least: 1, most: 1, run: pause_cron },
     Subcommand { name: "POPULATE", least: 1, most: 3, run: populate },
     Subcommand { name: "PROTOCOL", least: 1, most: 1, run: protocol },
+    Subcommand { name: "QUICKLIST", least: 1, most: 2, run: insides::quicklist },
     Subcommand { name: "QUICKLIST-PACKED-THRESHOLD", least: 1, most: 1, run: quicklist_packed_threshold },
     Subcommand { name: "RELOAD", least: 0, most: ANY, run: persistence::debug_reload },
     Subcommand { name: "REPLICATE", least: 1, most: ANY, run: replicate },
     Subcommand { name: "REPLYBUFFER", least: 2, most: 2, run: replybuffer },
+    Subcommand { name: "RESTART", least: 0, most: ANY, run: restart },
+    Subcommand { name: "SDSLEN", least: 1, most: 1, run: insides::sdslen },
     Subcommand { name: "SEGFAULT", least: 0, most: 0, run: segfault },
     Subcommand { name: "SET-ACTIVE-EXPIRE", least: 1, most: 1, run: set_active_expire },
     Subcommand { name: "SET-DISABLE-DENY-SCRIPTS", least: 1, most: 1, run: set_disable_deny_scripts },
     Subcommand { name: "SET-SKIP-CHECKSUM-VALIDATION", least: 1, most: 1, run: set_skip_checksum_validation },
     Subcommand { name: "SLEEP", least: 1, most: 1, run: sleep },
     Subcommand { name: "STRINGMATCH-TEST", least: 0, most: 0, run: stringmatch_test },
+    Subcommand { name: "STRUCTSIZE", least: 0, most: 0, run: insides::structsize },
 ];
 
 /// `DEBUG subcommand [argument ...]`. Everybody waits meanwhile. Errors: not allowed; unknown subcommand.
@@ -206,6 +217,70 @@ fn assert(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 /// A real panic, as a mistake in the server would be.
 fn panic(_ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     panic!("Guru Meditation: DEBUG PANIC was called")
+}
+
+/// `DEBUG OOM`: asks for more memory than there can be, and ends as a server does that gets none.
+fn oom(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    const BYTES: usize = isize::MAX as usize;
+    if Vec::<u8>::new().try_reserve_exact(BYTES).is_err() {
+        ctx.server.log.warning(format_args!("Out Of Memory allocating {BYTES} bytes!"));
+        panic!("Guru Meditation: Redis aborting for OUT OF MEMORY. Allocating {BYTES} bytes!");
+    }
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `DEBUG LEAK string`: OK; so much memory is lost.
+fn leak(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    args.bytes()?.to_vec().leak();
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// `DEBUG RESTART [ms]`: no reply; the configuration file is written, the server ends as by SHUTDOWN NOW, and its program
+/// begins anew. Error: it could not, which is told in the log.
+fn restart(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let delay = restart_delay(args)?;
+    let process = ctx.server.process.as_ref();
+    if process.is_some_and(|process| process.config_file.is_some()) && config::rewrite_file(ctx.server, false).is_err()
+    {
+        ctx.server.log.warning("Can't restart: configuration rewrite process failed");
+        return Err(CmdError::Text(NOT_RESTARTED));
+    }
+    if !ctx.server.restart(delay, ctx.db.locked) {
+        return Err(CmdError::Text(NOT_RESTARTED));
+    }
+    ctx.session.closing = true;
+    Ok(())
+}
+
+/// `DEBUG CRASH-AND-RECOVER [ms]`: no reply; the program begins anew, as after a crash. Error: it could not.
+fn crash_and_recover(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    let delay = restart_delay(args)?;
+    ctx.server.crash_and_recover(delay);
+    Err(CmdError::Text(NOT_RESTARTED))
+}
+
+const NOT_RESTARTED: &str = "ERR failed to restart the server. Check server logs.";
+
+fn restart_delay(args: &mut Args) -> CmdResult<Duration> {
+    let ms = if args.is_empty() { 0 } else { args.int()? };
+    Ok(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+}
+
+/// `DEBUG CLUSTERLINK KILL direction node`: refused, as by a Redis that is no node of a cluster.
+fn clusterlink(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    if args.flag("KILL") {
+        return Err(CmdError::Text("ERR Debug option only available for cluster mode enabled setup!"));
+    }
+    Err(CmdError::Text("ERR unknown subcommand or wrong number of arguments for 'CLUSTERLINK'. Try DEBUG HELP."))
+}
+
+/// `DEBUG DROP-CLUSTER-PACKET-FILTER type`: OK, as from a Redis that is no node of a cluster: there are no packets.
+fn drop_cluster_packet_filter(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+    args.int()?;
+    ctx.reply.ok();
+    Ok(())
 }
 
 fn config_rewrite_force_all(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
@@ -398,17 +473,22 @@ fn help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
             ("AOF-FLUSH-SLEEP <microseconds>", "Wait before each write of the append-only file."),
             ("ASSERT", "End as after a broken invariant."),
             ("CHANGE-REPL-ID", "Give the data's history a new name."),
+            ("CLIENT-EVICTION", "How many clients take how much memory (maxmemory-clients)."),
             ("CONFIG-REWRITE-FORCE-ALL", "CONFIG REWRITE, with directives at their default too."),
+            ("CRASH-AND-RECOVER [<milliseconds>]", "Begin anew as after a crash, after a while."),
             ("DIGEST", "A digest of all databases."),
             ("DIGEST-VALUE <key> [<key> ...]", "Digests of values."),
             ("ERROR <string>", "An error reply."),
             ("HTSTATS <dbid> [full]", "The tables of a database."),
             ("HTSTATS-KEY <key> [full]", "The table of a value."),
+            ("LEAK <string>", "Lose so much memory."),
+            ("LISTPACK <key>", "Print the bytes of a listpack to the standard output."),
             ("LOADAOF", "Bring the append-only file to disk and load it again."),
             ("LOG <message>", "Write a line to the log."),
             ("MALLCTL <name>", "One of the allocator's numbers."),
             ("MALLCTL-STR <name> [VOID]", "One of the allocator's texts; or let it do what the name says."),
             ("OBJECT <key>", "How a value is stored."),
+            ("OOM", "End as when there is no memory."),
             ("PANIC", "End as after a broken invariant."),
             ("PAUSE-CRON <0|1>", "Stop the periodic work, or go on with it."),
             ("REPLYBUFFER PEAK-RESET-TIME <NEVER|RESET|ms>", "How long a client's largest reply is remembered."),
@@ -419,14 +499,21 @@ fn help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
                 "A sample reply: string, integer, double, bignum, null, array, set, map, attrib, push, verbatim, true, false.",
             ),
             ("QUICKLIST-PACKED-THRESHOLD <size>", "Elements of lists from this size on have a chunk of their own."),
+            ("QUICKLIST <key> [<0|1>]", "Print the chunks of a list, with 1 their bytes too, to the standard output."),
             ("RELOAD [MERGE] [NOFLUSH] [NOSAVE]", "Save the data set and load it again."),
             ("REPLICATE <string> ...", "Send replicas a command."),
+            (
+                "RESTART [<milliseconds>]",
+                "Write the configuration file, end as by SHUTDOWN, and begin anew after a while.",
+            ),
+            ("SDSLEN <key>", "Lengths and bytes of a key and of its string."),
             ("SEGFAULT", "End as after a crash."),
             ("SET-ACTIVE-EXPIRE <0|1>", "Leave keys whose time is over until they are met, or do not."),
             ("SET-DISABLE-DENY-SCRIPTS <0|1>", "Let scripts run every command, or do not."),
             ("SET-SKIP-CHECKSUM-VALIDATION <0|1>", "Load data without looking at its checksum, or do not."),
             ("SLEEP <seconds>", "Keep everybody waiting."),
             ("STRINGMATCH-TEST", "Match random patterns with random texts."),
+            ("STRUCTSIZE", "Sizes of this server's structures."),
         ],
     )
 }
@@ -517,6 +604,63 @@ mod tests {
         c.check_here("DEBUG MALLCTL-STR version VOID", "-ERR version: not permitted");
         assert!(c.run("DEBUG MALLCTL-STR version").starts_with("\"5."));
         c.check("DEBUG DIGEST-VALUE none", "[0000000000000000000000000000000000000000]");
+    }
+
+    #[test]
+    fn insides() {
+        let mut c = checker();
+        // Before, small lists were no listpacks.
+        c.since("7.2");
+        c.run("SET str hello");
+        c.run("SET int 12");
+        c.run("HSET h a 1 b xyz");
+        c.run("RPUSH l a b");
+        c.check("DEBUG LISTPACK h", "Listpack structure printed on stdout");
+        c.check("DEBUG LISTPACK l", "Listpack structure printed on stdout");
+        c.check("DEBUG LISTPACK str", "-ERR Not a listpack encoded object.");
+        c.check("DEBUG LISTPACK none", "-ERR no such key");
+        c.check("DEBUG QUICKLIST l", "-ERR Not a quicklist encoded object.");
+        c.check("DEBUG QUICKLIST h 1", "-ERR Not a quicklist encoded object.");
+        c.check("DEBUG QUICKLIST none", "-ERR no such key");
+        c.check("CONFIG SET list-max-listpack-size 1", "OK");
+        c.run("RPUSH l c");
+        c.check("DEBUG QUICKLIST l", "Quicklist structure printed on stdout");
+        c.check("DEBUG QUICKLIST l 1", "Quicklist structure printed on stdout");
+        c.run("CONFIG SET list-max-listpack-size -2");
+        c.check("DEBUG SDSLEN int", "-ERR Not an sds encoded string.");
+        c.check("DEBUG SDSLEN h", "-ERR Not an sds encoded string.");
+        c.check("DEBUG SDSLEN none", "-ERR no such key");
+        let shown = c.run("DEBUG SDSLEN str");
+        assert!(shown.starts_with("key_sds_len:3, key_sds_avail:0, key_zmalloc: "), "{shown}");
+        assert!(shown.contains(", val_sds_len:5, val_sds_avail:0, val_zmalloc: "), "{shown}");
+        c.running_only(&format!("SET long {}", "x".repeat(5000)));
+        c.running_only("APPEND long y");
+        let shown = c.running_only("DEBUG SDSLEN long");
+        assert!(shown.contains("val_sds_len:5001, val_sds_avail:") && !shown.contains("val_sds_avail:0"), "{shown}");
+        assert!(c.run("DEBUG STRUCTSIZE").starts_with("\"bits:64 robj:"));
+        c.check("DEBUG LEAK foo", "OK");
+        c.check("DEBUG CLIENT-EVICTION", "-ERR maxmemory-clients is disabled.");
+        c.run("CONFIG SET maxmemory-clients 100mb");
+        let shown = c.run("DEBUG CLIENT-EVICTION");
+        assert!(
+            shown.starts_with("\"bucket          0 -      32767: tot-mem: ") && shown.contains(", clients: 2"),
+            "{shown}"
+        );
+        assert!(shown.contains("bucket 4294967296+            : tot-mem:          0, clients: 0"), "{shown}");
+        c.run("CONFIG SET maxmemory-clients 0");
+    }
+
+    #[test]
+    fn what_belongs_to_clusters_or_ends_the_server() {
+        let mut c = checker();
+        c.check("DEBUG CLUSTERLINK KILL to x", "-ERR Debug option only available for cluster mode enabled setup!");
+        c.check("DEBUG DROP-CLUSTER-PACKET-FILTER -1", "OK");
+        c.check("DEBUG DROP-CLUSTER-PACKET-FILTER x", "-ERR value is not an integer or out of range");
+        c.check("DEBUG RESTART x", "-ERR value is not an integer or out of range");
+        c.check("DEBUG CRASH-AND-RECOVER x", "-ERR value is not an integer or out of range");
+        // This program is not the server's own.
+        c.check_here("DEBUG RESTART", "-ERR failed to restart the server. Check server logs.");
+        c.check_here("DEBUG CRASH-AND-RECOVER 5", "-ERR failed to restart the server. Check server logs.");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::command::error::CmdResult;
 use crate::command::spec::Command;
 
 mod client_tracking;
+mod debug_insides;
 mod script_debug;
 pub(crate) mod script_host;
 

@@ -76,6 +76,11 @@ impl LongString {
         more
     }
 
+    /// Bytes beside those of the string and room for more.
+    pub fn head_bytes(&self) -> usize {
+        size_of::<Self>()
+    }
+
     /// Bytes that it points at.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.bytes.capacity()

@@ -399,6 +399,37 @@ impl<'a> IntoIterator for &'a Listpack {
     }
 }
 
+/// How an element is laid out, for those who look at bytes (DEBUG LISTPACK).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout<'a> {
+    pub element: Element<'a>,
+    /// Where the entry begins in [`Listpack::as_bytes`].
+    pub offset: usize,
+    /// All of the entry.
+    pub bytes: &'a [u8],
+    /// How many of its bytes say what follows: of an integer the first, of a string those before its text.
+    pub head_len: usize,
+    pub backlen_len: usize,
+}
+
+impl Listpack {
+    /// The elements with their places.
+    pub fn layout(&self) -> impl Iterator<Item = Layout<'_>> {
+        let mut iter = self.iter();
+        std::iter::from_fn(move || {
+            let Cursor(offset) = iter.cursor()?;
+            let element = iter.next()?;
+            let bytes = &self.as_bytes()[offset..iter.front];
+            let (_, len) = decode(self.as_bytes(), offset);
+            let head_len = match element {
+                Element::Bytes(text) => len - text.len(),
+                Element::Int(_) => 1,
+            };
+            Some(Layout { element, offset, bytes, head_len, backlen_len: bytes.len() - len })
+        })
+    }
+}
+
 /// Elements in order, from both ends.
 #[derive(Clone)]
 pub struct Iter<'a> {
