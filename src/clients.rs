@@ -98,6 +98,9 @@ impl Client {
     /// Closed by somebody else: what it still waits for goes to others.
     pub const KILLED: u32 = 1 << 10;
 
+    /// CLIENT UNBLOCK has ended its wait: what it still waits for goes to others.
+    pub const UNBLOCKED: u32 = 1 << 11;
+
     /// Instead of the number of its last command: it has sent none, or there is none of that name.
     pub const NO_COMMAND: u16 = u16::MAX;
 

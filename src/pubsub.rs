@@ -86,13 +86,17 @@ impl PubSub {
     pub fn channels(&self, topic: Topic, pattern: Option<&[u8]>) -> Vec<Box<[u8]>> {
         let map = if topic == Topic::Shard { &self.shard_channels } else { &self.channels };
         let fits = |name: &[u8]| pattern.is_none_or(|pattern| glob::matches(pattern, name));
-        map.iter().filter(|entry| fits(entry.key())).map(|entry| entry.key().clone()).collect()
+        let is_heard = |listeners: &Listeners| living(listeners).next().is_some();
+        map.iter()
+            .filter(|entry| fits(entry.key()) && is_heard(entry.value()))
+            .map(|entry| entry.key().clone())
+            .collect()
     }
 
     /// How many listen to a channel.
     pub fn listeners(&self, topic: Topic, name: &[u8]) -> usize {
         let map = if topic == Topic::Shard { &self.shard_channels } else { &self.channels };
-        map.get(name).map_or(0, |listeners| listeners.len())
+        map.get(name).map_or(0, |listeners| living(&listeners).count())
     }
 
     /// Who listens to what `fits`; somebody may be named several times.
@@ -122,7 +126,8 @@ impl PubSub {
 fn deliver(listeners: &Listeners, parts: &[&[u8]]) -> usize {
     // One encoding a protocol serves all listeners.
     let mut encoded: [Option<Vec<u8>>; 2] = [None, None];
-    for client in listeners {
+    let mut count = 0;
+    for client in living(listeners) {
         let resp3 = client.resp3.load(Ordering::Relaxed);
         let bytes = encoded[usize::from(resp3)].get_or_insert_with(|| {
             let mut reply = Reply::new(resp3);
@@ -131,6 +136,12 @@ fn deliver(listeners: &Listeners, parts: &[&[u8]]) -> usize {
             reply.buf
         });
         client.mailbox.send(bytes);
+        count += 1;
     }
-    listeners.len()
+    count
+}
+
+/// Those whom nobody has killed: who is killed listens no more, though its worker has yet to take its connection down.
+fn living(listeners: &Listeners) -> impl Iterator<Item = &Arc<Client>> {
+    listeners.iter().filter(|client| !client.has(Client::KILLED))
 }

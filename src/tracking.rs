@@ -10,7 +10,7 @@ use crate::resp::reply::Reply;
 use crate::util::sync::Mutex;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a client asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,7 +29,8 @@ pub struct Options {
 /// The tracking table of one server.
 #[derive(Debug, Default)]
 pub struct Tracking {
-    clients_len: AtomicUsize,
+    /// Some client tracks keys, or has done so and some of them are still remembered.
+    is_on: AtomicBool,
     /// Some prefix has changed keys.
     has_changed: AtomicBool,
     inner: Mutex<Inner>,
@@ -64,10 +65,14 @@ struct Tracker {
 }
 
 impl Tracking {
-    /// Whether any client tracks keys.
+    /// Whether changes of keys need to be looked at.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.clients_len.load(Ordering::Relaxed) > 0
+        self.is_on.load(Ordering::Relaxed)
+    }
+
+    fn note_use(&self, inner: &Inner) {
+        self.is_on.store(!inner.clients.is_empty() || !inner.readers.is_empty(), Ordering::Relaxed);
     }
 
     /// How many clients track, how many keys and prefixes are remembered, and how many (key, client) pairs.
@@ -95,7 +100,7 @@ impl Tracking {
             }
         }
         inner.clients.insert(id, Tracker { client: client.clone(), options, is_broken: false });
-        self.clients_len.store(inner.clients.len(), Ordering::Relaxed);
+        self.note_use(&inner);
         client.set(Client::TRACKING, true);
     }
 
@@ -112,10 +117,7 @@ impl Tracking {
                 }
             }
         }
-        if inner.clients.is_empty() {
-            inner.readers.clear();
-        }
-        self.clients_len.store(inner.clients.len(), Ordering::Relaxed);
+        self.note_use(&inner);
         client.set(Client::TRACKING, false);
     }
 
@@ -140,12 +142,19 @@ impl Tracking {
     }
 
     /// Takes out who has read these keys, which `by` has changed. They are told later: behind the replies that the change
-    /// brings about, though what they read after it stays valid.
+    /// brings about, though what they read after it stays valid. Notes the keys for [`Tracking::broadcast`].
     pub fn take_readers(&self, keys: &[Box<[u8]>], by: u64, into: &mut Vec<StaleRead>) {
         let mut inner = self.inner.lock();
         for key in keys {
             if let Some(readers) = inner.readers.remove(key) {
                 into.push(StaleRead { key: key.clone(), readers: readers.into_iter().collect(), by });
+            }
+        }
+        self.note_use(&inner);
+        for (prefix, known) in &mut inner.prefixes {
+            for key in keys.iter().filter(|key| key.starts_with(prefix)) {
+                known.changed.entry(key.clone()).or_insert(by);
+                self.has_changed.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -164,18 +173,15 @@ impl Tracking {
         stale.retain(|read| !read.readers.is_empty());
     }
 
-    /// Tells readers of keys that these have changed, and notes for [`Tracking::broadcast`] that `by` has changed `keys`.
-    pub fn invalidate(&self, stale: &[StaleRead], keys: &[Box<[u8]>], by: u64, clients: &Clients) {
+    /// Tells readers of keys that these have changed.
+    pub fn invalidate(&self, stale: &[StaleRead], clients: &Clients) {
+        if stale.is_empty() {
+            return;
+        }
         let mut inner = self.inner.lock();
         for StaleRead { key, readers, by } in stale {
             for id in readers {
                 inner.tell_reader(*id, key, *by, clients);
-            }
-        }
-        for (prefix, known) in &mut inner.prefixes {
-            for key in keys.iter().filter(|key| key.starts_with(prefix)) {
-                known.changed.entry(key.clone()).or_insert(by);
-                self.has_changed.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -206,7 +212,10 @@ impl Tracking {
     pub fn flushed(&self, clients: &Clients) {
         let mut inner = self.inner.lock();
         inner.readers.clear();
-        let ids: Vec<u64> = inner.clients.keys().copied().collect();
+        self.note_use(&inner);
+        // Who came first hears of it first: several may redirect to one client.
+        let mut ids: Vec<u64> = inner.clients.keys().copied().collect();
+        ids.sort_unstable();
         for id in ids {
             inner.send(id, None, clients);
         }
@@ -227,6 +236,7 @@ impl Tracking {
             for id in inner.readers.remove(&key).unwrap_or_default() {
                 inner.send(id, Some(&[&*key]), clients);
             }
+            self.note_use(&inner);
         }
     }
 }

@@ -41,7 +41,7 @@ pub fn deliver(ctx: &mut Ctx<'_, '_>) {
     publish_events(ctx.server, &mut ctx.db.effects.events);
     if !ctx.db.effects.tracked.is_empty() {
         let effects = &mut *ctx.db.effects;
-        ctx.server.tracking.invalidate(&effects.stale, &effects.tracked, ctx.session.client.id, &ctx.server.clients);
+        ctx.server.tracking.invalidate(&effects.stale, &ctx.server.clients);
         if ctx.origin != Origin::Client {
             ctx.server.tracking.broadcast(&ctx.server.clients);
         }
@@ -185,7 +185,7 @@ fn serve_key(ctx: &mut Ctx<'_, '_>, db: usize, key: &[u8]) {
         let kind = ctx.db.peek(key).map(value::kind_of);
         ctx.db.index = index;
         let is_due = kind == Some(waiter.wants) || waiter.wakes_on_deletion;
-        if is_due && waiter.is_waiting() && !waiter.client.has(Client::KILLED) {
+        if is_due && waiter.is_waiting() && !waiter.client.has(Client::KILLED | Client::UNBLOCKED) {
             serve_waiter(ctx, &waiter);
         }
     }

@@ -139,8 +139,19 @@ fn variable_flags(command: &Command, argv: &[&[u8]]) -> u16 {
         let reads = options.iter().skip(1).any(|arg| is(arg, "get"));
         return if reads { KEY_RW | KEY_ACCESS | KEY_UPDATE } else { KEY_OW | KEY_UPDATE };
     }
-    let writes = options.iter().any(|arg| is(arg, "set") || is(arg, "incrby"));
-    if writes { KEY_RW | KEY_ACCESS | KEY_UPDATE } else { KEY_RO | KEY_ACCESS }
+    if only_gets(options) { KEY_RO | KEY_ACCESS } else { KEY_RW | KEY_ACCESS | KEY_UPDATE }
+}
+
+/// Whether a BITFIELD with these operations only reads. What is no operation counts as one that writes.
+fn only_gets(mut operations: &[&[u8]]) -> bool {
+    loop {
+        operations = match operations {
+            [] => return true,
+            [word, _, _, rest @ ..] if word.eq_ignore_ascii_case(b"get") => rest,
+            [word, _, rest @ ..] if word.eq_ignore_ascii_case(b"overflow") => rest,
+            _ => return false,
+        };
+    }
 }
 
 /// The positions that one spec finds; false when the arguments do not fit it.

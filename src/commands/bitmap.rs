@@ -424,6 +424,26 @@ mod tests {
         c.check("BITFIELD_RO none GET u4 0", "[:0]");
     }
 
+    /// What a result would be stored under goes as it is, whether its time is over or not.
+    #[test]
+    fn nothing_to_store_deletes() {
+        let mut c = Checker::with_lazy_expiry();
+        let stores = [
+            "BITOP NOT d none",
+            "SINTERSTORE d none",
+            "ZUNIONSTORE d 1 none",
+            "ZRANGESTORE d none 0 1",
+            "SORT none STORE d",
+        ];
+        for store in stores {
+            c.check("SET d x EXAT 1", "OK");
+            c.check(store, ":0");
+            c.check("DBSIZE", ":0");
+        }
+        c.check_info("expired_keys", "0");
+        c.expire_again();
+    }
+
     #[test]
     fn bitfield_refuses() {
         let mut c = Checker::new();

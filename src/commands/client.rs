@@ -310,8 +310,9 @@ fn client_unblock(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         }
     };
     let client: Option<Arc<Client>> = u64::try_from(id).ok().and_then(|id| ctx.server.clients.find(id));
-    let blocked = client.filter(|client| client.has(Client::BLOCKED));
+    let blocked = client.filter(|client| client.has(Client::BLOCKED) && !client.has(Client::UNBLOCKED));
     if let Some(client) = &blocked {
+        client.set(Client::UNBLOCKED, true);
         client.mailbox.put(|letters| letters.unblock = Some(with_error));
     }
     ctx.reply.integer(i64::from(blocked.is_some()));
@@ -445,6 +446,26 @@ mod tests {
         c.check("CLIENT UNBLOCK 1 NOPE", "-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
         c.check("CLIENT LIST TYPE nope", "-ERR Unknown client type 'nope'");
         c.check("CLIENT LIST ID x", "-ERR Invalid client ID");
+    }
+
+    #[test]
+    fn an_end_of_a_wait_takes_effect_at_once() {
+        let mut c = Checker::new();
+        let ids = c.ids();
+        c.send("BLPOP l 0");
+        c.other("MULTI", "OK");
+        c.other_about(&ids, "CLIENT UNBLOCK @", "QUEUED");
+        c.other_about(&ids, "CLIENT UNBLOCK @", "QUEUED");
+        c.other("RPUSH l a", "QUEUED");
+        c.other("EXEC", "[:1, :0, :1]");
+        c.receive("nil");
+        c.check("LLEN l", ":1");
+        c.send("WAIT 9 0");
+        c.other_about(&ids, "CLIENT UNBLOCK @ ERROR", ":1");
+        c.receive("-UNBLOCKED client unblocked via CLIENT UNBLOCK");
+        c.send("WAIT 9 0");
+        c.other_about(&ids, "CLIENT UNBLOCK @", ":1");
+        c.receive(":0");
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(super) fn client_tracking(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     }
     check_prefixes(&options.prefixes, known.map(|known| known.prefixes).unwrap_or_default())?;
     ctx.server.tracking.enable(&client, options);
+    // Changes behind it in its transaction count already.
+    ctx.db.effects.tracking = true;
     ctx.reply.ok();
     Ok(())
 }
@@ -82,7 +84,7 @@ fn check_prefixes(new: &[Box<[u8]>], known: Vec<Box<[u8]>>) -> CmdResult {
         ))
     };
     for (idx, prefix) in new.iter().enumerate() {
-        if let Some(other) = known.iter().find(|other| prefix != *other && overlap(prefix, other)) {
+        if let Some(other) = known.iter().find(|other| overlap(prefix, other)) {
             return refuse(prefix, "an existing", other);
         }
         if let Some(other) = new[idx + 1..].iter().find(|other| overlap(prefix, other)) {
@@ -201,6 +203,76 @@ mod tests {
     }
 
     #[test]
+    fn a_row_of_commands_makes_one_message_behind_its_replies() {
+        let mut c = Checker::new();
+        c.run("HELLO 3");
+        c.check("CLIENT TRACKING ON BCAST", "OK");
+        let both = ">[\"invalidate\", [\"a\", \"b\"]]";
+        c.check_pipeline(
+            &["SET b 1", "GET", "SET a 1", "SET b 2"],
+            &["OK", "-ERR wrong number of arguments for 'get' command", "OK", "OK", both],
+        );
+        c.check("CLIENT TRACKING OFF", "OK");
+        // What has changed in the transaction before is not under the prefix.
+        c.check("MULTI", "OK");
+        c.check("SET a 2", "QUEUED");
+        c.check("CLIENT TRACKING ON BCAST", "QUEUED");
+        c.check("SET b 3", "QUEUED");
+        c.check("EXEC", "[OK, OK, OK]");
+        c.receive(">[\"invalidate\", [\"b\"]]");
+    }
+
+    #[test]
+    fn who_is_served_hears_of_the_change_first() {
+        let mut c = Checker::new();
+        c.run("HELLO 3");
+        c.check("CLIENT TRACKING ON", "OK");
+        c.check("ZCARD z", ":0");
+        c.send("BZPOPMAX z 0");
+        c.other("ZADD z 1 a", ":1");
+        c.receive(">[\"invalidate\", [\"z\"]]");
+        c.receive("[\"z\", \"a\", ,1]");
+    }
+
+    #[test]
+    fn a_lost_redirection_is_told_each_time() {
+        let mut c = Checker::new();
+        let ids = c.ids();
+        c.run_other("HELLO 3");
+        c.other_about(&ids, "CLIENT TRACKING ON REDIRECT @", "OK");
+        c.other_about(&ids, "CLIENT KILL ID @", ":1");
+        for key in ["a", "b"] {
+            c.other(&format!("GET {key}"), "nil");
+            c.other(&format!("SET {key} 1"), "OK");
+            c.other_receives(">[\"tracking-redir-broken\", :");
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_remembered_without_anybody_to_tell() {
+        let mut c = Checker::new();
+        c.run("HELLO 3");
+        c.check("CLIENT TRACKING ON", "OK");
+        c.check("GET k", "nil");
+        c.check("CLIENT TRACKING OFF", "OK");
+        c.check("CLIENT TRACKING ON", "OK");
+        c.other("SET k 1", "OK");
+        c.receive(">[\"invalidate\", [\"k\"]]");
+    }
+
+    #[test]
+    fn any_subscriber_of_resp2_is_redirected_to() {
+        let mut c = Checker::new();
+        let ids = c.ids();
+        c.check("PSUBSCRIBE x", "[\"psubscribe\", \"x\", :1]");
+        c.other_about(&ids, "CLIENT TRACKING ON REDIRECT @ BCAST", "OK");
+        c.other("SET k 1", "OK");
+        c.receive("[\"message\", \"__redis__:invalidate\", [\"k\"]]");
+        c.other("FLUSHALL", "OK");
+        c.receive("[\"message\", \"__redis__:invalidate\", nil]");
+    }
+
+    #[test]
     fn what_a_transaction_reads_after_its_own_change_stays_valid() {
         let mut c = Checker::new();
         c.run("HELLO 3");
@@ -253,6 +325,17 @@ mod tests {
         c.check("CLIENT TRACKING on REDIRECT 99999999", "-ERR The client ID you want redirect to does not exist");
         c.check("CLIENT TRACKING on FOO", "-ERR syntax error");
         c.check("CLIENT TRACKING on BCAST PREFIX a PREFIX ab", "-ERR Prefix 'a' overlaps with another provided prefix 'ab'. Prefixes for a single client must not overlap.");
+        c.check("CLIENT TRACKING off BCAST OPTIN PREFIX a", "OK");
+        c.check("CLIENT TRACKING nope FOO", "-ERR syntax error");
+        c.check("CLIENT TRACKING nope REDIRECT 99999999", "-ERR The client ID you want redirect to does not exist");
+        c.check("CLIENT TRACKING on BCAST PREFIX a", "OK");
+        c.check(
+            "CLIENT TRACKING on BCAST PREFIX a",
+            "-ERR Prefix 'a' overlaps with an existing prefix 'a'. Prefixes for a single client must not overlap.",
+        );
+        c.check("CLIENT TRACKING on OPTIN OPTOUT", "-ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.");
+        c.check("CLIENT CACHING yes", "-ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.");
+        c.check("CLIENT TRACKING off", "OK");
         c.check("CLIENT CACHING yes", "-ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled");
         c.check("CLIENT TRACKING on OPTIN", "OK");
         c.check("CLIENT CACHING no", "-ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.");

@@ -411,6 +411,12 @@ mod tests {
         c.check("COMMAND GETKEYS MSET a 1 b 2", "[\"a\", \"b\"]");
         c.check("COMMAND GETKEYSANDFLAGS SET a 1", "[[\"a\", [OW, update]]]");
         c.check("COMMAND GETKEYSANDFLAGS SET a 1 GET", "[[\"a\", [RW, access, update]]]");
+        let reads = "[[\"b\", [RO, access]]]";
+        let writes = "[[\"b\", [RW, access, update]]]";
+        c.check("COMMAND GETKEYSANDFLAGS BITFIELD b GET u8 0 OVERFLOW SAT get u8 8", reads);
+        c.check("COMMAND GETKEYSANDFLAGS BITFIELD b GET u8 0 SET u8 8 1", writes);
+        c.check("COMMAND GETKEYSANDFLAGS BITFIELD b GET u8", writes);
+        c.check("COMMAND GETKEYSANDFLAGS BITFIELD b nope", writes);
         c.check("COMMAND GETKEYS SORT a BY b* STORE c", "[\"a\", \"c\"]");
         c.check("COMMAND GETKEYS EVAL x 1 k arg", "[\"k\"]");
         c.check("COMMAND GETKEYS EVAL x 0", "[]");

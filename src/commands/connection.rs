@@ -241,6 +241,26 @@ mod tests {
     }
 
     #[test]
+    fn reset_ends_subscriptions() {
+        let mut c = Checker::new();
+        c.check("PSUBSCRIBE a*", "[\"psubscribe\", \"a*\", :1]");
+        c.check("RESET", "RESET");
+        let line = c.run("CLIENT INFO");
+        assert!(line.contains(" flags=N db=0 sub=0 psub=0 ssub=0 "), "{line}");
+        c.check("CLUSTER -1", "-ERR unknown subcommand '-1'. Try CLUSTER HELP.");
+        assert!(c.run_other("CLIENT LIST").contains(" cmd=NULL "));
+    }
+
+    /// The end of a wait is told although the next command waits, too.
+    #[test]
+    fn a_wait_behind_a_wait() {
+        let mut c = Checker::new();
+        c.check_pipeline(&["BLPOP a 0.01", "BLPOP b 0"], &["nil"]);
+        c.other("RPUSH b x", ":1");
+        c.receive("[\"b\", \"x\"]");
+    }
+
+    #[test]
     fn errors_quote_bytes_as_they_came() {
         let mut c = Checker::new();
         c.check(r#""\xff\xfe" "\xc3""#, r"-ERR unknown command '\xff\xfe', with args beginning with: '\xc3' ");

@@ -331,8 +331,9 @@ fn scan(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     found.retain(|name| {
         let key = Key::new(seed, name);
         // Whoever finds a key whose time is over deletes it, whatever its type.
-        let kind = if ctx.db.is_alive(key) { ctx.db.peek(key).map(value::kind_of) } else { None };
-        kind.is_some_and(|kind| kind_name.is_none_or(|name| name.eq_ignore_ascii_case(kind.name().as_bytes())))
+        let Some(wanted) = kind_name else { return ctx.db.is_alive(key) };
+        let kind = ctx.db.inspect(key).map(value::kind_of);
+        kind.is_some_and(|kind| wanted.eq_ignore_ascii_case(kind.name().as_bytes()))
     });
     ctx.reply.array(2);
     ctx.reply.bulk(itoa::Buffer::new().format(next).as_bytes());
@@ -530,6 +531,14 @@ mod tests {
             }
             cursor = next.to_owned();
         }
+    }
+
+    #[test]
+    fn scan_looks_at_keys_for_their_type() {
+        let mut c = Checker::new();
+        c.check("MSET a 1 b 2", "OK");
+        c.check_lookups("SCAN 0", [0, 0]);
+        c.check_lookups("SCAN 0 TYPE list", [2, 0]);
     }
 
     #[test]

@@ -348,8 +348,7 @@ fn restore(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let ttl_arg = args.bytes()?;
     let payload = args.bytes()?;
     let options = restore_options(args)?;
-    let was_there = ctx.db.write(key).is_some();
-    if was_there && !options.replace {
+    if !options.replace && ctx.db.write(key).is_some() {
         return Err(CmdError::Text("BUSYKEY Target key name already exists."));
     }
     let ttl_ms = redstart_types::number::parse_int(ttl_arg).ok_or(CmdError::NotAnInteger)?;
@@ -362,9 +361,9 @@ fn restore(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         _ if options.absolute_ttl => Some(ttl_ms),
         _ => Some(ttl_ms.saturating_add(ctx.now_ms)),
     };
+    let was_there = ctx.db.displace(key);
     if expire_at_ms.is_some_and(|at| at <= ctx.now_ms) && ctx.origin != Origin::Log {
         if was_there {
-            ctx.db.delete(key);
             ctx.deleted(key);
             let name: &[u8] = if ctx.config.lazyfree_lazy_server_del { b"UNLINK" } else { b"DEL" };
             ctx.propagate_as(&[name, key.bytes]);
@@ -372,7 +371,6 @@ fn restore(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         ctx.reply.status("OK");
         return Ok(());
     }
-    ctx.db.delete(key);
     let expiry = expire_at_ms.map_or(Expiry::Clear, Expiry::At);
     match value {
         Loaded::String(Str::Int(value)) => ctx.db.set_int(key, value, expiry),
@@ -516,6 +514,29 @@ mod tests {
         let payload = c.run("DUMP l");
         c.check(&format!("RESTORE l2 0 {payload}"), "OK");
         c.check("LRANGE l2 0 -1", r#"["a", "1", "b"]"#);
+    }
+
+    #[test]
+    fn restore_replaces_without_looking() {
+        let mut c = Checker::with_lazy_expiry();
+        c.check("SET k x EXAT 1", "OK");
+        c.check("RESTORE k 0 nonsense REPLACE", "-ERR DUMP payload version or checksum are wrong");
+        c.check("DBSIZE", ":1");
+        c.check("RESTORE k 0 nonsense", "-ERR DUMP payload version or checksum are wrong");
+        c.check("DBSIZE", ":0");
+        c.expire_again();
+    }
+
+    /// The highest comes first, as Redis writes them.
+    #[test]
+    fn a_sorted_set_is_written_from_its_end() {
+        let mut c = Checker::new();
+        c.since("7.2");
+        c.run("CONFIG SET zset-max-listpack-entries 1");
+        c.check("ZADD z 1 a 2 b", ":2");
+        let payload = r#""\x05\x02\x01b\x00\x00\x00\x00\x00\x00\x00@\x01a\x00\x00\x00\x00\x00\x00\xf0?\x0b\x00\x12\xf6#a3\x0b\xe1]""#;
+        c.check("DUMP z", payload);
+        c.run("CONFIG SET zset-max-listpack-entries 128");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
+use crate::command::serve;
 use crate::command::session::ReplyMode;
 use crate::command::spec::*;
 use crate::commands::help;
@@ -158,6 +159,8 @@ const VERBS: [(&str, &str); 3] =
 fn publish(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let channel = args.bytes()?;
     let message = args.bytes()?;
+    // What a transaction or script has done before is told before.
+    serve::publish_events(ctx.server, &mut ctx.db.effects.events);
     let receivers = ctx.server.pubsub.publish(channel, message);
     ctx.server.stats.pubsub_messages.fetch_add(1, Ordering::Relaxed);
     ctx.propagate_to_replicas(args.argv());
@@ -169,6 +172,7 @@ fn publish(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 fn spublish(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let channel = args.bytes()?;
     let message = args.bytes()?;
+    serve::publish_events(ctx.server, &mut ctx.db.effects.events);
     let receivers = ctx.server.pubsub.publish_shard(channel, message);
     ctx.server.stats.pubsub_messages.fetch_add(1, Ordering::Relaxed);
     ctx.propagate_to_replicas(args.argv());
@@ -268,6 +272,41 @@ mod tests {
         c.check("GET x", "nil");
     }
 
+    /// A name that is empty matches nothing but an empty pattern.
+    #[test]
+    fn the_empty_channel_matches_no_star() {
+        let mut c = Checker::new();
+        c.check("PSUBSCRIBE *", "[\"psubscribe\", \"*\", :1]");
+        c.other("PUBLISH '' x", ":0");
+        c.check("PSUBSCRIBE ''", "[\"psubscribe\", \"\", :2]");
+        c.other("PUBLISH '' x", ":1");
+        c.receive("[\"pmessage\", \"\", \"\", \"x\"]");
+    }
+
+    #[test]
+    fn who_is_killed_listens_no_more() {
+        let mut c = Checker::new();
+        c.other("SUBSCRIBE a", "[\"subscribe\", \"a\", :1]");
+        c.check_pipeline(
+            &["CLIENT KILL TYPE pubsub", "PUBLISH a x", "PUBSUB NUMSUB a", "PUBSUB CHANNELS"],
+            &[":1", ":0", "[\"a\", :0]", "[]"],
+        );
+    }
+
+    #[test]
+    fn messages_of_a_transaction_keep_their_order() {
+        let mut c = Checker::new();
+        c.run("CONFIG SET notify-keyspace-events E$");
+        c.other("PSUBSCRIBE *", "[\"psubscribe\", \"*\", :1]");
+        c.check("MULTI", "OK");
+        c.check("SET k 1", "QUEUED");
+        c.check("PUBLISH a x", "QUEUED");
+        c.check("EXEC", "[OK, :1]");
+        c.run("CONFIG SET notify-keyspace-events ''");
+        c.until_other("PING", "[\"pmessage\", \"*\", \"__keyevent@0__:set\"");
+        c.until_other("PING", "[\"pmessage\", \"*\", \"a\"");
+    }
+
     #[test]
     fn shard_channels_are_apart() {
         let mut c = Checker::new();
@@ -278,6 +317,10 @@ mod tests {
         c.other("PUBSUB SHARDCHANNELS", "[\"s\"]");
         c.other("PUBSUB SHARDNUMSUB s", "[\"s\", :1]");
         c.check("SUNSUBSCRIBE", "[\"sunsubscribe\", \"s\", :0]");
+        c.check("MULTI", "OK");
+        c.check("SUBSCRIBE a", "QUEUED");
+        c.check("SSUBSCRIBE s", "QUEUED");
+        c.check("EXEC", "[[\"subscribe\", \"a\", :1], -ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client]");
     }
 
     #[test]

@@ -569,8 +569,9 @@ struct LcsOptions {
 fn lcs(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let (key1, key2) = (args.key()?, args.key()?);
     let no_string = |_| CmdError::Text("ERR The specified keys must contain string values");
-    let a = ctx.db.string(key1).map_err(no_string)?.map(StringRef::to_vec).unwrap_or_default();
-    let b = ctx.db.string(key2).map_err(no_string)?.map(StringRef::to_vec).unwrap_or_default();
+    // Both are looked up, whatever the first one is.
+    let [a, b] = [key1, key2].map(|key| ctx.db.string(key).map(|found| found.map(StringRef::to_vec)));
+    let (a, b) = (a.map_err(no_string)?.unwrap_or_default(), b.map_err(no_string)?.unwrap_or_default());
     let options = lcs_options(args)?;
     let cells = (a.len() as u128 + 1) * (b.len() as u128 + 1);
     if cells * size_of::<u32>() as u128 > u128::from(ctx.config.proto_max_bulk_len) {
@@ -880,6 +881,7 @@ mod tests {
         c.check("LCS {t}a {t}b MINMATCHLEN x", "-ERR value is not an integer or out of range");
         c.check("RPUSH {t}l a", ":1");
         c.check("LCS {t}a {t}l FOO", "-ERR The specified keys must contain string values");
+        c.check_lookups("LCS {t}l {t}none", [1, 1]);
         let long = "x".repeat(20_000);
         c.check(&format!("MSET {{t}}a {long} {{t}}b {long}"), "OK");
         c.check("LCS {t}a {t}b", "-ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len");

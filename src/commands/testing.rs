@@ -7,6 +7,7 @@
 //! Commands are split as redis-cli splits a line, quotes and escapes included.
 
 use crate::clients::Client;
+use crate::config::ProtectedAction;
 use crate::feed;
 use crate::feed::records::Record;
 use crate::server::Server;
@@ -167,6 +168,64 @@ impl Checker {
         until(command, || is_blocked() || server.busy.since_ms().is_some() || processed() != before);
     }
 
+    /// The first client sends these at once; the replies, pushes among them, must be those.
+    #[track_caller]
+    pub(crate) fn check_pipeline(&mut self, commands: &[&str], expected: &[&str]) {
+        let bytes: Vec<u8> = commands.iter().flat_map(|command| encoded(command)).collect();
+        for peers in [&mut self.own].into_iter().chain(&mut self.oracle) {
+            peers[0].stream.get_mut().write_all(&bytes).unwrap();
+        }
+        expected.iter().for_each(|expected| self.receive(expected));
+    }
+
+    /// A server whose keys expire only when they are looked at; [`Checker::expire_again`] ends that for the oracle.
+    pub(crate) fn with_lazy_expiry() -> Self {
+        let mut options = Options::default();
+        options.config.enable_debug_command = ProtectedAction::Yes;
+        let mut c = Self::with(options);
+        c.run("DEBUG SET-ACTIVE-EXPIRE 0");
+        c.run("CONFIG RESETSTAT");
+        c
+    }
+
+    pub(crate) fn expire_again(&mut self) {
+        self.run("DEBUG SET-ACTIVE-EXPIRE 1");
+    }
+
+    /// A figure of INFO.
+    #[track_caller]
+    pub(crate) fn check_info(&mut self, name: &str, expected: &str) {
+        for peers in [&mut self.own].into_iter().chain(&mut self.oracle) {
+            let info = peers[0].run("INFO everything");
+            let figure = info.split(&format!("\\n{name}:")).nth(1).and_then(|rest| rest.split("\\r").next());
+            assert_eq!(figure, Some(expected), "{name}");
+        }
+    }
+
+    /// How many keys `command` counts as found, and as missed.
+    #[track_caller]
+    pub(crate) fn check_lookups(&mut self, command: &str, [found, missed]: [u32; 2]) {
+        self.run("CONFIG RESETSTAT");
+        self.run(command);
+        self.check_info("keyspace_hits", &found.to_string());
+        self.check_info("keyspace_misses", &missed.to_string());
+    }
+
+    /// The first client's CLIENT ID, here and at the oracle.
+    pub(crate) fn ids(&mut self) -> [String; 2] {
+        let id = |peers: &mut [Peer; 2]| peers[0].run("CLIENT ID").replace(':', "");
+        [id(&mut self.own), self.oracle.as_mut().map(id).unwrap_or_default()]
+    }
+
+    /// The second client sends `command` with such an ID in place of `@`.
+    #[track_caller]
+    pub(crate) fn other_about(&mut self, [own, oracle]: &[String; 2], command: &str, expected: &str) {
+        assert_eq!(self.own[1].run(&command.replace('@', own)), expected, "{command}");
+        if let Some(peers) = &mut self.oracle {
+            assert_eq!(peers[1].run(&command.replace('@', oracle)), expected, "{command} (the oracle)");
+        }
+    }
+
     /// Lets time pass: a clock that the test turns is turned; the machine's, or the oracle's, is waited for.
     pub(crate) fn pass_ms(&mut self, ms: i64) {
         self.clock.advance_ms(ms);
@@ -207,6 +266,15 @@ impl Checker {
         }
     }
 
+    /// The next reply or push that the second client gets begins so.
+    #[track_caller]
+    pub(crate) fn other_receives(&mut self, beginning: &str) {
+        for peers in [&mut self.own].into_iter().chain(&mut self.oracle) {
+            let received = peers[1].receive();
+            assert!(received.starts_with(beginning), "{received}");
+        }
+    }
+
     /// Whether our server has closed the first client's connection.
     pub(crate) fn is_closed(&mut self) -> bool {
         self.own[0].stream.fill_buf().is_ok_and(<[u8]>::is_empty)
@@ -235,6 +303,18 @@ fn escaped(line: &[u8]) -> String {
     line.iter().map(shown).collect()
 }
 
+/// A command as RESP.
+fn encoded(command: &str) -> Vec<u8> {
+    let args = quote::split(command.as_bytes()).expect("quotes match up");
+    let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
+    for arg in args {
+        bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        bytes.extend_from_slice(&arg);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}
+
 impl Peer {
     pub(crate) fn connect(address: &str) -> Peer {
         let stream = TcpStream::connect(address).expect("the server accepts");
@@ -249,14 +329,7 @@ impl Peer {
     }
 
     fn send(&mut self, command: &str) {
-        let args = quote::split(command.as_bytes()).expect("quotes match up");
-        let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
-        for arg in args {
-            bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
-            bytes.extend_from_slice(&arg);
-            bytes.extend_from_slice(b"\r\n");
-        }
-        self.stream.get_mut().write_all(&bytes).unwrap();
+        self.stream.get_mut().write_all(&encoded(command)).unwrap();
     }
 
     fn receive(&mut self) -> String {

@@ -225,6 +225,34 @@ mod tests {
         c.run("DEBUG SET-ACTIVE-EXPIRE 1");
     }
 
+    /// WATCH does not look whether a key's time is over, and its deletion later is no change.
+    #[test]
+    fn watching_deletes_nothing() {
+        let mut c = Checker::with_lazy_expiry();
+        c.check("SET w 1 EXAT 1", "OK");
+        c.check("WATCH w", "OK");
+        c.check("DBSIZE", ":1");
+        c.check("GET w", "nil");
+        c.check("DBSIZE", ":0");
+        c.check("MULTI", "OK");
+        c.check("EXEC", "[]");
+        c.expire_again();
+    }
+
+    #[test]
+    fn client_list_shows_what_will_fail() {
+        let mut c = Checker::new();
+        c.check("WATCH w", "OK");
+        c.other("SET w 1", "OK");
+        assert!(c.run("CLIENT INFO").contains(" flags=d "));
+        c.check("UNWATCH", "OK");
+        assert!(c.run("CLIENT INFO").contains(" flags=N "));
+        c.check("MULTI", "OK");
+        c.check("GET", "-ERR wrong number of arguments for 'get' command");
+        c.check("PING", "QUEUED");
+        assert!(c.run_other("CLIENT LIST").contains(" flags=x db=0 sub=0 psub=0 ssub=0 multi=0 "));
+    }
+
     #[test]
     fn watch_notices_changes_of_others() {
         let mut c = Checker::new();

@@ -158,7 +158,8 @@ impl Connection {
             self.check_pause(cx, worker, timer);
         } else if self.session.waiter.is_some() {
             self.check_deadline(cx, worker, timer);
-            if self.session.waiter.is_none() {
+            // What the end of a wait has brought goes out, even if the next command waits as well.
+            if self.session.waiter.is_none() || is_flushed && self.sent < self.reply.buf.len() {
                 return Poll::Ready(Ok(()));
             }
         } else if let Some(at_ms) = closes_at_ms.filter(|_| !is_flushed) {
@@ -418,6 +419,9 @@ impl Connection {
             self.reply.buf = letters.bytes;
         } else {
             self.reply.raw(&letters.bytes);
+        }
+        if letters.unblock.is_some() {
+            self.session.client.set(Client::UNBLOCKED, false);
         }
         if letters.unblocked {
             if let Some(waiter) = self.session.waiter.as_ref().filter(|waiter| waiter.acknowledgement.is_some()) {

@@ -231,6 +231,8 @@ fn pop_one(ctx: &mut Ctx, key: Key<'_>) -> CmdResult {
 
 fn pop_all(ctx: &mut Ctx, key: Key<'_>, len: usize) -> CmdResult {
     ctx.reply.set(len);
+    // As Redis has it, all members are read before they go: a hit.
+    ctx.db.inspect(key);
     let set = ctx.db.write_as::<Set>(key)?;
     set.iter().flat_map(|set| set.iter()).for_each(|member| ctx.reply.element(member));
     ctx.changed_by(len, key, KeyspaceEvents::SET, "spop");

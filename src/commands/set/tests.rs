@@ -166,6 +166,9 @@ fn random_members() {
     let range = "-ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
     c.check("SRANDMEMBER s -9223372036854775808", range);
     c.check("SPOP s 0", "[]");
+    c.check("SADD t a b", ":2");
+    c.check_lookups("SPOP t 1", [0, 0]);
+    c.check_lookups("SPOP t 1", [1, 0]);
     c.check("SPOP s -1", "-ERR value is out of range, must be positive");
     c.check("SPOP s 1 2", "-ERR syntax error");
     c.check("SPOP s", "\"a\"");

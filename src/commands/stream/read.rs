@@ -101,7 +101,7 @@ pub(super) fn xread(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let start = ctx.reply.begin();
     let mut served = 0;
     for (key, after) in request.keys.iter().zip(&from) {
-        let Some(stream) = ctx.db.peek_as::<Stream>(args.as_key(key))? else { continue };
+        let Some(stream) = ctx.db.read_as::<Stream>(args.as_key(key))? else { continue };
         let Some(first) = after.next() else { continue };
         let mut entries = stream.entries.range(first, StreamId::MAX).take(request.limit()).peekable();
         if entries.peek().is_some() {
@@ -142,6 +142,8 @@ pub(super) fn xreadgroup(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let start = ctx.reply.begin();
     let mut served = 0;
     for (key, from) in request.keys.iter().zip(from) {
+        // Looked up a second time, as Redis does, which counts.
+        ctx.db.inspect(args.as_key(key));
         let delivery = Delivery { key: args.as_key(key), group, consumer, from, request: &request };
         served += usize::from(delivery.serve(ctx));
     }

@@ -178,6 +178,15 @@ fn xread_reads_several_streams() {
 }
 
 #[test]
+fn streams_are_looked_up_twice() {
+    let mut c = with_entries(3);
+    c.check_lookups("XREAD STREAMS s t 0 0", [2, 2]);
+    c.check_lookups("XREAD STREAMS s $", [2, 0]);
+    c.check("XGROUP CREATE s g 0", "OK");
+    c.check_lookups("XREADGROUP GROUP g a STREAMS s >", [2, 0]);
+}
+
+#[test]
 fn xread_refuses_what_it_cannot_read() {
     let mut c = with_entries(1);
     c.since("7.2");

@@ -311,7 +311,7 @@ fn zrandmember(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     }
     let with_scores = args.flag("WITHSCORES");
     args.finish()?;
-    if count < -RANDOM_MAX || (with_scores && count > i64::MAX / 2) {
+    if with_scores && count.unsigned_abs() > i64::MAX as u64 / 2 {
         return Err(CmdError::OutOfRange);
     }
     let mut rng = ctx.server.random.small();
@@ -319,6 +319,9 @@ fn zrandmember(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         ctx.reply.array(0);
         return Ok(());
     };
+    if count < -RANDOM_MAX {
+        return Err(CmdError::OutOfRange);
+    }
     let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     if count < 0 {
         entries_head(ctx.reply, wanted, with_scores);
@@ -564,6 +567,7 @@ mod tests {
         let mut c = Checker::new();
         c.check("ZRANDMEMBER none", "nil");
         c.check("ZRANDMEMBER none 3", "[]");
+        c.check("ZRANDMEMBER none -9223372036854775807", "[]");
         c.check("ZADD z 1 a", ":1");
         c.check("ZRANDMEMBER z", "\"a\"");
         c.check("ZRANDMEMBER z 5", "[\"a\"]");

@@ -293,6 +293,7 @@ mod tests {
         c.check("ZRANGEBYSCORE z 5 2", "[]");
         c.check("ZRANGEBYSCORE z x 2", "-ERR min or max is not a float");
         c.check("ZRANGEBYSCORE z 1 nan", "-ERR min or max is not a float");
+        c.check("ZRANGEBYSCORE z \"(1\\x00x\" \"2\\x00\"", "[\"b\"]");
         c.run("HELLO 3");
         c.check("ZRANGEBYSCORE z 5 6 WITHSCORES", "[[\"e\", ,5], [\"f\", ,6]]");
     }

@@ -27,8 +27,9 @@ impl ScoreBound {
         Self { score, exclusive: false }
     }
 
-    /// Reads `1.5`, `(1.5`, `-inf`, `+inf`. As in Redis, no digits at all mean 0.
+    /// Reads `1.5`, `(1.5`, `-inf`, `+inf`. As in Redis, no digits at all mean 0, and a NUL is the end.
     pub fn parse(text: &[u8]) -> Option<Self> {
+        let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
         let (digits, exclusive) = match text.strip_prefix(b"(") {
             Some(rest) => (rest, true),
             None => (text, false),

@@ -42,10 +42,13 @@ fn main() -> ExitCode {
     while began.elapsed() < limit {
         let (steps, found) = row(&pair, seed);
         steps_done += steps.len();
+        // One that has ended, or hangs, is started anew.
+        let is_over = pair.is_alive().is_err() || found.as_ref().is_some_and(|mismatch| mismatch.is_silence);
         if let Some(mismatch) = found {
             report(&mut pair, seed, steps, mismatch, &mut seen);
         }
-        if pair.is_alive().is_err() {
+        if is_over {
+            drop(pair);
             pair = start();
         }
         seed += 1;
@@ -63,7 +66,7 @@ fn row(pair: &Pair, seed: u64) -> (Vec<Step>, Option<Mismatch>) {
         Err(mismatch) => return (steps, Some(mismatch)),
     };
     for _ in 0..STEPS {
-        let Some(step) = maker.next(&run.busy()) else { continue };
+        let Some(step) = maker.next(&run.busy(), run.in_multi()) else { continue };
         steps.push(step.clone());
         match run.step(&step) {
             Ok(replies) => {
@@ -89,10 +92,11 @@ fn report(pair: &mut Pair, seed: u64, steps: Vec<Step>, mismatch: Mismatch, seen
         *times += 1;
         return;
     }
-    let again = if died.is_some() { None } else { replay(pair, &steps) };
+    let is_over = died.is_some() || mismatch.is_silence;
+    let again = if is_over { None } else { replay(pair, &steps) };
     let steps = match &again {
         Some(again) if again.about == mismatch.about => shrink(pair, steps, &mismatch.about),
-        None if died.is_none() => {
+        None if !is_over => {
             seen.remove(&mismatch.about);
             println!("seed {seed}: {} did not come again\n", mismatch.about);
             return;
@@ -100,7 +104,7 @@ fn report(pair: &mut Pair, seed: u64, steps: Vec<Step>, mismatch: Mismatch, seen
         _ => steps,
     };
     *times += 1;
-    let mismatch = died.or_else(|| replay(pair, &steps)).unwrap_or(mismatch);
+    let mismatch = died.or_else(|| if is_over { None } else { replay(pair, &steps) }).unwrap_or(mismatch);
     println!("seed {seed}: {}", mismatch.about);
     steps.iter().for_each(|step| println!("    {step}"));
     println!("  Redstart: {}\n  Redis:    {}\n", mismatch.ours, mismatch.theirs);

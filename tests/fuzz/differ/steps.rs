@@ -132,7 +132,7 @@ impl Maker {
     }
 
     /// The next step; commands for those clients only that are not `busy`.
-    pub fn next(&mut self, busy: &[bool]) -> Option<Step> {
+    pub fn next(&mut self, busy: &[bool], in_multi: &[bool]) -> Option<Step> {
         if let Some(step) = self.ahead.pop() {
             return Some(step);
         }
@@ -159,10 +159,22 @@ impl Maker {
             35..60 => return self.expiring(client),
             60..110 => return self.transaction(client),
             110..170 => (0..2 + self.random.below(3)).filter_map(|_| self.queued()).collect(),
+            _ if in_multi[client] => vec![self.queued()?],
             _ => vec![self.command()?],
         };
+        // Who ends itself within EXEC gets no whole reply.
+        if argvs.iter().any(|argv| has(argv, "kill")) && other as usize == client {
+            return None;
+        }
         let is_brief = argvs.iter().any(|argv| has(argv, BRIEF));
-        let wait_ms = if is_brief { 25 } else { 0 };
+        let may_expire = argvs.iter().any(|argv| has(argv, "exec"));
+        let wait_ms = if is_brief {
+            25
+        } else if may_expire {
+            4
+        } else {
+            0
+        };
         (!argvs.is_empty()).then_some(Step { client, argvs, wait_ms })
     }
 
@@ -179,7 +191,11 @@ impl Maker {
 
     fn transaction(&mut self, client: usize) -> Option<Step> {
         let mut steps = Vec::new();
-        let mut say = |argv: Argv| steps.push(Step { client, argvs: vec![argv], wait_ms: 0 });
+        // An expiry that was queued passes.
+        let mut say = |argv: Argv| {
+            let wait_ms = if has(&argv, "exec") { 4 } else { 0 };
+            steps.push(Step { client, argvs: vec![argv], wait_ms });
+        };
         if self.random.below(3) == 0 {
             say(self.of(&["WATCH s0 l0 h0 e0 z0 x0", "WATCH s1 l1", "WATCH none z1"]));
         }
@@ -217,6 +233,7 @@ impl Maker {
             argv.iter_mut().filter(|arg| *arg == b"*").for_each(|arg| *arg = LATE_ID.to_vec());
         }
         slow_down(&mut argv);
+        scan_all(&mut argv);
         let is_rare = RARE.iter().any(|word| has(&argv, word));
         let is_kept = !is_rare || self.random.below(12) == 0;
         (is_kept && is_comparable(&argv)).then_some(argv)
@@ -253,6 +270,23 @@ fn slow_down(argv: &mut Argv) {
             _ => continue,
         };
         lengthen(argv.get_mut(value), 200_000.0, "1000000");
+    }
+}
+
+/// A scan starts at the beginning and goes to the end: cursors are other numbers here.
+fn scan_all(argv: &mut Argv) {
+    for at in 0..argv.len() {
+        let cursor = match argv[at].to_ascii_lowercase().as_slice() {
+            b"scan" => at + 1,
+            b"hscan" | b"sscan" | b"zscan" => at + 2,
+            _ => continue,
+        };
+        let is_number = |arg: &Vec<u8>| std::str::from_utf8(arg).is_ok_and(|text| text.parse::<i128>().is_ok());
+        if argv.get(cursor).is_some_and(is_number) {
+            argv[cursor] = b"0".to_vec();
+            argv.extend([b"COUNT".to_vec(), b"10000".to_vec()]);
+            return;
+        }
     }
 }
 
@@ -327,6 +361,7 @@ const LEFT_OUT: &[&str] = &[
     "quicklist-packed-threshold",
     "docs",
     "randomkey",
+    "resetstat",
 ];
 
 /// They would leave little to look at.

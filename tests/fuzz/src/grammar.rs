@@ -320,7 +320,7 @@ pub fn is_tame(argv: &[&[u8]]) -> bool {
     let is_huge = |index: usize| {
         let number =
             argv.get(index).and_then(|arg| std::str::from_utf8(arg).ok()).and_then(|arg| arg.parse::<i64>().ok());
-        number.is_some_and(|number| (i64::MIN / 2..-2000).contains(&number))
+        number.is_some_and(|number| (i64::MIN + 1..-2000).contains(&number))
     };
     match name.as_str() {
         // They end the process, write files or speak to others.
