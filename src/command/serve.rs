@@ -29,15 +29,11 @@ pub fn deliver(ctx: &mut Ctx<'_, '_>) {
     // What serving a client does is not one transaction with what made its key ready.
     log(ctx.server, &mut ctx.db, &ctx.session.client);
     tell_readers(ctx);
-    let mut next = 0;
     // Serving a client can make further keys ready (BLMOVE): they are appended behind.
-    while next < ctx.db.effects.ready.len() {
-        let (db, key) = ctx.db.effects.ready[next].clone();
-        next += 1;
+    while let Some((db, key)) = ctx.db.effects.ready.pop_front() {
         serve_key(ctx, db, &key);
         tell_readers(ctx);
     }
-    ctx.db.effects.ready.clear();
     publish_events(ctx.server, &mut ctx.db.effects.events);
     if !ctx.db.effects.tracked.is_empty() {
         let effects = &mut *ctx.db.effects;
@@ -55,6 +51,15 @@ pub fn deliver(ctx: &mut Ctx<'_, '_>) {
     if ctx.db.effects.dirty > 0 {
         ctx.server.stats.dirty.fetch_add(ctx.db.effects.dirty as i64, Ordering::Relaxed);
         ctx.db.effects.dirty = 0;
+    }
+}
+
+/// Tells everybody who has read keys that these have changed, before all keys go.
+pub fn tell_all_readers(ctx: &mut Ctx<'_, '_>) {
+    if !ctx.db.effects.tracked.is_empty() {
+        call::look_up_readers(ctx);
+        ctx.server.tracking.invalidate(&ctx.db.effects.stale, &ctx.server.clients);
+        ctx.db.effects.stale.clear();
     }
 }
 

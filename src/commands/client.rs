@@ -301,7 +301,7 @@ fn client_unblock(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     if args.remaining() > 2 {
         return Err(args.subcommand_error());
     }
-    let id = args.int()?;
+    let id = args.bytes()?;
     let with_error = match args.one_of(&["TIMEOUT", "ERROR"]) {
         Some(choice) => choice == 1,
         None if args.is_empty() => false,
@@ -309,6 +309,7 @@ fn client_unblock(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
             return Err(CmdError::Text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
         }
     };
+    let id = number::parse_int(id).ok_or(CmdError::NotAnInteger)?;
     let client: Option<Arc<Client>> = u64::try_from(id).ok().and_then(|id| ctx.server.clients.find(id));
     let blocked = client.filter(|client| client.has(Client::BLOCKED) && !client.has(Client::UNBLOCKED));
     if let Some(client) = &blocked {
@@ -443,7 +444,8 @@ mod tests {
         c.check("CLIENT KILL ID 0", "-ERR client-id should be greater than 0");
         c.check("CLIENT KILL ID 999999 SKIPME no", ":0");
         c.check("CLIENT UNBLOCK 999999", ":0");
-        c.check("CLIENT UNBLOCK 1 NOPE", "-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+        c.check("CLIENT UNBLOCK x NOPE", "-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+        c.check("CLIENT UNBLOCK x ERROR", "-ERR value is not an integer or out of range");
         c.check("CLIENT LIST TYPE nope", "-ERR Unknown client type 'nope'");
         c.check("CLIENT LIST ID x", "-ERR Invalid client ID");
     }

@@ -273,6 +273,27 @@ mod tests {
     }
 
     #[test]
+    fn changes_are_told_before_all_keys_go() {
+        let mut c = Checker::new();
+        c.run("HELLO 3");
+        c.check("CLIENT TRACKING ON", "OK");
+        c.check("GET k", "nil");
+        c.other("MULTI", "OK");
+        c.other("SET k 1", "QUEUED");
+        c.other("FLUSHALL", "QUEUED");
+        c.other("EXEC", "[OK, OK]");
+        c.receive(">[\"invalidate\", [\"k\"]]");
+        c.receive(">[\"invalidate\", nil]");
+        c.check("GET k", "nil");
+        c.check("MULTI", "OK");
+        c.check("SET k 1", "QUEUED");
+        c.check("FLUSHALL", "QUEUED");
+        c.check("EXEC", "[OK, OK]");
+        c.receive(">[\"invalidate\", [\"k\"]]");
+        c.receive(">[\"invalidate\", nil]");
+    }
+
+    #[test]
     fn what_a_transaction_reads_after_its_own_change_stays_valid() {
         let mut c = Checker::new();
         c.run("HELLO 3");

@@ -3,6 +3,7 @@
 use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
+use crate::command::serve;
 use crate::command::spec::*;
 use crate::snapshot::save;
 
@@ -97,6 +98,7 @@ fn flush(ctx: &mut Ctx, args: &Args, databases: &[usize], in_background: bool) {
         }
     }
     ctx.db.index = selected;
+    serve::tell_all_readers(ctx);
     ctx.server.tracking.flushed(&ctx.server.clients);
     ctx.changed_server(removed);
     // Also said when there was nothing: replicas may have something.

@@ -192,11 +192,11 @@ impl Checker {
         self.run("DEBUG SET-ACTIVE-EXPIRE 1");
     }
 
-    /// A figure of INFO.
+    /// A figure of INFO, which the second client asks for.
     #[track_caller]
     pub(crate) fn check_info(&mut self, name: &str, expected: &str) {
         for peers in [&mut self.own].into_iter().chain(&mut self.oracle) {
-            let info = peers[0].run("INFO everything");
+            let info = peers[1].run("INFO everything");
             let figure = info.split(&format!("\\n{name}:")).nth(1).and_then(|rest| rest.split("\\r").next());
             assert_eq!(figure, Some(expected), "{name}");
         }

@@ -232,13 +232,16 @@ impl<'g> Db<'_, 'g> {
             let mut entry = Entry::new(key.bytes, content, after);
             entry.set_lru(db.keys.at(place).lru());
             db.discard(key.hash, key.bytes);
-            return db.insert(key.hash, entry);
+            db.insert(key.hash, entry);
+        } else {
+            let old = db.touched_entry_mut(place).replace_all(content, after);
+            db.expiry_changed(key.hash, before, after);
+            if let Some(old) = old {
+                self.effects.free(old, self.effects.lazy_overwrite);
+            }
         }
-        let old = db.touched_entry_mut(place).replace_all(content, after);
-        db.expiry_changed(key.hash, before, after);
-        if let Some(old) = old {
-            self.effects.free(old, self.effects.lazy_overwrite);
-        }
+        // In Redis, who waits for a key of another type than it had goes on waiting then, for ever.
+        self.wake(key);
     }
 
     /// When a key expires (Unix ms); None when it does not exist or does not expire.
@@ -260,6 +263,7 @@ impl<'g> Db<'_, 'g> {
     /// Takes a key out, for [`Db::put`] to put it in elsewhere; None when there is none.
     pub fn take(&mut self, key: Key<'_>) -> Option<Entry> {
         self.live(key)?;
+        self.wake_on_deletion(key);
         self.shard_db_mut(key).take(key.hash, key.bytes)
     }
 
@@ -286,8 +290,11 @@ impl<'g> Db<'_, 'g> {
 
     /// [`Db::discard`] of a key whose time may be over (eviction).
     pub fn discard_any(&mut self, key: Key<'_>, in_background: bool) {
-        if let Some(Some(entry)) = self.shard_db_mut(key).discard(key.hash, key.bytes) {
-            self.free(entry, in_background);
+        if let Some(gone) = self.shard_db_mut(key).discard(key.hash, key.bytes) {
+            if let Some(entry) = gone {
+                self.free(entry, in_background);
+            }
+            self.wake_on_deletion(key);
         }
     }
 
@@ -314,6 +321,7 @@ impl<'g> Db<'_, 'g> {
         let is_vacant = matches!(self.peek_as::<T>(key), Ok(Some(value)) if value.is_vacant());
         if is_vacant {
             self.shard_db_mut(key).discard(key.hash, key.bytes);
+            self.wake_on_deletion(key);
         }
         is_vacant
     }
@@ -352,6 +360,7 @@ impl<'g> Db<'_, 'g> {
             if let Some(entry) = gone {
                 self.free(entry, self.effects.lazy_delete);
             }
+            self.wake_on_deletion(key);
             self.effects.expired += 1;
             self.deleted_by_server(key, KeyspaceEvents::EXPIRED, "expired");
         }
@@ -375,7 +384,7 @@ impl<'g> Db<'_, 'g> {
         }
     }
 
-    /// Raises the flags of who watches a key and notes who waits for it. Part of every change.
+    /// Raises the flags of who watches a key and notes it for who tracks keys. Part of every change.
     #[inline]
     pub fn touched(&mut self, key: Key<'_>) {
         let index = self.index;
@@ -383,19 +392,35 @@ impl<'g> Db<'_, 'g> {
         if shard.watched > 0 {
             shard.dbs[index].tell_watchers(key);
         }
-        self.wake(key);
         if self.effects.tracking {
             self.effects.tracked.push(key.bytes.into());
         }
     }
 
-    /// Notes who waits for a key: their commands run again. Part of [`Db::touched`], and by itself for what is no
-    /// change of the key (XGROUP DESTROY).
+    /// Notes who waits for a key that may have something for them: their commands run again. Of itself this happens to keys
+    /// that appear or become another type; a stream has more to give without that (XADD, XGROUP DESTROY).
     #[inline]
     pub fn wake(&mut self, key: Key<'_>) {
         let waiters = &self.shard_db(key).waiters;
         if !waiters.is_empty() && waiters.contains(key.bytes) {
-            self.effects.ready.push((self.index, key.bytes.into()));
+            self.is_ready(key);
+        }
+    }
+
+    /// Notes who waits for the end of a key.
+    #[inline]
+    fn wake_on_deletion(&mut self, key: Key<'_>) {
+        let waiters = &self.shard_db(key).waiters;
+        if !waiters.is_empty() && waiters.want_deletion(key.bytes) {
+            self.is_ready(key);
+        }
+    }
+
+    #[cold]
+    fn is_ready(&mut self, key: Key<'_>) {
+        let index = self.index;
+        if !self.effects.ready.iter().any(|(db, name)| *db == index && **name == *key.bytes) {
+            self.effects.ready.push_back((index, key.bytes.into()));
         }
     }
 
@@ -433,6 +458,7 @@ impl<'g> Db<'_, 'g> {
             db.discard(key.hash, key.bytes);
         }
         db.insert(key.hash, entry);
+        self.wake(key);
         self.notify(KeyspaceEvents::NEW, "new", key);
     }
 

@@ -4,6 +4,7 @@ use crate::config::KeyspaceEvents;
 use crate::feed::Readers;
 use crate::feed::records::Records;
 use crate::keyspace::value::Value;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The effects of one top-level command, transaction or script.
@@ -16,7 +17,7 @@ pub struct Effects {
     /// The records are no transaction: keys that SCAN and RANDOMKEY happened to find expired.
     pub apart: bool,
     /// Keys that became ready for blocked clients, in order: (database, key).
-    pub ready: Vec<(usize, Box<[u8]>)>,
+    pub ready: VecDeque<(usize, Box<[u8]>)>,
     /// Keyspace events that somebody wants, in order.
     pub events: Vec<KeyEvent>,
     /// Keys changed, while a client tracks keys.
@@ -87,7 +88,7 @@ impl Default for Effects {
             dirty: 0,
             records: Records::default(),
             apart: false,
-            ready: Vec::new(),
+            ready: VecDeque::new(),
             events: Vec::new(),
             tracked: Vec::new(),
             stale: Vec::new(),

@@ -75,6 +75,11 @@ impl Waiters {
         self.queues.get(key).map(|queue| queue.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// Whether somebody waits for this key's deletion.
+    pub fn want_deletion(&self, key: &[u8]) -> bool {
+        self.queues.get(key).is_some_and(|queue| queue.iter().any(|waiter| waiter.wakes_on_deletion))
+    }
+
     /// Appends a waiter to a key's queue.
     pub fn push(&mut self, key: &[u8], waiter: Arc<Waiter>) {
         let queue = self.queues.entry(key.into()).or_default();

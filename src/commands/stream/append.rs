@@ -65,6 +65,7 @@ pub(super) fn xadd(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     }
     reply_id(ctx.reply, id);
     ctx.changed(key, KeyspaceEvents::STREAM, "xadd");
+    ctx.db.wake(key);
     if trimmed > 0 {
         ctx.db.notify(KeyspaceEvents::STREAM, "xtrim", key);
     }

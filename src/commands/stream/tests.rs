@@ -186,6 +186,25 @@ fn streams_are_looked_up_twice() {
     c.check_lookups("XREADGROUP GROUP g a STREAMS s >", [2, 0]);
 }
 
+/// Who waits for more is not disturbed by what else becomes of a stream.
+#[test]
+fn only_more_entries_wake_readers() {
+    let mut c = with_entries(3);
+    c.check("XGROUP CREATE s g 0", "OK");
+    c.send("XREAD BLOCK 0 STREAMS s $");
+    c.run_other("CONFIG RESETSTAT");
+    for command in ["PEXPIRE s 100000", "XDEL s 3-0", "XTRIM s MAXLEN 1", "XGROUP SETID s g 1", "XSETID s 5-0"] {
+        c.run_other(command);
+    }
+    c.check_info("keyspace_hits", "0");
+    c.other("MULTI", "OK");
+    c.other("XADD s 5-1 a 1", "QUEUED");
+    c.other("XADD s 5-2 a 2", "QUEUED");
+    c.other("EXEC", "[\"5-1\", \"5-2\"]");
+    c.receive(r#"[["s", [["5-1", ["a", "1"]], ["5-2", ["a", "2"]]]]]"#);
+    c.check_info("keyspace_hits", "2");
+}
+
 #[test]
 fn xread_refuses_what_it_cannot_read() {
     let mut c = with_entries(1);

@@ -184,6 +184,17 @@ fn pop(ctx: &mut Ctx, key: Key<'_>, order: Order, count: usize, shape: Shape) ->
 mod tests {
     use crate::commands::testing::Checker;
 
+    /// In Redis it goes on waiting, whatever is added later.
+    #[test]
+    fn a_result_stored_over_another_type_serves() {
+        let mut c = Checker::new();
+        c.send("BZPOPMIN {t}z 0");
+        c.other("SET {t}z x", "OK");
+        c.other("ZADD {t}a 1 m", ":1");
+        c.other("ZUNIONSTORE {t}z 1 {t}a", ":1");
+        assert_eq!(c.receive_here(), "[\"{t}z\", \"m\", \"1\"]");
+    }
+
     #[test]
     fn zpopmin_and_zpopmax() {
         let mut c = Checker::new();

@@ -384,7 +384,11 @@ fn is_alike_but_for_broadcasts(ours: &[u8], theirs: &[u8]) -> bool {
 
 /// Whether two rows of replies are the same but for what may differ where a command has one of these words.
 fn is_alike(ours: &[u8], theirs: &[u8], words: &[&[u8]]) -> bool {
-    let (Ok((ours, our_rest)), Ok((theirs, their_rest))) = (Value::all(ours), Value::all(theirs)) else { return false };
+    let (Ok((mut ours, our_rest)), Ok((mut theirs, their_rest))) = (Value::all(ours), Value::all(theirs)) else {
+        return false;
+    };
+    sort_patterns(&mut ours);
+    sort_patterns(&mut theirs);
     let allowed: Vec<Leeway> = LEEWAY
         .iter()
         .filter(|(about, _)| words.iter().any(|word| about.iter().any(|about| about.as_bytes() == *word)))
@@ -393,4 +397,15 @@ fn is_alike(ours: &[u8], theirs: &[u8], words: &[&[u8]]) -> bool {
     let is_same =
         |(ours, theirs): (&Value, &Value)| ours == theirs || allowed.iter().any(|leeway| ours.matches(theirs, *leeway));
     ours.len() == theirs.len() && our_rest == their_rest && ours.iter().zip(&theirs).all(is_same)
+}
+
+/// A message that fits several patterns of a client comes once for each, in the order of a hash table.
+fn sort_patterns(values: &mut [Value]) {
+    let is_same = |one: &Value, two: &Value| match (one.elements(), two.elements()) {
+        ([kind, _, said @ ..], [other_kind, _, also_said @ ..]) => {
+            kind.text() == b"pmessage" && kind == other_kind && said == also_said
+        }
+        _ => false,
+    };
+    values.chunk_by_mut(is_same).for_each(|messages| messages.sort());
 }

@@ -71,6 +71,7 @@ pub struct Maker {
     pub kept: Kept,
     /// What is to come before anything else.
     ahead: Vec<Step>,
+    someone_waits: bool,
 }
 
 /// Payloads kept for RESTORE.
@@ -78,7 +79,7 @@ const MOST_KEPT: usize = 8;
 
 impl Maker {
     pub fn new(seed: u64) -> Maker {
-        let mut maker = Maker { random: Random(seed), kept: Kept::default(), ahead: Vec::new() };
+        let mut maker = Maker { random: Random(seed), kept: Kept::default(), ahead: Vec::new(), someone_waits: false };
         maker.begin();
         maker
     }
@@ -136,6 +137,7 @@ impl Maker {
         if let Some(step) = self.ahead.pop() {
             return Some(step);
         }
+        self.someone_waits = busy.contains(&true);
         let client = match self.random.below(12) {
             0 => CLIENTS - 1 - self.random.below(2) as usize,
             _ => self.random.below(TALKERS as u64) as usize,
@@ -236,7 +238,9 @@ impl Maker {
         scan_all(&mut argv);
         let is_rare = RARE.iter().any(|word| has(&argv, word));
         let is_kept = !is_rare || self.random.below(12) == 0;
-        (is_kept && is_comparable(&argv)).then_some(argv)
+        // Who waits for a key of another type is served when a result is stored over it; in Redis it goes on waiting.
+        let serves_more = self.someone_waits && argv.iter().any(|arg| arg.to_ascii_lowercase().ends_with(b"store"));
+        (is_kept && !serves_more && is_comparable(&argv)).then_some(argv)
     }
 }
 
@@ -320,6 +324,8 @@ fn is_comparable(argv: &Argv) -> bool {
     let is_deadly = has(argv, "kill") && has(argv, "client") || has(argv, "error({})");
     // Redis takes a lone `%` as a rule and falls over when it shows it.
     let is_lone_percent = has(argv, "setuser") && argv.iter().any(|arg| arg.ends_with(b"%"));
+    // Redis does not count this one among the errors.
+    let is_uncounted_error = has(argv, "debug") && has(argv, "error");
     let is_debugger = has(argv, "script") && has(argv, "debug");
     // Redis looks at the lower 32 bits of these.
     let is_wide_lset = has(argv, "lset") && numbers().any(|number| i32::try_from(number).is_err());
@@ -330,6 +336,7 @@ fn is_comparable(argv: &Argv) -> bool {
         && !is_deadly
         && !is_wide_lset
         && !is_debugger
+        && !is_uncounted_error
         && !(makes_long && is_long)
         && !LEFT_OUT.iter().any(|word| has(argv, word))
 }
