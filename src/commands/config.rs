@@ -146,6 +146,16 @@ mod tests {
         c.check("CONFIG GET nothing", "[]");
         c.check("CONFIG SET maxmemory", "-ERR wrong number of arguments for 'config|set' command");
         c.check("CONFIG SET maxmemory 1 timeout", "-ERR syntax error");
+        c.check(
+            r#"CONFIG SET maxmemory "7\x00x" lazyfree-lazy-expire "no\x00" maxmemory-policy "noeviction\x00x""#,
+            "OK",
+        );
+        c.check(
+            r#"CONFIG SET timeout "7\x00""#,
+            "-ERR CONFIG SET failed (possibly related to argument 'timeout') - argument couldn't be parsed into an integer",
+        );
+        c.check("CONFIG GET maxmemory", "[\"maxmemory\", \"7\"]");
+        c.check("CONFIG SET maxmemory 0", "OK");
         c.check("CONFIG SET foo 1", "-ERR Unknown option or number of arguments for CONFIG SET - 'foo'");
         c.check("CONFIG", "-ERR wrong number of arguments for 'config' command");
         c.check("CONFIG NOPE", "-ERR unknown subcommand 'NOPE'. Try CONFIG HELP.");

@@ -301,9 +301,9 @@ fn compare((a, a_weight): &(Vec<u8>, Weight), (b, b_weight): &(Vec<u8>, Weight))
     }
 }
 
-/// A weight's number. The empty text counts as 0, and blanks may stand in front, as C's strtod has it.
+/// A weight's number. The empty text counts as 0, blanks may stand in front and a NUL is the end, as C's strtod has it.
 fn number_of(text: &[u8]) -> CmdResult<f64> {
-    match text {
+    match text.split(|byte| *byte == 0).next().unwrap_or_default() {
         [] => Ok(0.0),
         text => number::parse_double(text.trim_ascii_start())
             .ok_or(CmdError::Text("ERR One or more scores can't be converted into double")),
@@ -342,6 +342,8 @@ mod tests {
         c.check("RPUSH texts a '' b", ":3");
         c.check("SORT texts", "-ERR One or more scores can't be converted into double");
         c.check("SORT texts ALPHA", r#"["", "a", "b"]"#);
+        c.check(r#"RPUSH nuls "2\x00x" 1 "\x00""#, ":3");
+        c.check("SORT nuls", r#"["\x00", "1", "2\x00x"]"#);
         c.check("SADD set 5 3 4", ":3");
         c.check("SORT set", r#"["3", "4", "5"]"#);
         c.check("ZADD zset 1 30 2 20 3 10", ":3");

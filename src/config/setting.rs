@@ -51,7 +51,7 @@ pub(super) trait Setting {
 
 impl Setting for bool {
     fn parse(&mut self, rule: &Rule, words: &[&[u8]]) -> Result<(), String> {
-        let word = single(words)?;
+        let word = c_string(single(words)?);
         let yes = word.eq_ignore_ascii_case(b"yes");
         if !yes && !word.eq_ignore_ascii_case(b"no") {
             return Err("argument must be 'yes' or 'no'".into());
@@ -93,7 +93,7 @@ numbers!(u16, i32, u32, i64, u64, usize);
 
 impl<T: Choice> Setting for T {
     fn parse(&mut self, _: &Rule, words: &[&[u8]]) -> Result<(), String> {
-        let word = single(words)?;
+        let word = c_string(single(words)?);
         let known = T::WORDS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()));
         *self = known.ok_or_else(|| one_of(T::WORDS.iter().map(|(name, _)| *name)))?.1;
         Ok(())
@@ -382,6 +382,7 @@ pub(crate) fn os_reason(error: &std::io::Error) -> String {
 /// A size with an optional unit: `1k` is 1000, `1kb` is 1024. Digits may be missing (0), too large a number is the
 /// largest one, as `strtoull` has it.
 pub(crate) fn memory(word: &[u8]) -> Option<u64> {
+    let word = c_string(word);
     let digits = word.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (number, unit) = word.split_at(digits);
     let factor: u64 = match unit.to_ascii_lowercase().as_slice() {
@@ -407,6 +408,11 @@ fn single<'a>(words: &[&'a [u8]]) -> Result<&'a [u8], String> {
         [word] => Ok(word),
         _ => Err(WRONG_ARITY.into()),
     }
+}
+
+/// What is in front of a NUL, which is the end in Redis.
+fn c_string(word: &[u8]) -> &[u8] {
+    word.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 /// A single empty word stands for no words.
@@ -512,6 +518,7 @@ mod tests {
             ("", 0),
             ("12", 12),
             ("7B", 7),
+            ("7\0x", 7),
             ("1k", 1000),
             ("1KB", 1024),
             ("3m", 3_000_000),

@@ -86,7 +86,7 @@ impl Value {
         }
     }
 
-    fn sorted(&self) -> Value {
+    pub fn sorted(&self) -> Value {
         let Value::Many(kind, Some(all)) = self else { return self.clone() };
         let mut all: Vec<Value> = all.iter().map(Value::sorted).collect();
         if matches!(kind, b'%' | b'|') {
