@@ -1,98 +1,131 @@
-"""Starts the server under test on a free loopback port with a directory of its own, and stops it by its pid."""
+"""Starts servers on free loopback ports, each with a directory of its own, and ends them by their pids."""
 
 import atexit
 import os
-import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
 from ports import free_port
+from resp import Client, ReplyError
 
-START_LIMIT_S = 60
-STOP_LIMIT_S = 60
 _running = set()
 
 
-def answers(port):
-    """One inline PING on a fresh socket; true on any status or error reply."""
+def answers(port, while_loading=True):
+    """Whether PING is answered there, with whatever but, if so asked, that the server loads."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
-            probe.sendall(b"PING\r\n")
-            return probe.recv(1) in (b"+", b"-")
+        with Client(port, 5) as client:
+            client("PING")
+    except ReplyError as error:
+        return while_loading or not str(error).startswith("LOADING")
     except OSError:
         return False
+    return True
 
 
-class TestServer:
-    """`SERVER` names the binary (default: redis-server of the PATH); `SERVER_ARGS` are words added to every start.
+def under_test(*words):
+    """Starts the server that `SERVER` names (default: redis-server of the PATH); `SERVER_ARGS` are words added to every start."""
+    binary = os.environ.get("SERVER", "redis-server")
+    return Server(binary, [*os.environ.get("SERVER_ARGS", "").split(), *words]).start()
 
-    `args` are words of Redis's command line; saving is off unless they say otherwise.
+
+class Server:
+    """A server process in a directory that outlives it; saving is off unless `words`, of Redis's command line, say otherwise.
+
+    It ends with the program that has started it, at the latest.
     """
 
-    def __init__(self, *args):
-        self.binary = os.environ.get("SERVER", "redis-server")
-        self.args = [*os.environ.get("SERVER_ARGS", "").split(), *args]
-        self.dir = tempfile.mkdtemp(prefix="conformance-")
+    def __init__(self, binary, words=(), directory=None):
+        self.binary, self.words = binary, [str(word) for word in words]
+        self.owns_directory = directory is None
+        self.directory = directory or tempfile.mkdtemp(prefix="conformance-")
+        self.process = None
         _running.add(self)
-        for left in range(5, -1, -1):
-            self.port = free_port()
-            try:
-                return self.spawn()
-            except RuntimeError as error:
-                # Somebody else may have taken the port before the server could.
-                if left == 0 or "Address already in use" not in str(error):
-                    raise
 
     @property
     def url(self):
         return f"redis://127.0.0.1:{self.port}"
 
-    def spawn(self):
-        words = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.dir, *self.args]
-        with open(self.log_path, "ab") as log:
-            self.child = subprocess.Popen([self.binary, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        limit = time.monotonic() + START_LIMIT_S
-        while not answers(self.port):
-            if self.child.poll() is not None:
-                raise RuntimeError(f"{self.binary} ended with {self.child.returncode} before it answered\n{self.log()}")
-            if time.monotonic() > limit:
-                raise RuntimeError(f"{self.binary} does not answer PING\n{self.log()}")
+    def start(self, *more, patience_s=60):
+        """Starts it on a new port and returns it when the data set is loaded; its log is appended to <directory>/log."""
+        for left in range(5, -1, -1):
+            self.port = free_port()
+            try:
+                return self.start_again(*more, patience_s=patience_s)
+            except RuntimeError as error:
+                # Somebody else may have taken the port before the server could.
+                if left == 0 or "Address already in use" not in str(error):
+                    raise
+
+    def start_again(self, *more, while_loading=False, patience_s=60):
+        """The same on the same port; `while_loading`: when it answers, loaded or not."""
+        words = [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.directory]
+        words += ["--save", "", *self.words, *[str(word) for word in more]]
+        with open(os.path.join(self.directory, "log"), "ab") as log:
+            self.process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            if not self.is_alive():
+                raise RuntimeError(f"{self.binary} has ended with {self.process.returncode}:\n{self.log_tail()}")
+            if answers(self.port, while_loading):
+                return self
             time.sleep(0.005)
-
-    @property
-    def log_path(self):
-        return os.path.join(self.dir, "log")
-
-    def log(self):
-        """The end of its log; of a panic, the beginning."""
-        lines = pathlib.Path(self.log_path).read_text(errors="replace").split("\n")
-        panic = next((at for at, line in enumerate(lines) if "panicked" in line), None)
-        return "\n".join(lines[-20:] if panic is None else lines[panic : panic + 30])
-
-    def stop(self, how=signal.SIGTERM):
-        """Ends the process and waits until it is gone; raises when it outlives the limit."""
-        self.child.send_signal(how)
-        self.child.wait(STOP_LIMIT_S)
+        raise RuntimeError(f"{self.binary} is not ready in {patience_s} s:\n{self.log_tail()}")
 
     def restart(self, how=signal.SIGTERM):
-        """Same port, same directory."""
-        self.stop(how)
-        self.spawn()
+        self.end(how)
+        self.start_again()
 
-    def alive(self):
-        return self.child.poll() is None
+    def client(self, timeout_s=30):
+        return Client(self.port, timeout_s)
+
+    def log_tail(self, lines=20):
+        """The end of its log; of a panic, the beginning."""
+        with open(os.path.join(self.directory, "log"), errors="replace") as log:
+            text = log.readlines()
+        panic = next((at for at, line in enumerate(text) if "panicked" in line), None)
+        return "".join(text[-lines:] if panic is None else text[panic : panic + 30])
+
+    def is_alive(self):
+        return self.process is not None and self.process.poll() is None
+
+    def end(self, how=signal.SIGTERM, patience_s=60):
+        """Ends it by a signal; its exit code."""
+        if self.process is None:
+            return None
+        if self.is_alive():
+            self.process.send_signal(how)
+        return self.wait(patience_s)
+
+    def wait(self, patience_s=60):
+        """Waits for its end; its exit code."""
+        try:
+            code = self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise RuntimeError(f"{self.binary} does not end:\n{self.log_tail()}") from None
+        self.process = None
+        return code
+
+    def kill(self):
+        return self.end(signal.SIGKILL)
 
     def dispose(self):
         _running.discard(self)
-        if getattr(self, "child", None) and self.alive():
-            self.child.kill()
-            self.child.wait()
-        shutil.rmtree(self.dir, ignore_errors=True)
+        self.kill()
+        if self.owns_directory:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.dispose()
 
 
 @atexit.register

@@ -10,7 +10,7 @@ import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from server import TestServer
+from server import under_test
 
 CLIENT = os.environ.get("CLIENT", "resp3")
 PROTOCOL = 2 if CLIENT == "resp2" else 3
@@ -41,7 +41,7 @@ class Context:
         return client
 
     def start(self, *args):
-        server = TestServer(*args)
+        server = under_test(*args)
         self.servers.append(server)
         return server
 
@@ -96,12 +96,12 @@ class Thread(threading.Thread):
 
 def make_context():
     global _shared
-    if _shared and not _shared.alive():
-        print(f"      the server is gone; its log ends:\n{_shared.log()}")
+    if _shared and not _shared.is_alive():
+        print(f"      the server is gone; its log ends:\n{_shared.log_tail()}")
         _shared.dispose()
         _shared = None
     if not _shared:
-        _shared = TestServer()
+        _shared = under_test()
     t = Context(_shared)
     t.redis.flushall()
     return t

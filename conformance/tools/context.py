@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from server import TestServer
+from server import under_test
 
 CLI = os.environ.get("REDIS_CLI", "redis-cli")
 BENCHMARK = os.environ.get("REDIS_BENCHMARK", "redis-benchmark")
@@ -42,7 +42,7 @@ class Context:
         return self.spawn(CLI, "-p", str(self.server.port), *map(str, words))
 
     def start(self, *args):
-        server = TestServer(*args)
+        server = under_test(*args)
         self.servers.append(server)
         return server
 
@@ -63,12 +63,12 @@ class Context:
 
 def make_context():
     global _shared
-    if _shared and not _shared.alive():
-        print(f"      the server is gone; its log ends:\n{_shared.log()}")
+    if _shared and not _shared.is_alive():
+        print(f"      the server is gone; its log ends:\n{_shared.log_tail()}")
         _shared.dispose()
         _shared = None
     if not _shared:
-        _shared = TestServer()
+        _shared = under_test()
     t = Context(_shared)
     t.cli("FLUSHALL")
     return t

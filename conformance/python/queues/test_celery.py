@@ -26,7 +26,7 @@ def application(server):
 
 class Worker:
     def __init__(self, server, *words):
-        self.log = os.path.join(server.dir, "celery.log")
+        self.log = os.path.join(server.directory, "celery.log")
         environment = {**os.environ, "REDIS_URL": server.url, "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "--loglevel", "INFO", *words]
         with open(self.log, "ab") as log:
@@ -77,7 +77,7 @@ def redelivered(t):
     server = t.start()
     shop = application(server)
     broker = t.connect(server, db=1)
-    path = os.path.join(server.dir, "marks")
+    path = os.path.join(server.directory, "marks")
     worker = Worker(server, "--pool", "solo")
     try:
         result = shop.once.delay(path, 30)

@@ -30,7 +30,7 @@ def jobs(t):
     first = queue.enqueue("tasks.add", 2, 3)
     many = [low.enqueue("tasks.add", n, 1) for n in range(5)]
     failing = queue.enqueue("tasks.fail")
-    path = os.path.join(t.server.dir, "notes")
+    path = os.path.join(t.server.directory, "notes")
     after = queue.enqueue("tasks.note", path, "after", depends_on=first)
     equal((queue.count, low.count, after.get_status(refresh=True).value), (2, 5, "deferred"))
     work(t, "default", "low")
@@ -54,9 +54,9 @@ def jobs(t):
 def scheduled(t):
     connection = Redis(port=t.server.port)
     queue = Queue("later", connection=connection)
-    path = os.path.join(t.server.dir, "later")
+    path = os.path.join(t.server.directory, "later")
     job = queue.enqueue_in(datetime.timedelta(seconds=1), "tasks.note", path, "in time")
-    tries = os.path.join(t.server.dir, "tries")
+    tries = os.path.join(t.server.directory, "tries")
     again = queue.enqueue("tasks.fail", tries, retry=Retry(max=2))
     equal(queue.count, 1)
     equal(queue.scheduled_job_registry.get_job_ids(), [job.id])

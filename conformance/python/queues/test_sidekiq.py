@@ -117,13 +117,13 @@ def heartbeat(t):
 def real(t):
     sidekiq = shutil.which("sidekiq")
     assert sidekiq, "Debian's ruby-sidekiq is not installed"
-    environment = {**os.environ, "REDIS_URL": f"{t.server.url}/4", "OUT": os.path.join(t.server.dir, "sidekiq.out")}
+    environment = {**os.environ, "REDIS_URL": f"{t.server.url}/4", "OUT": os.path.join(t.server.directory, "sidekiq.out")}
     ruby = lambda code: subprocess.run(
         ["ruby", "-r", str(HERE / "sidekiq_app.rb"), "-e", code], env=environment, capture_output=True, text=True, timeout=100
     )  # fmt: skip
     pushed = ruby("100.times { |n| Note.perform_async(n) }; Fails.perform_async; Note.perform_in(1, 1000); p Sidekiq::Queue.new.size, Sidekiq::ScheduledSet.new.size")
     equal(pushed.stdout.split(), ["101", "1"])
-    log = os.path.join(t.server.dir, "sidekiq.log")
+    log = os.path.join(t.server.directory, "sidekiq.log")
     with open(log, "ab") as output:
         child = subprocess.Popen([sidekiq, "-r", str(HERE / "sidekiq_app.rb"), "-c", "5", "-t", "5"], env=environment, stdout=output, stderr=output)
     try:

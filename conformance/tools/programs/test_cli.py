@@ -207,7 +207,7 @@ return sum
 
 
 def script(t):
-    path = os.path.join(t.server.dir, "sum.lua")
+    path = os.path.join(t.server.directory, "sum.lua")
     with open(path, "w") as file:
         file.write(SCRIPT)
     return path
@@ -256,12 +256,12 @@ def debugger_in_place(t):
 @test("redis-cli --rdb: the data set as a file that a server loads")
 def rdb(t):
     fill(t)
-    path = os.path.join(t.server.dir, "taken.rdb")
+    path = os.path.join(t.server.directory, "taken.rdb")
     t.cli("config", "set", "repl-diskless-sync-delay", "0")
     output = t.cli("--rdb", path)
     assert "Transfer finished with success" in output, output
     second = t.start("--dbfilename", "dump.rdb")
-    os.replace(path, os.path.join(second.dir, "dump.rdb"))
+    os.replace(path, os.path.join(second.directory, "dump.rdb"))
     second.restart(9)
     until("it is loaded", lambda: t.cli("dbsize", server=second) == "44")
     equal(t.cli("zscore", "zset", "m299", server=second), "299")
@@ -286,7 +286,7 @@ def health(t):
     bitnami = f'response=$(timeout -s 15 60 {CLI} -h localhost -p {server.port} ping); [ "$response" = "PONG" ]'
     t.run("sh", "-c", bitnami, env={"REDISCLI_AUTH": "p w"})
     t.run("sh", "-c", bitnami, env={"REDISCLI_AUTH": "gone"}, code=1)
-    server.stop()
+    server.end()
     t.run("sh", "-c", bitnami, env={"REDISCLI_AUTH": "p w"}, code=1)
 
 
@@ -295,13 +295,13 @@ def shutdown(t):
     server = t.start()
     equal(t.cli("set", "k", "kept", server=server), "OK")
     t.cli("shutdown", "save", server=server)
-    equal(server.child.wait(60), 0)
-    server.spawn()
+    equal(server.wait(), 0)
+    server.start_again()
     equal(t.cli("get", "k", server=server), "kept")
     t.cli("set", "k", "lost", server=server)
     t.cli("shutdown", "nosave", server=server)
-    equal(server.child.wait(60), 0)
-    server.spawn()
+    equal(server.wait(), 0)
+    server.start_again()
     equal(t.cli("get", "k", server=server), "kept")
 
 
@@ -311,8 +311,8 @@ def loading(t):
     server = t.start("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024")
     t.cli("--pipe", input="".join(f"set key:{n} {'x' * 100}\r\n" for n in range(500)), server=server)
     t.cli("shutdown", "save", server=server)
-    server.child.wait(60)
-    server.spawn()
+    server.wait()
+    server.start_again(while_loading=True)
     equal(t.cli("ping", server=server), "LOADING Redis is loading the dataset in memory")
     liveness = f'response=$({CLI} -p {server.port} ping | head -n1 | cut -d" " -f1); [ "$response" = PONG ] || [ "$response" = LOADING ]'
     t.run("sh", "-c", liveness)

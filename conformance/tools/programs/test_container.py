@@ -45,7 +45,7 @@ class Image:
 
     def __init__(self, t):
         self.t = t
-        self.root = pathlib.Path(t.server.dir, "image")
+        self.root = pathlib.Path(t.server.directory, "image")
         self.bin, self.data = self.root / "bin", self.root / "data"
         for path in (self.root, self.bin, self.data):
             path.mkdir(exist_ok=True)
