@@ -362,10 +362,8 @@ impl Engine {
         effects.time_us = None;
         self.server.feed.refresh(&mut effects.readers);
         effects.recording = !effects.readers.is_empty();
-        effects.notify = self.config.notify_keyspace_events;
         effects.tracking = self.server.tracking.is_on();
-        effects.lazy_delete = self.config.lazyfree_lazy_expire;
-        effects.lazy_overwrite = self.config.lazyfree_lazy_server_del;
+        effects.follow(&self.config);
     }
 
     /// Moves the counts of the last command to the worker's counters.
@@ -530,8 +528,16 @@ pub fn count_rejected(server: &Server, worker: usize, command: CommandRef, error
     server.errors.count(error);
 }
 
-/// Runs a command inside another one (EXEC, a script): the locks are held already. Its reply goes to `reply`.
-pub fn run_nested(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], reply: &mut Reply, origin: Origin) {
+/// Runs a command inside another one (EXEC, a script): the locks are held already. Its reply goes to `reply`. `config` is
+/// what CONFIG SET has made of the configuration in the same transaction, if it has.
+pub fn run_nested(
+    ctx: &mut Ctx<'_, '_>,
+    command: CommandRef,
+    argv: &[&[u8]],
+    reply: &mut Reply,
+    origin: Origin,
+    config: Option<&Config>,
+) {
     let seed = ctx.server.shards.seed();
     if ctx.server.monitors.is_watched() && !command.command.has(SKIP_MONITOR) {
         let source = if origin == Origin::Script { "lua" } else { &ctx.session.client.addr };
@@ -544,7 +550,7 @@ pub fn run_nested(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], re
         reply,
         session: ctx.session,
         server: ctx.server,
-        config: ctx.config,
+        config: config.unwrap_or(ctx.config),
         now_ms: ctx.now_ms,
         command,
         origin,

@@ -13,8 +13,9 @@ pub struct ScanOptions<'a> {
     count: usize,
 }
 
-/// Reads a cursor as C's strtoul does: decimal, a sign allowed, no digits at all mean 0.
+/// Reads a cursor as C's strtoul does: decimal, a sign allowed, no digits at all mean 0, a NUL is the end.
 pub fn parse_cursor(text: &[u8]) -> CmdResult<u64> {
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),

@@ -160,7 +160,7 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
             server.monitors.show_line(server, self.ctx.session.db, "lua", argv);
         }
         let records = self.ctx.db.effects.records.len();
-        call::run_nested(self.ctx, command, argv, &mut self.reply, Origin::Script);
+        call::run_nested(self.ctx, command, argv, &mut self.reply, Origin::Script, None);
         if self.target != Target::Everybody {
             self.ctx.db.effects.records.restrict(records, self.target);
         }

@@ -82,19 +82,24 @@ fn exec(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     }
     ctx.reply.array(multi.queue.len());
     let mut reply = Reply { buf: std::mem::take(&mut ctx.reply.buf), ..*ctx.reply };
+    let mut config = None;
     for queued in &multi.queue {
         // Nothing is said any more once the connection is to be closed.
         let silent_from = ctx.session.closing.then_some(reply.buf.len());
         let argv: Vec<&[u8]> = queued.argv.iter().map(|arg| &**arg).collect();
         // Rights may have changed since it was queued.
         match permission::check(ctx.server, ctx.session, queued.command, &argv, Place::Multi) {
-            Ok(()) => call::run_nested(ctx, queued.command, &argv, &mut reply, Origin::Exec),
+            Ok(()) => call::run_nested(ctx, queued.command, &argv, &mut reply, Origin::Exec, config.as_deref()),
             Err(denial) => {
                 let error = lost_right(denial.reason);
                 ctx.server.errors.count(error.as_bytes());
                 ctx.server.stats.worker(ctx.session.worker).error_replies.add(1);
                 reply.error(&error);
             }
+        }
+        if queued.command.command.has(ADMIN) {
+            let changed = config.insert(ctx.server.config.load());
+            ctx.db.effects.follow(changed);
         }
         reply.resp3 = ctx.session.resp3;
         reply.buf.truncate(silent_from.unwrap_or(usize::MAX));
@@ -297,6 +302,17 @@ mod tests {
             c.run_other(&format!("GET s{n}"));
             c.receive(&format!("-NOGROUP No such key 's{n}' or consumer group 'g' in XREADGROUP with GROUP option"));
         }
+    }
+
+    #[test]
+    fn a_configuration_holds_for_what_is_behind_it() {
+        let mut c = Checker::new();
+        c.check("MULTI", "OK");
+        c.check("CONFIG SET zset-max-listpack-entries 0", "QUEUED");
+        c.check("ZADD z 1 a", "QUEUED");
+        c.check("EXEC", "[OK, :1]");
+        c.check("OBJECT ENCODING z", "\"skiplist\"");
+        c.run("CONFIG SET zset-max-listpack-entries 128");
     }
 
     #[test]

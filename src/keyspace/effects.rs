@@ -1,6 +1,6 @@
 //! What commands have changed and who must hear of it: collected while locks are held, delivered before they fall.
 
-use crate::config::KeyspaceEvents;
+use crate::config::{Config, KeyspaceEvents};
 use crate::feed::Readers;
 use crate::feed::records::Records;
 use crate::keyspace::value::Value;
@@ -71,6 +71,13 @@ pub struct KeyEvent {
 }
 
 impl Effects {
+    /// What the configuration says about effects holds from now on.
+    pub fn follow(&mut self, config: &Config) {
+        self.notify = config.notify_keyspace_events;
+        self.lazy_delete = config.lazyfree_lazy_expire;
+        self.lazy_overwrite = config.lazyfree_lazy_server_del;
+    }
+
     /// Frees a value here, or leaves it to another thread if that is wanted and worth it.
     pub fn free(&mut self, value: Value, in_background: bool) {
         if in_background && value.allocations() > WORTH_ANOTHER_THREAD {

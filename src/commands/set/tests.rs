@@ -132,6 +132,7 @@ fn scanning() {
     c.check("SSCAN i 0 MATCH 1*", "[\"0\", [\"1\", \"10\"]]");
     c.check("SSCAN none 0", "[\"0\", []]");
     c.check("SSCAN s x", "-ERR invalid cursor");
+    c.check("SSCAN none \"\\x00x\"", "[\"0\", []]");
     c.check("SSCAN s 0 WHAT", "-ERR syntax error");
     for n in 0..1000 {
         c.run(&format!("SADD many m{n}"));

@@ -403,8 +403,16 @@ fn is_alike(ours: &[u8], theirs: &[u8], words: &[&[u8]]) -> bool {
         .filter(|(about, _)| words.iter().any(|word| about.iter().any(|about| about.as_bytes() == *word)))
         .map(|(_, leeway)| *leeway)
         .collect();
-    let is_same =
-        |(ours, theirs): (&Value, &Value)| ours == theirs || allowed.iter().any(|leeway| ours.matches(theirs, *leeway));
+    // What EXEC answers is several commands' replies, each with a leeway of its own.
+    let each =
+        |ours: &Value, theirs: &Value| ours == theirs || allowed.iter().any(|leeway| ours.matches(theirs, *leeway));
+    let is_same = |(ours, theirs): (&Value, &Value)| {
+        each(ours, theirs)
+            || words.contains(&&b"exec"[..])
+                && ours.elements().len() == theirs.elements().len()
+                && !ours.elements().is_empty()
+                && ours.elements().iter().zip(theirs.elements()).all(|(ours, theirs)| each(ours, theirs))
+    };
     ours.len() == theirs.len() && our_rest == their_rest && ours.iter().zip(&theirs).all(is_same)
 }
 
