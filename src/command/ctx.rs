@@ -106,8 +106,9 @@ impl Ctx<'_, '_> {
 
     /// Reads a timeout in seconds, fractions allowed: when to give up (Unix ms), or None for 0, which waits for ever.
     pub fn deadline_ms(&self, seconds: &[u8]) -> CmdResult<Option<i64>> {
-        // Redis reads a long double, so what is far out of range is a number still.
-        let beyond = || LongDouble::parse(seconds).map(LongDouble::to_f64).filter(|seconds| *seconds != 0.0);
+        // Redis reads a long double, so what is far out of a double's range is a number still, and not 0.
+        let nonzero = |value: f64| if value == 0.0 { f64::MIN_POSITIVE.copysign(value) } else { value };
+        let beyond = || LongDouble::parse(seconds).map(LongDouble::to_f64).map(nonzero);
         let seconds = number::parse_double(seconds).or_else(beyond).ok_or(CmdError::TimeoutNotAFloat)?;
         let timeout_ms = seconds * 1000.0;
         if timeout_ms > i64::MAX as f64 {

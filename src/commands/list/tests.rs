@@ -313,4 +313,6 @@ fn a_timeout_is_a_long_double() {
     ] {
         c.check(&format!("BLPOP nokey {timeout}"), &format!("-ERR {error}"));
     }
+    c.check("BLPOP nokey 1e-400", "nil");
+    c.check("BLPOP nokey 1e-5000", "-ERR timeout is not a float or out of range");
 }
