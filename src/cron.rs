@@ -235,7 +235,8 @@ impl Cron {
             self.server.note_latency("expire-cycle", began.elapsed(), &self.engine.config, self.engine.now_ms);
         }
         self.engine.make_room();
-        self.server.tracking.shrink(self.engine.config.tracking_table_max_keys, &self.server.clients);
+        // In steps, so that others get at the table meanwhile.
+        while self.server.tracking.shrink(self.engine.config.tracking_table_max_keys, &self.server.clients) {}
         self.close_idle_clients();
         self.look_at_buffers();
         self.server.evict_clients();

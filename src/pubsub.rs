@@ -1,15 +1,24 @@
 //! Who listens to which channel. Messages go to the listeners' mailboxes.
+//!
+//! Three registers, each behind a lock of its own: a B-tree of names, and under each its listeners by client id. Entering
+//! and leaving is O(log n) whatever there is, and memory comes back with the names. A message costs one look-up, a match
+//! with each pattern, and the listeners it reaches. How many names there are is bounded by nothing but memory, which counts
+//! as their clients' (`maxmemory-clients`).
 
 use crate::clients::Client;
 use crate::resp::reply::Reply;
 use crate::util::glob;
+use crate::util::id_map::IdMap;
 use crate::util::sync::RwLock;
-use dashmap::DashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Those who listen to one name.
-pub type Listeners = Vec<Arc<Client>>;
+type Listeners = IdMap<Arc<Client>>;
+
+/// Who listens to which name.
+type Names = BTreeMap<Box<[u8]>, Listeners>;
 
 /// The three kinds of subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,54 +31,37 @@ pub enum Topic {
 /// The subscriptions of one server.
 #[derive(Debug, Default)]
 pub struct PubSub {
-    channels: DashMap<Box<[u8]>, Listeners>,
-    shard_channels: DashMap<Box<[u8]>, Listeners>,
-    /// In order of first subscription.
-    patterns: RwLock<Vec<(Box<[u8]>, Listeners)>>,
+    /// By [`Topic`].
+    names: [RwLock<Names>; 3],
 }
 
 impl PubSub {
-    /// Adds a listener.
-    pub fn subscribe(&self, topic: Topic, name: &[u8], client: &Arc<Client>) {
-        match topic {
-            Topic::Channel => self.channels.entry(name.into()).or_default().push(client.clone()),
-            Topic::Shard => self.shard_channels.entry(name.into()).or_default().push(client.clone()),
-            Topic::Pattern => {
-                let mut patterns = self.patterns.write();
-                match patterns.iter_mut().find(|(pattern, _)| **pattern == *name) {
-                    Some((_, listeners)) => listeners.push(client.clone()),
-                    None => patterns.push((name.into(), vec![client.clone()])),
-                }
-            }
-        }
+    fn of(&self, topic: Topic) -> &RwLock<Names> {
+        &self.names[topic as usize]
     }
 
-    /// Takes a listener away.
+    /// Adds a listener. O(log n).
+    pub fn subscribe(&self, topic: Topic, name: &[u8], client: &Arc<Client>) {
+        self.of(topic).write().entry(name.into()).or_default().insert(client.id, client.clone());
+    }
+
+    /// Takes a listener away. O(log n).
     pub fn unsubscribe(&self, topic: Topic, name: &[u8], client: &Client) {
-        let without = |listeners: &mut Listeners| listeners.retain(|other| other.id != client.id);
-        let map = match topic {
-            Topic::Channel => &self.channels,
-            Topic::Shard => &self.shard_channels,
-            Topic::Pattern => {
-                let mut patterns = self.patterns.write();
-                patterns.iter_mut().filter(|(pattern, _)| **pattern == *name).for_each(|(_, all)| without(all));
-                patterns.retain(|(_, listeners)| !listeners.is_empty());
-                return;
-            }
-        };
-        if let Some(mut listeners) = map.get_mut(name) {
-            without(&mut listeners);
+        let mut names = self.of(topic).write();
+        let Some(listeners) = names.get_mut(name) else { return };
+        listeners.remove(client.id);
+        if listeners.is_empty() {
+            names.remove(name);
         }
-        map.remove_if(name, |_, listeners| listeners.is_empty());
     }
 
     /// Sends a message to a channel and the patterns that match it; how many received it.
     pub fn publish(&self, channel: &[u8], message: &[u8]) -> usize {
         let mut receivers = 0;
-        if let Some(listeners) = self.channels.get(channel) {
-            receivers += deliver(&listeners, &[b"message", channel, message]);
+        if let Some(listeners) = self.of(Topic::Channel).read().get(channel) {
+            receivers += deliver(listeners, &[b"message", channel, message]);
         }
-        for (pattern, listeners) in self.patterns.read().iter() {
+        for (pattern, listeners) in self.of(Topic::Pattern).read().iter() {
             if glob::matches(pattern, channel) {
                 receivers += deliver(listeners, &[b"pmessage", pattern, channel, message]);
             }
@@ -79,47 +71,38 @@ impl PubSub {
 
     /// Sends a message to a shard channel; how many received it.
     pub fn publish_shard(&self, channel: &[u8], message: &[u8]) -> usize {
-        self.shard_channels.get(channel).map_or(0, |listeners| deliver(&listeners, &[b"smessage", channel, message]))
+        let names = self.of(Topic::Shard).read();
+        names.get(channel).map_or(0, |listeners| deliver(listeners, &[b"smessage", channel, message]))
     }
 
     /// The channels with listeners, those that match a pattern if one is given.
     pub fn channels(&self, topic: Topic, pattern: Option<&[u8]>) -> Vec<Box<[u8]>> {
-        let map = if topic == Topic::Shard { &self.shard_channels } else { &self.channels };
         let fits = |name: &[u8]| pattern.is_none_or(|pattern| glob::matches(pattern, name));
         let is_heard = |listeners: &Listeners| living(listeners).next().is_some();
-        map.iter()
-            .filter(|entry| fits(entry.key()) && is_heard(entry.value()))
-            .map(|entry| entry.key().clone())
-            .collect()
+        let names = self.of(topic).read();
+        let heard = names.iter().filter(|(name, listeners)| fits(name) && is_heard(listeners));
+        heard.map(|(name, _)| name.clone()).collect()
     }
 
-    /// How many listen to a channel.
+    /// How many listen to a channel. O(listeners).
     pub fn listeners(&self, topic: Topic, name: &[u8]) -> usize {
-        let map = if topic == Topic::Shard { &self.shard_channels } else { &self.channels };
-        map.get(name).map_or(0, |listeners| living(&listeners).count())
+        self.of(topic).read().get(name).map_or(0, |listeners| living(listeners).count())
     }
 
     /// Who listens to what `fits`; somebody may be named several times.
-    pub fn listeners_where(&self, fits: impl Fn(Topic, &[u8]) -> bool) -> Listeners {
+    pub fn listeners_where(&self, fits: impl Fn(Topic, &[u8]) -> bool) -> Vec<Arc<Client>> {
         let mut found = Vec::new();
-        for (topic, map) in [(Topic::Channel, &self.channels), (Topic::Shard, &self.shard_channels)] {
-            let fitting = map.iter().filter(|entry| fits(topic, entry.key()));
-            fitting.for_each(|entry| found.extend(entry.value().iter().cloned()));
+        for topic in [Topic::Channel, Topic::Shard, Topic::Pattern] {
+            let names = self.of(topic).read();
+            let fitting = names.iter().filter(|(name, _)| fits(topic, name));
+            fitting.for_each(|(_, listeners)| found.extend(listeners.values().cloned()));
         }
-        let patterns = self.patterns.read();
-        let fitting = patterns.iter().filter(|(pattern, _)| fits(Topic::Pattern, pattern));
-        fitting.for_each(|(_, listeners)| found.extend(listeners.iter().cloned()));
         found
     }
 
     /// How many channels, patterns and shard channels have listeners.
     pub fn counts(&self) -> [usize; 3] {
-        [self.channels.len(), self.patterns.read().len(), self.shard_channels.len()]
-    }
-
-    /// Whether anybody listens to anything: notifications need not be made otherwise.
-    pub fn is_idle(&self) -> bool {
-        self.channels.is_empty() && self.patterns.read().is_empty()
+        [Topic::Channel, Topic::Pattern, Topic::Shard].map(|topic| self.of(topic).read().len())
     }
 }
 
@@ -143,5 +126,5 @@ fn deliver(listeners: &Listeners, parts: &[&[u8]]) -> usize {
 
 /// Those whom nobody has killed: who is killed listens no more, though its worker has yet to take its connection down.
 fn living(listeners: &Listeners) -> impl Iterator<Item = &Arc<Client>> {
-    listeners.iter().filter(|client| !client.has(Client::KILLED))
+    listeners.values().filter(|client| !client.has(Client::KILLED))
 }

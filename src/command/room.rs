@@ -5,7 +5,7 @@ use crate::config::{KeyspaceEvents, MaxmemoryPolicy};
 use crate::keyspace::Key;
 use crate::keyspace::evict::{Candidate, Choice, Pool};
 use crate::keyspace::lock::{Locked, ShardSet};
-use crate::keyspace::value::memory_bytes;
+use crate::keyspace::value::{MEMORY_SAMPLES, memory_bytes};
 use crate::memory;
 use crate::server::Server;
 use crate::stats::Stats;
@@ -181,7 +181,7 @@ impl Engine {
                 return;
             }
             // A snapshot may take it; then it is freed a little later.
-            let later = if part.walked_db().is_some() { memory_bytes(entry) as u64 } else { 0 };
+            let later = if part.walked_db().is_some() { memory_bytes(entry, MEMORY_SAMPLES) as u64 } else { 0 };
             ctx.db.effects.lazy_delete = in_background;
             let before = memory::balance_of_thread();
             ctx.db.discard_any(key, in_background);

@@ -37,12 +37,12 @@ pub fn deliver(ctx: &mut Ctx<'_, '_>) {
     publish_events(ctx.server, &mut ctx.db.effects.events);
     if !ctx.db.effects.tracked.is_empty() {
         let effects = &mut *ctx.db.effects;
-        ctx.server.tracking.invalidate(&effects.stale, &ctx.server.clients);
+        ctx.server.tracking.invalidate(&effects.own_stale, &ctx.server.clients);
         if ctx.origin != Origin::Client {
             ctx.server.tracking.broadcast(&ctx.server.clients);
         }
         effects.tracked.clear();
-        effects.stale.clear();
+        effects.own_stale.clear();
         effects.looked_up = 0;
     }
     for value in ctx.db.effects.garbage.drain(..) {
@@ -52,6 +52,7 @@ pub fn deliver(ctx: &mut Ctx<'_, '_>) {
         ctx.server.stats.dirty.fetch_add(ctx.db.effects.dirty as i64, Ordering::Relaxed);
         ctx.db.effects.dirty = 0;
     }
+    ctx.db.effects.give_back();
 }
 
 /// Tells everybody who has read keys that these have changed, before all keys go.
@@ -68,7 +69,8 @@ pub fn tell_all_readers(ctx: &mut Ctx<'_, '_>) {
 fn tell_readers(ctx: &mut Ctx<'_, '_>) {
     if !ctx.db.effects.tracked.is_empty() {
         call::look_up_readers(ctx);
-        ctx.server.tracking.tell_others(&mut ctx.db.effects.stale, &ctx.server.clients);
+        let effects = &mut *ctx.db.effects;
+        ctx.server.tracking.tell_others(&mut effects.stale, &mut effects.own_stale, &ctx.server.clients);
     }
 }
 
@@ -77,6 +79,8 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
     let Some(block) = ctx.session.block.take().map(|block| *block) else { return };
     debug_assert!(command.command.has(BLOCKING) || block.keys.is_empty(), "only flagged commands wait for a key");
     let waiter = Arc::new(Waiter {
+        // Taken under the locks of its keys: their queues are in order of arrival.
+        ticket: ctx.server.stats.waits.fetch_add(1, Ordering::Relaxed),
         client: ctx.session.client.clone(),
         command,
         argv: ctx.session.block_argv.take().unwrap_or_else(|| argv.iter().map(|arg| (*arg).into()).collect()),
@@ -101,6 +105,7 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
     waiter.client.argv_bytes.store(waiter.argv.iter().map(|arg| arg.len()).sum(), Ordering::Relaxed);
     waiter.client.set(Client::BLOCKED, true);
     ctx.server.stats.blocked_clients.fetch_add(1, Ordering::Relaxed);
+    ctx.server.stats.clients_with_deadline.fetch_add(i64::from(waiter.deadline_ms.is_some()), Ordering::Relaxed);
     ctx.session.waiter = Some(waiter.clone());
     if let Some(Deferred(begin)) = ctx.session.deferred.take() {
         begin(ctx.server, waiter);
@@ -139,6 +144,7 @@ pub fn abandon(server: &Server, waiter: &Arc<Waiter>) -> bool {
         let shard = locked.shard_mut(Key::new(seed, key).hash);
         shard.dbs[waiter.db].waiters.remove(key, waiter);
     }
+    server.replication.waits.forget(waiter);
     count_cross_shard(locked.iter_mut(), waiter, -1);
     finish_wait(server, waiter);
     true
@@ -182,16 +188,26 @@ fn log(server: &Server, db: &mut Db<'_, '_>, client: &Client) {
     }
 }
 
+/// Serves who waits for a key, in order of arrival and each once, until there is nothing left for anybody.
 fn serve_key(ctx: &mut Ctx<'_, '_>, db: usize, key: &[u8]) {
     let key = Key::new(ctx.server.shards.seed(), key);
-    let queue = ctx.db.locked.shard(key.hash).dbs[db].waiters.queue(key.bytes);
-    for waiter in queue {
+    let part = &mut ctx.db.locked.shard_mut(key.hash).dbs[db];
+    let Some(last) = part.waiters.begin_serving(key.bytes) else { return };
+    let mut ticket = None;
+    loop {
         let index = std::mem::replace(&mut ctx.db.index, db);
         let kind = ctx.db.peek(key).map(value::kind_of);
         ctx.db.index = index;
+        let waiters = &ctx.db.locked.shard(key.hash).dbs[db].waiters;
+        if kind.is_none() && !waiters.want_deletion(key.bytes) {
+            return;
+        }
+        let next = waiters.after(key.bytes, ticket).filter(|waiter| waiter.ticket <= last);
+        let Some(waiter) = next else { return };
+        ticket = Some(waiter.ticket);
         let is_due = kind == Some(waiter.wants) || waiter.wakes_on_deletion;
         if is_due && waiter.is_waiting() && !waiter.client.has(Client::KILLED | Client::UNBLOCKED) {
-            serve_waiter(ctx, &waiter);
+            serve_waiter(ctx, &waiter.clone());
         }
     }
 }
@@ -258,6 +274,7 @@ fn finish_wait(server: &Server, waiter: &Waiter) {
     waiter.client.argv_bytes.store(0, Ordering::Relaxed);
     waiter.client.set(Client::BLOCKED, false);
     server.stats.blocked_clients.fetch_sub(1, Ordering::Relaxed);
+    server.stats.clients_with_deadline.fetch_sub(i64::from(waiter.deadline_ms.is_some()), Ordering::Relaxed);
 }
 
 /// Counts a waiter of several shards in every locked shard that it needs.

@@ -123,8 +123,8 @@ pub struct Queued {
 /// The keys that WATCH looks at.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// (database, key, whether it was there when it was watched). Whoever changes one of them raises the client's
-    /// [`Client::DIRTY_CAS`].
+    /// (database, key, whether it was there when it was watched), each once. Whoever changes one of them raises the
+    /// client's [`Client::DIRTY_CAS`]. Bounded by what the client names, which counts as its memory.
     pub keys: Vec<(usize, Box<[u8]>, bool)>,
 }
 
@@ -285,14 +285,11 @@ pub fn unwatch(server: &Server, session: &mut Session) {
 pub fn forget_watcher(locked: &mut Locked<'_>, db: usize, key: Key<'_>, client_id: u64) {
     let shard = locked.shard_mut(key.hash);
     let Some(watchers) = shard.dbs[db].watchers.get_mut(key.bytes) else { return };
-    let before = watchers.len();
-    watchers.retain(|watcher| watcher.client.id != client_id);
-    let gone = before - watchers.len();
-    let is_unwatched = watchers.is_empty();
-    if is_unwatched {
+    // Who was told of a change is no watcher any more.
+    shard.watched -= usize::from(watchers.remove(client_id).is_some());
+    if watchers.is_empty() {
         shard.dbs[db].watchers.remove(key.bytes);
     }
-    shard.watched -= gone;
 }
 
 /// Forgets the commands queued since MULTI.

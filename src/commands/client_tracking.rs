@@ -3,7 +3,7 @@
 use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
-use crate::tracking::Options;
+use crate::tracking::{Options, Overlap};
 
 /// `CLIENT TRACKING ON|OFF [REDIRECT id] [PREFIX prefix ...] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]`: OK.
 /// Errors: options that do not go together; overlapping prefixes; no such client. Source: Redis 7.2 CLIENT TRACKING.
@@ -12,7 +12,7 @@ pub(super) fn client_tracking(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     if on.is_none() {
         args.bytes()?;
     }
-    let options = parse(ctx, args)?;
+    let (options, prefixes) = parse(ctx, args)?;
     let on = on.ok_or(CmdError::Syntax)? == 0;
     let client = ctx.client().clone();
     if !on {
@@ -20,11 +20,11 @@ pub(super) fn client_tracking(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         ctx.reply.ok();
         return Ok(());
     }
-    if !options.prefixes.is_empty() && !options.bcast {
+    if !prefixes.is_empty() && !options.bcast {
         return Err(CmdError::Text("ERR PREFIX option requires BCAST mode to be enabled"));
     }
     let known = ctx.server.tracking.options(client.id).map(|(options, _)| options);
-    if known.as_ref().is_some_and(|known| known.bcast != options.bcast) {
+    if known.is_some_and(|known| known.bcast != options.bcast) {
         return Err(CmdError::Text(
             "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode.",
         ));
@@ -35,21 +35,23 @@ pub(super) fn client_tracking(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     if options.optin && options.optout {
         return Err(CmdError::Text("ERR You can't specify both OPTIN mode and OPTOUT mode"));
     }
-    if known.as_ref().is_some_and(|known| (known.optin && options.optout) || (known.optout && options.optin)) {
+    if known.is_some_and(|known| (known.optin && options.optout) || (known.optout && options.optin)) {
         return Err(CmdError::Text(
             "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode.",
         ));
     }
-    check_prefixes(&options.prefixes, known.map(|known| known.prefixes).unwrap_or_default())?;
-    ctx.server.tracking.enable(&client, options);
+    if let Some(overlap) = ctx.server.tracking.overlap(client.id, &prefixes) {
+        return Err(overlapping(&overlap));
+    }
+    ctx.server.tracking.enable(&client, options, prefixes);
     // Changes behind it in its transaction count already.
     ctx.db.effects.tracking = true;
     ctx.reply.ok();
     Ok(())
 }
 
-fn parse(ctx: &Ctx, args: &mut Args) -> CmdResult<Options> {
-    let mut options = Options::default();
+fn parse(ctx: &Ctx, args: &mut Args) -> CmdResult<(Options, Vec<Box<[u8]>>)> {
+    let (mut options, mut prefixes) = (Options::default(), Vec::new());
     while !args.is_empty() {
         if args.remaining() > 1 && args.flag("REDIRECT") {
             if options.redirect.is_some() {
@@ -67,31 +69,23 @@ fn parse(ctx: &Ctx, args: &mut Args) -> CmdResult<Options> {
         } else if args.flag("NOLOOP") {
             options.noloop = true;
         } else if args.remaining() > 1 && args.flag("PREFIX") {
-            options.prefixes.push(args.bytes()?.into());
+            prefixes.push(args.bytes()?.into());
         } else {
             return Err(CmdError::Syntax);
         }
     }
-    Ok(options)
+    Ok((options, prefixes))
 }
 
-fn check_prefixes(new: &[Box<[u8]>], known: Vec<Box<[u8]>>) -> CmdResult {
-    let overlap = |one: &[u8], other: &[u8]| one.starts_with(other) || other.starts_with(one);
-    let refuse = |one: &[u8], which: &str, other: &[u8]| {
-        Err(CmdError::quoting(
-            "ERR Prefix '{}' overlaps with {} prefix '{}'. Prefixes for a single client must not overlap.",
-            &[one, which.as_bytes(), other],
-        ))
+fn overlapping(overlap: &Overlap) -> CmdError {
+    let (one, which, other) = match overlap {
+        Overlap::Known(one, other) => (one, "an existing", other),
+        Overlap::New(one, other) => (one, "another provided", other),
     };
-    for (idx, prefix) in new.iter().enumerate() {
-        if let Some(other) = known.iter().find(|other| overlap(prefix, other)) {
-            return refuse(prefix, "an existing", other);
-        }
-        if let Some(other) = new[idx + 1..].iter().find(|other| overlap(prefix, other)) {
-            return refuse(prefix, "another provided", other);
-        }
-    }
-    Ok(())
+    CmdError::quoting(
+        "ERR Prefix '{}' overlaps with {} prefix '{}'. Prefixes for a single client must not overlap.",
+        &[one, which.as_bytes(), other],
+    )
 }
 
 /// `CLIENT CACHING YES|NO`: OK; whether the keys of the next command are tracked. Errors: not tracking; another mode than
@@ -154,9 +148,8 @@ pub(super) fn client_trackinginfo(ctx: &mut Ctx, _args: &mut Args) -> CmdResult 
     ctx.reply.bulk(b"redirect");
     ctx.reply.integer(redirect);
     ctx.reply.bulk(b"prefixes");
-    ctx.reply.array(options.prefixes.len());
-    let mut prefixes = options.prefixes;
-    prefixes.sort();
+    let prefixes = ctx.server.tracking.prefixes(ctx.client().id);
+    ctx.reply.array(prefixes.len());
     prefixes.iter().for_each(|prefix| ctx.reply.bulk(prefix));
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use crate::aof::Mode;
 use crate::banner;
-use crate::clients::Client;
 use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::CmdResult;
@@ -15,7 +14,6 @@ use crate::sampler::Metric;
 use crate::server::Server;
 use crate::stats::{CommandStats, Counter};
 use crate::util::text;
-use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::Write;
 use std::sync::atomic::Ordering;
@@ -157,48 +155,21 @@ fn listeners(ctx: &Ctx, lines: &mut Lines) {
 }
 
 fn clients(ctx: &Ctx, lines: &mut Lines) {
-    let clients = ctx.server.clients.all();
-    let blocked = BlockedKeys::count(ctx);
+    let Server { clients, replication, tracking, .. } = &**ctx.server;
+    let awaited = ctx.db.locked.iter().flat_map(|shard| &shard.dbs).map(|db| db.waiters.counts());
+    let (keys, on_nokey) = awaited.fold((0, 0), |sum, keys| (sum.0 + keys.0, sum.1 + keys.1));
     lines.head("Clients");
-    lines.put("connected_clients", clients.iter().filter(|client| !client.has(Client::REPLICA)).count());
+    lines.put("connected_clients", clients.len().saturating_sub(replication.count()));
     lines.put("cluster_connections", 0);
     lines.put("maxclients", ctx.config.maxclients);
-    let recent = ctx.server.clients.recent.most();
+    let recent = clients.recent.most();
     lines.put("client_recent_max_input_buffer", recent[0]);
     lines.put("client_recent_max_output_buffer", recent[1]);
     lines.put("blocked_clients", ctx.server.stats.blocked_clients.load(Ordering::Relaxed));
-    lines.put("tracking_clients", clients.iter().filter(|client| client.has(Client::TRACKING)).count());
-    lines.put("clients_in_timeout_table", blocked.with_deadline);
-    lines.put("total_blocking_keys", blocked.keys);
-    lines.put("total_blocking_keys_on_nokey", blocked.on_nokey);
-}
-
-/// What blocked clients wait for.
-#[derive(Default)]
-struct BlockedKeys {
-    keys: usize,
-    /// Keys whose deletion somebody waits for.
-    on_nokey: usize,
-    /// Clients that will give up some time.
-    with_deadline: usize,
-}
-
-impl BlockedKeys {
-    fn count(ctx: &Ctx) -> Self {
-        let mut counts = Self::default();
-        let mut with_deadline = HashSet::new();
-        for db in ctx.db.locked.iter().flat_map(|shard| &shard.dbs) {
-            for key in db.waiters.keys() {
-                let queue = db.waiters.queue(key);
-                counts.keys += 1;
-                counts.on_nokey += usize::from(queue.iter().any(|waiter| waiter.wakes_on_deletion));
-                let deadlines = queue.iter().filter(|waiter| waiter.deadline_ms.is_some());
-                with_deadline.extend(deadlines.map(|waiter| waiter.client.id));
-            }
-        }
-        counts.with_deadline = with_deadline.len() + ctx.server.replication.waits.with_deadline();
-        counts
-    }
+    lines.put("tracking_clients", tracking.counts()[0]);
+    lines.put("clients_in_timeout_table", ctx.server.stats.clients_with_deadline.load(Ordering::Relaxed));
+    lines.put("total_blocking_keys", keys);
+    lines.put("total_blocking_keys_on_nokey", on_nokey);
 }
 
 /// Where memory goes, in bytes.

@@ -8,6 +8,7 @@ use crate::command::session::ReplyMode;
 use crate::command::spec::*;
 use crate::commands::help;
 use crate::pubsub::Topic;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[
@@ -217,9 +218,12 @@ fn pubsub_shardnumsub(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 fn numsub(ctx: &mut Ctx, args: &mut Args, topic: Topic) -> CmdResult {
     ctx.reply.array(args.remaining() * 2);
+    // A channel named again and again is counted once.
+    let mut counts: BTreeMap<&[u8], usize> = BTreeMap::new();
     while let Some(channel) = args.optional() {
+        let count = *counts.entry(channel).or_insert_with(|| ctx.server.pubsub.listeners(topic, channel));
         ctx.reply.bulk(channel);
-        ctx.reply.len(ctx.server.pubsub.listeners(topic, channel));
+        ctx.reply.len(count);
     }
     Ok(())
 }

@@ -202,7 +202,9 @@ fn acknowledge(ctx: &mut Ctx, args: &mut Args, offset: &[u8]) {
     let Some(offset) = number(offset) else { return };
     let on_disk = if args.flag("FACK") { args.optional().and_then(number) } else { None };
     replica.acknowledge(offset, on_disk, ctx.now_ms / 1000);
-    ctx.server.replication.count_good(ctx.config, ctx.now_ms / 1000);
+    if !replica.is_good() {
+        ctx.server.replication.count_good(ctx.config, ctx.now_ms / 1000);
+    }
     ctx.server.replication.waits.serve(ctx.server);
 }
 

@@ -99,7 +99,9 @@ fn flush(ctx: &mut Ctx, args: &Args, databases: &[usize], in_background: bool) {
     }
     ctx.db.index = selected;
     serve::tell_all_readers(ctx);
-    ctx.server.tracking.flushed(&ctx.server.clients);
+    if let Some(remembered) = ctx.server.tracking.flushed(&ctx.server.clients) {
+        ctx.server.reclaimer.free(remembered, 0);
+    }
     ctx.changed_server(removed);
     // Also said when there was nothing: replicas may have something.
     ctx.propagate_as(args.argv());

@@ -155,19 +155,19 @@ fn watch(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let index = ctx.db.index;
     let client = ctx.client().clone();
     let watch = ctx.session.watch.get_or_insert_with(Box::<Watch>::default);
-    while !args.is_empty() {
+    // Once EXEC is to fail there is nothing to look out for.
+    while !args.is_empty() && !client.has(Client::DIRTY_CAS) {
         let key = args.key()?;
-        if watch.keys.iter().any(|(db, name, _)| *db == index && **name == *key.bytes) {
-            continue;
-        }
         let lives = ctx.db.peek(key).is_some();
-        watch.keys.push((index, key.bytes.into(), lives));
-        client.keep(key.bytes);
         let shard = ctx.db.locked.shard_mut(key.hash);
-        shard.watched += 1;
         let db = &mut shard.dbs[index];
         let was_over = !lives && db.keys.get(key.hash, key.bytes).is_some();
-        db.watchers.entry(key.bytes.into()).or_default().push(Watcher { client: client.clone(), was_over });
+        let watcher = Watcher { client: client.clone(), was_over };
+        if db.watchers.entry(key.bytes.into()).or_default().insert(client.id, watcher) {
+            shard.watched += 1;
+            watch.keys.push((index, key.bytes.into(), lives));
+            client.keep(key.bytes);
+        }
     }
     ctx.reply.ok();
     Ok(())

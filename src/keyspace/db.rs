@@ -390,7 +390,7 @@ impl<'g> Db<'_, 'g> {
         let index = self.index;
         let shard = self.locked.shard_mut(key.hash);
         if shard.watched > 0 {
-            shard.dbs[index].tell_watchers(key);
+            shard.watched -= shard.dbs[index].tell_watchers(key);
         }
         if self.effects.tracking {
             self.effects.tracked.push(key.bytes.into());
@@ -401,8 +401,7 @@ impl<'g> Db<'_, 'g> {
     /// that appear or become another type; a stream has more to give without that (XADD, XGROUP DESTROY).
     #[inline]
     pub fn wake(&mut self, key: Key<'_>) {
-        let waiters = &self.shard_db(key).waiters;
-        if !waiters.is_empty() && waiters.contains(key.bytes) {
+        if !self.shard_db(key).waiters.is_empty() {
             self.is_ready(key);
         }
     }
@@ -418,9 +417,8 @@ impl<'g> Db<'_, 'g> {
 
     #[cold]
     fn is_ready(&mut self, key: Key<'_>) {
-        let index = self.index;
-        if !self.effects.ready.iter().any(|(db, name)| *db == index && **name == *key.bytes) {
-            self.effects.ready.push_back((index, key.bytes.into()));
+        if self.shard_db_mut(key).waiters.mark_ready(key.bytes) {
+            self.effects.ready.push_back((self.index, key.bytes.into()));
         }
     }
 

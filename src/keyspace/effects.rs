@@ -7,7 +7,7 @@ use crate::keyspace::value::Value;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// The effects of one top-level command, transaction or script.
+/// The effects of one top-level command, transaction or script: as many as it has, and nothing of them stays.
 #[derive(Debug)]
 pub struct Effects {
     /// Changes made (Redis's dirty count).
@@ -16,7 +16,7 @@ pub struct Effects {
     pub records: Records,
     /// The records are no transaction: keys that SCAN and RANDOMKEY happened to find expired.
     pub apart: bool,
-    /// Keys that became ready for blocked clients, in order: (database, key).
+    /// Keys that became ready for blocked clients, in order, each once: (database, key).
     pub ready: VecDeque<(usize, Box<[u8]>)>,
     /// Keyspace events that somebody wants, in order.
     pub events: Vec<KeyEvent>,
@@ -24,6 +24,8 @@ pub struct Effects {
     pub tracked: Vec<Box<[u8]>>,
     /// What clients had read of the first `looked_up` of those keys.
     pub stale: Vec<StaleRead>,
+    /// Those of them that the client itself had read that changed them: it hears of them last.
+    pub own_stale: Vec<StaleRead>,
     pub looked_up: usize,
     /// Whether any client tracks keys.
     pub tracking: bool,
@@ -78,6 +80,16 @@ impl Effects {
         self.lazy_overwrite = config.lazyfree_lazy_server_del;
     }
 
+    /// Gives memory back that a command with very many effects has left. All of them are delivered.
+    pub fn give_back(&mut self) {
+        self.ready.shrink_to(KEPT);
+        self.events.shrink_to(KEPT);
+        self.tracked.shrink_to(KEPT);
+        self.stale.shrink_to(KEPT);
+        self.own_stale.shrink_to(KEPT);
+        self.garbage.shrink_to(KEPT);
+    }
+
     /// Frees a value here, or leaves it to another thread if that is wanted and worth it.
     pub fn free(&mut self, value: Value, in_background: bool) {
         if in_background && value.allocations() > WORTH_ANOTHER_THREAD {
@@ -85,6 +97,9 @@ impl Effects {
         }
     }
 }
+
+/// Room for so many effects of a kind stays from command to command.
+const KEPT: usize = 256;
 
 /// Allocations from which on another thread frees a value. Source: Redis 7.2 LAZYFREE_THRESHOLD.
 const WORTH_ANOTHER_THREAD: usize = 64;
@@ -99,6 +114,7 @@ impl Default for Effects {
             events: Vec::new(),
             tracked: Vec::new(),
             stale: Vec::new(),
+            own_stale: Vec::new(),
             looked_up: 0,
             tracking: false,
             readers: Arc::default(),

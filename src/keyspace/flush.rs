@@ -15,8 +15,10 @@ impl Db<'_, '_> {
         let take = |shard: &mut Shard| {
             let db = &mut shard.dbs[index];
             tell_watchers(db, None, now_ms);
-            let gone = db.waiters.keys().filter(|name| entry(db, name).is_some());
-            ready.extend(gone.map(|name| (index, name.into())));
+            let gone: Vec<Box<[u8]>> =
+                db.waiters.keys().filter(|name| entry(db, name).is_some()).map(Box::from).collect();
+            let is_new = |name: &Box<[u8]>| db.waiters.mark_ready(name);
+            ready.extend(gone.into_iter().filter(is_new).map(|name| (index, name)));
             db.take_keys()
         };
         self.locked.iter_mut().map(|(_, shard)| shard).map(take).collect()
@@ -32,15 +34,18 @@ impl Db<'_, '_> {
             let (low, high) = (one.min(other), one.max(other));
             let (left, right) = shard.dbs.split_at_mut(high);
             let (low_db, high_db) = (&mut left[low], &mut right[0]);
-            for (index, db, replacement) in [(low, &*low_db, &*high_db), (high, &*high_db, &*low_db)] {
+            let concerned = [(&*low_db, &*high_db), (&*high_db, &*low_db)].map(|(db, replacement)| {
                 tell_watchers(db, Some(replacement), self.now_ms);
                 let kinds = |name: &[u8]| (entry(db, name).map(kind_of), entry(replacement, name).map(kind_of));
                 let is_concerned = |name: &&[u8]| {
                     let (before, after) = kinds(name);
                     before != after || after.is_some()
                 };
-                let concerned = db.waiters.keys().filter(is_concerned).map(|name| (index, name.into()));
-                self.effects.ready.extend(concerned);
+                db.waiters.keys().filter(is_concerned).map(Box::from).collect::<Vec<Box<[u8]>>>()
+            });
+            for ((index, db), names) in [(low, &mut *low_db), (high, &mut *high_db)].into_iter().zip(concerned) {
+                let ready = names.into_iter().filter(|name| db.waiters.mark_ready(name)).map(|name| (index, name));
+                self.effects.ready.extend(ready);
             }
             low_db.swap_keys(high_db);
         }
@@ -54,7 +59,7 @@ fn tell_watchers(db: &ShardDb, replacement: Option<&ShardDb>, now_ms: i64) {
         let lives =
             |db: &ShardDb| entry(db, name).is_some_and(|entry| entry.expire_at_ms().is_none_or(|at| at > now_ms));
         if lives(db) || replacement.is_some_and(lives) {
-            watchers.iter().for_each(|watcher| watcher.client.set(Client::DIRTY_CAS, true));
+            watchers.values().for_each(|watcher| watcher.client.set(Client::DIRTY_CAS, true));
         }
     }
 }

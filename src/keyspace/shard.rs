@@ -5,9 +5,10 @@ use crate::keyspace::Key;
 use crate::keyspace::value::Entry;
 use crate::keyspace::waiters::Waiters;
 use crate::keyspace::walk::Walk;
+use crate::util::id_map::IdMap;
 use redstart_types::deadlines::Deadlines;
 use redstart_types::table::{Keyed, Place, Table, hash_key};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A shard's part of all databases. Behind one lock.
@@ -16,7 +17,7 @@ pub struct Shard {
     pub dbs: Vec<ShardDb>,
     /// Waiters whose keys are not all in this shard: serving them takes every lock.
     pub cross_shard_waiters: usize,
-    /// Keys that WATCH looks at, over all databases. 0: writers need not look.
+    /// Entries of all `watchers`, over all databases. 0: writers need not look.
     pub watched: usize,
 }
 
@@ -37,8 +38,8 @@ pub struct ShardDb {
     expires: Deadlines,
     /// Clients blocked on keys.
     pub waiters: Waiters,
-    /// Who watches which key (WATCH).
-    pub watchers: HashMap<Box<[u8]>, Vec<Watcher>>,
+    /// Who watches which key (WATCH), by client id: no more than clients have named, and each only until it is told.
+    pub watchers: BTreeMap<Box<[u8]>, IdMap<Watcher>>,
     /// The mark of entries that no walk has to come to.
     pub(super) epoch: bool,
     /// A snapshot's walk, while one is under way.
@@ -59,7 +60,7 @@ impl ShardDb {
             keys: Table::new(seed),
             expires: Deadlines::new(),
             waiters: Waiters::default(),
-            watchers: HashMap::new(),
+            watchers: BTreeMap::new(),
             epoch: false,
             walk: None,
         }
@@ -139,18 +140,24 @@ impl ShardDb {
         }
     }
 
-    /// Tells who watches a key that it has changed.
+    /// Tells who watches a key that it has changed. Those who know need not be told again: how many are taken out.
     #[cold]
-    pub fn tell_watchers(&mut self, key: Key<'_>) {
-        let Some(watchers) = self.watchers.get_mut(key.bytes) else { return };
+    pub fn tell_watchers(&mut self, key: Key<'_>) -> usize {
+        let Some(watchers) = self.watchers.get_mut(key.bytes) else { return 0 };
         let is_there = self.keys.get(key.hash, key.bytes).is_some();
-        for watcher in watchers {
-            if watcher.was_over && !is_there {
-                watcher.was_over = false;
-            } else {
-                watcher.client.set(Client::DIRTY_CAS, true);
+        let before = watchers.len();
+        watchers.retain(|_, watcher| {
+            if std::mem::take(&mut watcher.was_over) && !is_there {
+                return true;
             }
+            watcher.client.set(Client::DIRTY_CAS, true);
+            false
+        });
+        let left = watchers.len();
+        if left == 0 {
+            self.watchers.remove(key.bytes);
         }
+        before - left
     }
 
     /// Takes everything out, for the caller to free; waiters and watchers stay.

@@ -109,15 +109,15 @@ pub fn encoding_name(entry: &Entry) -> &'static str {
 }
 
 impl Value {
-    /// Bytes that the value points at.
-    pub fn memory_bytes(&self) -> usize {
+    /// Bytes that the value points at: what is not counted as it grows is judged by `samples` of its parts.
+    pub fn memory_bytes(&self, samples: usize) -> usize {
         match self {
             Value::String(bytes) => bytes.memory_bytes(),
-            Value::List(list) => list.memory_bytes(),
+            Value::List(list) => list.memory_bytes(samples),
             Value::Set(set) => set.memory_bytes(),
-            Value::ZSet(zset) => zset.memory_bytes(),
+            Value::ZSet(zset) => zset.memory_bytes(samples),
             Value::Hash(hash) => hash.memory_bytes(),
-            Value::Stream(stream) => stream.memory_bytes(),
+            Value::Stream(stream) => stream.memory_bytes(samples),
         }
     }
 }
@@ -130,10 +130,13 @@ pub fn kind_of(entry: &Entry) -> Kind {
     }
 }
 
-/// Bytes of a key with its value.
-pub fn memory_bytes(entry: &Entry) -> usize {
+/// Parts of a value that its size is judged by when nobody asks for more. Source: Redis 7.2 MEMORY USAGE.
+pub const MEMORY_SAMPLES: usize = 5;
+
+/// Bytes of a key with its value, judged by `samples` of its parts.
+pub fn memory_bytes(entry: &Entry, samples: usize) -> usize {
     let object = match entry.content() {
-        entry::Content::Object(value) => value.memory_bytes(),
+        entry::Content::Object(value) => value.memory_bytes(samples),
         _ => 0,
     };
     entry.memory_bytes() + object

@@ -259,7 +259,7 @@ impl Handover {
     }
 
     fn gone(&self, value: Value) -> Whereabouts {
-        let (kept, bytes) = (self.kept.clone(), value.memory_bytes());
+        let (kept, bytes) = (self.kept.clone(), value.memory_bytes(value::MEMORY_SAMPLES));
         kept.add(bytes);
         Whereabouts::Gone(Gone { value, kept, bytes })
     }
@@ -573,7 +573,7 @@ fn big_kind(entry: &Entry) -> Option<(BigKind, usize)> {
         Value::ZSet(zset) => (BigKind::ZSet, zset.len()),
         Value::List(_) | Value::Stream(_) => return None,
     };
-    (len > SMALL_LEN || value.memory_bytes() > SMALL_BYTES).then_some((kind, len))
+    (len > SMALL_LEN || value.memory_bytes(value::MEMORY_SAMPLES) > SMALL_BYTES).then_some((kind, len))
 }
 
 /// The number of an entry's frozen value.
@@ -619,7 +619,7 @@ fn kept_bytes(entry: &Entry) -> usize {
         Content::Object(value @ (Value::List(_) | Value::Stream(_))) if value.allocations() > 1 => {
             entry.memory_bytes() + value.allocations() * SHARED_CHUNK
         }
-        _ => value::memory_bytes(entry),
+        _ => value::memory_bytes(entry, value::MEMORY_SAMPLES),
     }
 }
 

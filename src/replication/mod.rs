@@ -136,7 +136,11 @@ impl Replication {
     /// Counts the good replicas again.
     pub fn count_good(&self, config: &Config, now_s: i64) {
         let most_s = i64::from(config.min_replicas_max_lag);
-        let is_good = |replica: &&Arc<Replica>| replica.phase() == Phase::Online && replica.lag_s(now_s) <= most_s;
+        let is_good = |replica: &&Arc<Replica>| {
+            let is_good = replica.phase() == Phase::Online && replica.lag_s(now_s) <= most_s;
+            replica.set_good(is_good);
+            is_good
+        };
         let good = self.register.lock().replicas.iter().filter(is_good).count();
         self.good.store(good, Ordering::Release);
     }

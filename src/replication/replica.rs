@@ -67,6 +67,8 @@ pub struct Replica {
     acknowledged: [AtomicU64; 2],
     /// When it last said so, Unix seconds.
     acknowledged_at_s: AtomicI64,
+    /// It is among the good ones, as of when these were last counted.
+    good: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl Replica {
             idle: AtomicBool::new(false),
             acknowledged: Default::default(),
             acknowledged_at_s: AtomicI64::new(0),
+            good: AtomicBool::new(false),
         }
     }
 
@@ -234,6 +237,15 @@ impl Replica {
     /// Seconds since it was heard of.
     pub fn lag_s(&self, now_s: i64) -> i64 {
         now_s - self.acknowledged_at_s.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was good when that was last counted: an acknowledgement changes nothing then.
+    pub fn is_good(&self) -> bool {
+        self.good.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_good(&self, good: bool) {
+        self.good.store(good, Ordering::Relaxed);
     }
 
     /// The offset up to which its connection has taken the stream.

@@ -1,36 +1,74 @@
 //! WAIT and WAITAOF: clients that wait until their writes have reached replicas, or disks.
+//!
+//! A register of them by ticket, no more than there are clients: entering and leaving is O(log n). When a replica or the
+//! disk has got further, how far all are is put in order once, and each waiter takes one search in that.
 
 use crate::command::serve;
 use crate::command::session::Acknowledgement;
 use crate::keyspace::waiters::Waiter;
-use crate::replication::replica::{Phase, Replica};
+use crate::replication::replica::Phase;
 use crate::resp::reply::Reply;
 use crate::server::Server;
 use crate::util::sync::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// The clients that wait, in order of arrival.
+/// The clients that wait.
 #[derive(Debug, Default)]
 pub struct Waits {
-    waiting: Mutex<Vec<Arc<Waiter>>>,
+    /// By ticket: in order of arrival.
+    waiting: Mutex<BTreeMap<u64, Arc<Waiter>>>,
     count: AtomicUsize,
     /// The replicas are to be asked how far they are, once that is possible.
     ask: AtomicBool,
 }
 
+/// How far everything is that may be waited for, at one moment.
+struct Progress<'s> {
+    server: &'s Server,
+    /// Up to where each online replica has processed the stream, and has it on disk: offsets in ascending order.
+    processed: Vec<u64>,
+    on_disk: Vec<u64>,
+}
+
+impl<'s> Progress<'s> {
+    fn now(server: &'s Server) -> Self {
+        let replicas = server.replication.replicas();
+        let online = || replicas.iter().filter(|replica| replica.phase() == Phase::Online);
+        let mut progress = Progress {
+            server,
+            processed: online().map(|replica| replica.acknowledged()).collect(),
+            on_disk: online().map(|replica| replica.acknowledged_on_disk()).collect(),
+        };
+        progress.processed.sort_unstable();
+        progress.on_disk.sort_unstable();
+        progress
+    }
+
+    /// Whether this server's disk has what is waited for, and how many replicas have it.
+    fn reached(&self, wanted: &Acknowledgement) -> (bool, usize) {
+        let offsets = if wanted.on_disk.is_some() { &self.on_disk } else { &self.processed };
+        let before = offsets.partition_point(|offset| *offset < wanted.written.offset);
+        (self.server.aof.is_on_disk(wanted.written.log_bytes), offsets.len() - before)
+    }
+
+    /// Answers a waiter if enough is reached.
+    fn answer(&self, waiter: &Arc<Waiter>) {
+        let Some(wanted) = waiter.acknowledgement else { return };
+        let reached = self.reached(&wanted);
+        if wanted.is_enough(reached) {
+            let mut reply = Reply::new(waiter.resp3);
+            wanted.write(reached, &mut reply);
+            serve::answer(self.server, waiter, &reply.buf);
+        }
+    }
+}
+
 impl Acknowledgement {
     /// How many replicas have it, and whether this server's disk does.
     pub fn reached(&self, server: &Server) -> (bool, usize) {
-        let has = |replica: &&Arc<Replica>| {
-            let offset = match self.on_disk {
-                Some(_) => replica.acknowledged_on_disk(),
-                None => replica.acknowledged(),
-            };
-            replica.phase() == Phase::Online && offset >= self.written.offset
-        };
-        let replicas = server.replication.replicas().iter().filter(has).count();
-        (server.aof.is_on_disk(self.written.log_bytes), replicas)
+        Progress::now(server).reached(self)
     }
 
     /// Whether that is enough.
@@ -52,18 +90,22 @@ impl Waits {
     /// Adds a client that waits, and asks the replicas how far they are.
     pub fn add(&self, server: &Server, waiter: Arc<Waiter>) {
         let mut waiting = self.waiting.lock();
-        waiting.push(waiter);
+        waiting.insert(waiter.ticket, waiter.clone());
         self.count.store(waiting.len(), Ordering::Release);
         drop(waiting);
         self.ask.store(true, Ordering::Release);
         self.ask_if_wanted(server);
         // An answer may have come before the client was entered.
-        self.serve(server);
+        Progress::now(server).answer(&waiter);
     }
 
-    /// How many of those who wait will give up some time.
-    pub fn with_deadline(&self) -> usize {
-        self.waiting.lock().iter().filter(|waiter| waiter.is_waiting() && waiter.deadline_ms.is_some()).count()
+    /// A wait is over, of whatever kind.
+    pub fn forget(&self, waiter: &Waiter) {
+        if waiter.acknowledgement.is_some() {
+            let mut waiting = self.waiting.lock();
+            waiting.remove(&waiter.ticket);
+            self.count.store(waiting.len(), Ordering::Release);
+        }
     }
 
     /// Asks the replicas how far they are if somebody wants to know. A pause holds that back.
@@ -79,16 +121,19 @@ impl Waits {
         if self.count.load(Ordering::Acquire) == 0 {
             return;
         }
-        let mut waiting = self.waiting.lock();
-        waiting.retain(|waiter| waiter.is_waiting() && !answer(server, waiter));
-        self.count.store(waiting.len(), Ordering::Release);
+        // Answering one takes it out of the register.
+        let waiting: Vec<Arc<Waiter>> = self.waiting.lock().values().cloned().collect();
+        let progress = Progress::now(server);
+        for waiter in &waiting {
+            progress.answer(waiter);
+        }
     }
 
     /// The log has been switched off: nothing will reach this server's disk.
     pub fn fail_local(&self, server: &Server) {
         let waits_for_disk =
             |waiter: &&Arc<Waiter>| waiter.acknowledgement.is_some_and(|wanted| wanted.on_disk == Some(true));
-        let failing: Vec<_> = self.waiting.lock().iter().filter(waits_for_disk).cloned().collect();
+        let failing: Vec<_> = self.waiting.lock().values().filter(waits_for_disk).cloned().collect();
         for waiter in failing {
             let mut reply = Reply::new(waiter.resp3);
             reply.error(NO_LOG);
@@ -99,15 +144,3 @@ impl Waits {
 
 /// What WAITAOF answers when it is to wait for a log that there is not.
 pub const NO_LOG: &str = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
-
-fn answer(server: &Server, waiter: &Arc<Waiter>) -> bool {
-    let Some(wanted) = waiter.acknowledgement else { return false };
-    let reached = wanted.reached(server);
-    if !wanted.is_enough(reached) {
-        return false;
-    }
-    let mut reply = Reply::new(waiter.resp3);
-    wanted.write(reached, &mut reply);
-    serve::answer(server, waiter, &reply.buf);
-    true
-}
