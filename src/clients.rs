@@ -1,11 +1,15 @@
 //! The register of connected clients: what every thread may know of a connection, and the mailbox through which
 //! other threads speak to it.
+//!
+//! Clients are entered by id in a B-tree, so that who comes and goes costs O(log n), parts of it can be looked at, and its
+//! memory comes back. `maxclients` bounds it. While there is a limit to their memory, those who may be closed for it are
+//! also entered by size, in classes of powers of two: finding one of the largest does not look at all.
 
 use crate::acl::Account;
-use crate::util::sync::Mutex;
-use dashmap::DashMap;
+use crate::util::sync::{Mutex, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 
 /// One connection, as others see it. The connection itself updates the counters.
@@ -51,6 +55,8 @@ pub struct Client {
     /// All its memory when it was last counted, and what of that is in the sum of all clients.
     memory: AtomicUsize,
     counted: AtomicUsize,
+    /// The class of sizes in which it is entered; 0 in none.
+    size_class: AtomicU8,
     pub mailbox: Mailbox,
     pub names: Mutex<Names>,
     /// Its user. Its session has the same one.
@@ -132,6 +138,7 @@ impl Client {
             output_peak: AtomicUsize::new(0),
             memory: AtomicUsize::new(0),
             counted: AtomicUsize::new(0),
+            size_class: AtomicU8::new(0),
             mailbox: Mailbox::default(),
             names: Mutex::default(),
             account: Mutex::new(account),
@@ -265,7 +272,9 @@ impl Mailbox {
 /// All connections of one server.
 #[derive(Debug, Default)]
 pub struct Clients {
-    by_id: DashMap<u64, Arc<Client>>,
+    by_id: RwLock<BTreeMap<u64, Arc<Client>>>,
+    /// Those who may be closed for their memory: class of the size, and id. Kept while there is a limit.
+    by_size: Mutex<BTreeSet<(u8, u64)>>,
     last_id: AtomicU64,
     /// The memory of all of them but replicas, in bytes.
     memory: AtomicUsize,
@@ -312,7 +321,7 @@ impl Clients {
     pub fn add(&self, origin: Origin, worker: usize, now_ms: i64, account: Arc<Account>) -> Arc<Client> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let client = Arc::new(Client::new(id, origin, worker, now_ms, account));
-        self.by_id.insert(id, client.clone());
+        self.by_id.write().insert(id, client.clone());
         client
     }
 
@@ -326,7 +335,8 @@ impl Clients {
     pub fn remove(&self, client: &Client) {
         // In this order: the sum is never that of more than there are to be seen.
         self.count(client, 0);
-        self.by_id.remove(&client.id);
+        self.enter_size(client, 0);
+        self.by_id.write().remove(&client.id);
     }
 
     /// Counts a connection's memory as `bytes` from now on. For the connection itself only.
@@ -345,6 +355,42 @@ impl Clients {
         let before = client.counted.swap(bytes, Ordering::Relaxed);
         // Two's complement: the sum of all differences is the sum.
         self.memory.fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
+        self.note_size(client);
+    }
+
+    /// Sees to it that a client is entered by its size, or is not if it may not be closed. To be called when either changes.
+    #[inline]
+    pub fn note_size(&self, client: &Client) {
+        if self.memory_limit().is_some() && client.size_class.load(Ordering::Relaxed) != size_class(client) {
+            self.enter_size(client, size_class(client));
+        }
+    }
+
+    fn enter_size(&self, client: &Client, class: u8) {
+        if class == 0 && client.size_class.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut by_size = self.by_size.lock();
+        // Who is being struck off by another thread stays out.
+        let class = if client.has(Client::KILLED) { 0 } else { class };
+        let before = client.size_class.swap(class, Ordering::Relaxed);
+        by_size.remove(&(before, client.id));
+        if class > 0 {
+            by_size.insert((class, client.id));
+        }
+    }
+
+    /// One of those who take most and may be closed for it: no other takes twice as much.
+    pub fn largest(&self) -> Option<Arc<Client>> {
+        loop {
+            let (class, id) = *self.by_size.lock().last()?;
+            match self.find(id) {
+                Some(client) if size_class(&client) > 0 => return Some(client),
+                Some(client) => self.enter_size(&client, 0),
+                // It is being struck off.
+                None => drop(self.by_size.lock().remove(&(class, id))),
+            }
+        }
     }
 
     /// The memory of all connections but replicas, in bytes.
@@ -355,6 +401,7 @@ impl Clients {
     /// What the memory of all connections may be; 0 for no limit.
     pub fn set_memory_limit(&self, bytes: usize) {
         self.memory_limit.store(bytes, Ordering::Relaxed);
+        self.all().iter().for_each(|client| self.enter_size(client, if bytes > 0 { size_class(client) } else { 0 }));
     }
 
     /// The limit, if there is one.
@@ -418,30 +465,40 @@ impl Clients {
 
     /// The connection of this id.
     pub fn find(&self, id: u64) -> Option<Arc<Client>> {
-        self.by_id.get(&id).map(|client| client.clone())
+        self.by_id.read().get(&id).cloned()
     }
 
     /// All connections, by id.
     pub fn all(&self) -> Vec<Arc<Client>> {
-        let mut all: Vec<_> = self.iter().collect();
-        all.sort_by_key(|client| client.id);
-        all
+        self.by_id.read().values().cloned().collect()
     }
 
-    /// All connections in no order. A connection may come or go meanwhile.
+    /// Up to `count` connections behind this id, in order.
+    pub fn after(&self, id: u64, count: usize) -> Vec<Arc<Client>> {
+        self.by_id.read().range(id + 1..).take(count).map(|(_, client)| client.clone()).collect()
+    }
+
+    /// All connections, by id. A connection may come or go meanwhile.
     pub fn iter(&self) -> impl Iterator<Item = Arc<Client>> {
-        self.by_id.iter().map(|client| client.clone())
+        self.all().into_iter()
     }
 
     /// How many connections there are.
     pub fn len(&self) -> usize {
-        self.by_id.len()
+        self.by_id.read().len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.len() == 0
     }
+}
+
+/// The class of a client's size, one for each power of two; 0 if it may not be closed for that.
+fn size_class(client: &Client) -> u8 {
+    let is_exempt = client.has(Client::NO_EVICT | Client::REPLICA | Client::KILLED);
+    let class = usize::BITS - client.memory().max(1).leading_zeros();
+    if is_exempt { 0 } else { class as u8 }
 }
 
 #[cfg(test)]

@@ -145,25 +145,27 @@ fn client_info(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Ok(())
 }
 
-/// `CLIENT LIST [TYPE type] [ID id ...]`: a line for each connection. Errors: unknown type; invalid id; syntax.
+/// `CLIENT LIST [TYPE type] [ID id ...]`: a line for each connection, or for each id that there is. Errors: unknown type; invalid id; syntax.
 /// Source: Redis 7.2 CLIENT LIST.
 fn client_list(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    let mut wanted: Box<dyn Fn(&Client) -> bool> = Box::new(|_| true);
+    let mut shown;
     if args.remaining() == 2 && args.flag("TYPE") {
         let class = Class::parse(args.bytes()?)?;
-        wanted = Box::new(move |client| Class::of(client) == class);
+        shown = ctx.server.clients.all();
+        shown.retain(|client| Class::of(client) == class);
     } else if args.remaining() > 1 && args.flag("ID") {
-        let mut ids = Vec::new();
+        shown = Vec::new();
         while let Some(id) = args.optional() {
-            ids.push(number::parse_int(id).ok_or(CmdError::Text("ERR Invalid client ID"))?);
+            let id = number::parse_int(id).ok_or(CmdError::Text("ERR Invalid client ID"))?;
+            shown.extend(u64::try_from(id).ok().and_then(|id| ctx.server.clients.find(id)));
         }
-        wanted = Box::new(move |client| ids.contains(&(client.id as i64)));
     } else {
         args.finish()?;
+        shown = ctx.server.clients.all();
     }
     show_own_arguments(ctx, args);
     let mut text = Vec::new();
-    for client in ctx.server.clients.all().iter().filter(|client| wanted(client)) {
+    for client in &shown {
         text.extend(describe(ctx.server, client));
         text.push(b'\n');
     }
@@ -274,10 +276,13 @@ fn parse_victims(ctx: &Ctx, args: &mut Args) -> CmdResult<Victims> {
 
 fn kill(ctx: &mut Ctx, victims: &Victims) -> i64 {
     let mut killed = 0;
-    for client in ctx.server.clients.all() {
+    let candidates = match victims.id {
+        Some(id) => u64::try_from(id).ok().and_then(|id| ctx.server.clients.find(id)).into_iter().collect(),
+        None => ctx.server.clients.all(),
+    };
+    for client in candidates {
         let is_me = client.id == ctx.client().id;
-        let fits = victims.id.is_none_or(|id| id == client.id as i64)
-            && victims.addr.as_ref().is_none_or(|addr| *addr == client.addr)
+        let fits = victims.addr.as_ref().is_none_or(|addr| *addr == client.addr)
             && victims.laddr.as_ref().is_none_or(|laddr| *laddr == client.laddr)
             && victims.class.is_none_or(|class| class == Class::of(&client))
             && victims.user.as_ref().is_none_or(|user| Arc::ptr_eq(user, &client.account.lock()))
@@ -379,6 +384,7 @@ fn client_no_touch(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 fn switch(ctx: &mut Ctx, args: &mut Args, flag: u32) -> CmdResult {
     let on = args.one_of(&["ON", "OFF"]).ok_or(CmdError::Syntax)? == 0;
     ctx.client().set(flag, on);
+    ctx.server.clients.note_size(ctx.client());
     ctx.reply.ok();
     Ok(())
 }
