@@ -5,6 +5,7 @@ use crate::acl::selector::{RuleError, has_blanks};
 use crate::acl::user::{User, merge_selectors};
 use crate::config;
 use crate::util::text;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -13,6 +14,7 @@ use std::path::Path;
 /// of text, as Redis says it.
 pub fn parse(text: &[u8], path: &str, catalog: &Catalog, all_channels: bool) -> Result<Vec<User>, Vec<u8>> {
     let mut users: Vec<User> = Vec::new();
+    let mut names: BTreeSet<Box<[u8]>> = BTreeSet::new();
     let mut errors = Vec::new();
     for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
         let line = trim(line, b" \t\r\n");
@@ -20,7 +22,8 @@ pub fn parse(text: &[u8], path: &str, catalog: &Catalog, all_channels: bool) -> 
             continue;
         }
         let mut report = Report { errors: &mut errors, path, number };
-        if let Some(user) = parse_line(line, &users, &mut report, catalog, all_channels) {
+        if let Some(user) = parse_line(line, &names, &mut report, catalog, all_channels) {
+            names.insert(user.name.clone());
             users.push(user);
         }
     }
@@ -63,7 +66,7 @@ impl Report<'_> {
 
 fn parse_line(
     line: &[u8],
-    others: &[User],
+    others: &BTreeSet<Box<[u8]>>,
     report: &mut Report<'_>,
     catalog: &Catalog,
     all_channels: bool,
@@ -79,7 +82,7 @@ fn parse_line(
         report.errors.extend(text::fill("'{}:{}: username '{}' contains invalid characters. ", &parts));
         return None;
     }
-    if others.iter().any(|other| *other.name == **name) {
+    if others.contains(*name) {
         let parts = [name, number.as_bytes()];
         report.errors.extend(text::fill("WARNING: Duplicate user '{}' found on line {}. ", &parts));
         return None;

@@ -1,4 +1,4 @@
-//! ACL LOG: who was refused what, newest first; and how often, for INFO.
+//! ACL LOG: who was refused what, newest first, at most `acllog-max-len`; and how often, for INFO.
 
 use crate::acl::selector::Reason;
 use crate::util::sync::Mutex;
@@ -110,6 +110,9 @@ impl AclLog {
         log.ids += 1;
         log.entries.push_front(Entry { count: 1, id, ..entry });
         log.entries.truncate(usize::try_from(max_len).unwrap_or(usize::MAX));
+        if log.entries.len() < log.entries.capacity() / 4 {
+            log.entries.shrink_to_fit();
+        }
     }
 
     /// The newest entries, newest first.
@@ -119,7 +122,7 @@ impl AclLog {
 
     /// Forgets the entries.
     pub fn reset(&self) {
-        self.inner.lock().entries.clear();
+        self.inner.lock().entries = VecDeque::new();
     }
 
     /// How often something was refused: logins, commands, keys, channels.

@@ -3,11 +3,15 @@
 //! | file | what |
 //! |---|---|
 //! | `catalog.rs` | the commands and categories that rules speak of |
+//! | `listed.rs` | words of rules, by word and in order |
 //! | `selector.rs` | one set of rights: commands, key patterns, channels |
 //! | `user.rs` | a user: passwords and selectors |
 //! | `account.rs` | what connections hold of a user; changed while they do |
 //! | `file.rs` | `user` lines of an ACL file |
 //! | `log.rs` | ACL LOG, and the counts of refusals |
+//!
+//! Every register here is a tree: adding and finding is O(log n), and what is taken away gives its memory back. Nothing but
+//! memory bounds how many users, selectors and patterns ACL SETUSER makes; `acllog-max-len` bounds the log.
 //!
 //! A user is a value: a change makes a new one, which replaces the old one in its [`Account`]. The map of accounts has
 //! a lock of its own, under which nothing else is locked but an account.
@@ -15,6 +19,7 @@
 pub mod account;
 pub mod catalog;
 pub mod file;
+mod listed;
 pub mod log;
 pub mod selector;
 pub mod user;

@@ -4,8 +4,9 @@
 //! selector can be shown, and saved, as it was written. Source: Redis 7.2 ACL rules.
 
 use crate::acl::catalog::Catalog;
+use crate::acl::listed::Listed;
 use crate::util::{glob, quote};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -97,13 +98,6 @@ impl fmt::Display for RuleError {
     }
 }
 
-/// A key pattern and what it allows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct KeyPattern {
-    pattern: Vec<u8>,
-    allows: Needs,
-}
-
 /// One set of rights.
 #[derive(Debug, Clone, Default)]
 pub struct Selector {
@@ -114,12 +108,13 @@ pub struct Selector {
     /// Commands that the catalog does not have are allowed too: shown as `+@all` in front.
     begins_with_all: bool,
     allowed: Vec<u64>,
-    /// First arguments with which a command is allowed that otherwise is not.
-    first_args: BTreeMap<u16, Vec<Vec<u8>>>,
-    keys: Vec<KeyPattern>,
-    channels: Vec<Vec<u8>>,
-    /// The rules for commands since `+@all` or `-@all`: whether they allow, and the name in lower case.
-    rules: Vec<(bool, Vec<u8>)>,
+    /// First arguments, in lower case, with which a command is allowed that otherwise is not.
+    first_args: BTreeMap<u16, BTreeSet<Vec<u8>>>,
+    /// Key patterns and what each allows.
+    keys: Listed<Vec<u8>, Needs>,
+    channels: Listed<Vec<u8>, ()>,
+    /// The rules for commands since `+@all` or `-@all`: the name in lower case, and whether it is allowed.
+    rules: Listed<Vec<u8>, bool>,
 }
 
 impl Selector {
@@ -150,8 +145,8 @@ impl Selector {
     }
 
     /// The channel patterns it allows.
-    pub fn channels(&self) -> &[Vec<u8>] {
-        &self.channels
+    pub fn channels(&self) -> impl Iterator<Item = &[u8]> {
+        self.channels.iter().map(|(pattern, ())| pattern.as_slice())
     }
 
     /// Applies one rule. On an error nothing has changed.
@@ -213,10 +208,8 @@ impl Selector {
         if has_blanks(pattern) {
             return Err(RuleError::Syntax);
         }
-        match self.keys.iter_mut().find(|known| known.pattern == pattern) {
-            Some(known) => known.allows = known.allows.and(allows),
-            None => self.keys.push(KeyPattern { pattern: pattern.to_vec(), allows }),
-        }
+        let known = self.keys.add(pattern.to_vec(), allows);
+        *known = known.and(allows);
         Ok(())
     }
 
@@ -227,9 +220,7 @@ impl Selector {
         if has_blanks(pattern) {
             return Err(RuleError::Syntax);
         }
-        if !self.channels.iter().any(|known| known == pattern) {
-            self.channels.push(pattern.to_vec());
-        }
+        self.channels.add(pattern.to_vec(), ());
         Ok(())
     }
 
@@ -250,10 +241,7 @@ impl Selector {
             let subcommand = catalog.find(name).ok_or(RuleError::Unknown)?;
             self.set_family(subcommand, true, catalog);
         } else {
-            let allowed = self.first_args.entry(number).or_default();
-            if !allowed.iter().any(|known| known.eq_ignore_ascii_case(part)) {
-                allowed.push(part.to_vec());
-            }
+            self.first_args.entry(number).or_default().insert(part.to_ascii_lowercase());
         }
         self.note_rule(true, &name.to_ascii_lowercase());
         Ok(())
@@ -287,10 +275,9 @@ impl Selector {
 
     /// Keeps a rule, instead of earlier ones that it makes void: those of the same name, and of its parts.
     fn note_rule(&mut self, allow: bool, name: &[u8]) {
-        let is_part =
-            |known: &[u8]| known.strip_prefix(name).is_some_and(|rest| rest.first().is_none_or(|b| *b == b'|'));
-        self.rules.retain(|(_, known)| !is_part(known));
-        self.rules.push((allow, name.to_vec()));
+        self.rules.remove(name);
+        self.rules.remove_all(&[name, b"|"].concat());
+        self.rules.add(name.to_vec(), allow);
     }
 
     /// Whether the command may run under this selector.
@@ -326,17 +313,17 @@ impl Selector {
         }
         let first = asked.argv.get(1);
         let allowed = self.first_args.get(&asked.command);
-        first.zip(allowed).is_some_and(|(first, allowed)| allowed.iter().any(|known| first.eq_ignore_ascii_case(known)))
+        first.zip(allowed).is_some_and(|(first, allowed)| allowed.contains(&first.to_ascii_lowercase()))
     }
 
     fn allows_key(&self, key: &[u8], needs: Needs) -> bool {
-        self.keys.iter().any(|known| known.allows.covers(needs) && glob::matches(&known.pattern, key))
+        self.keys.iter().any(|(pattern, allows)| allows.covers(needs) && glob::matches(pattern, key))
     }
 
     /// Whether a channel may be used; a pattern must be there letter by letter.
     pub fn allows_channel(&self, channel: &[u8], is_pattern: bool) -> bool {
-        let fits = |known: &Vec<u8>| if is_pattern { known == channel } else { glob::matches(known, channel) };
-        self.all_channels || self.channels.iter().any(fits)
+        let matches = || self.channels().any(|known| glob::matches(known, channel));
+        self.all_channels || if is_pattern { self.channels.contains(channel) } else { matches() }
     }
 
     /// Whether this key may be read.
@@ -346,13 +333,13 @@ impl Selector {
 
     /// Whether every key there is may be read.
     pub fn reads_all_keys(&self) -> bool {
-        self.all_keys || self.keys.iter().any(|known| known.allows.covers(Needs::READ) && known.pattern == b"*")
+        self.all_keys || self.keys.iter().any(|(pattern, allows)| allows.covers(Needs::READ) && pattern == b"*")
     }
 
     /// The rules for commands: `+@all -get`.
     pub fn commands_text(&self) -> Vec<u8> {
         let mut text = if self.begins_with_all { b"+@all".to_vec() } else { b"-@all".to_vec() };
-        for (allow, name) in &self.rules {
+        for (name, allow) in self.rules.in_order() {
             text.extend_from_slice(if *allow { b" +" } else { b" -" });
             text.extend_from_slice(name);
         }
@@ -364,15 +351,15 @@ impl Selector {
         if self.all_keys {
             return b"~*".to_vec();
         }
-        let shown = |known: &KeyPattern| {
-            let sign: &[u8] = match known.allows {
+        let shown = |(pattern, allows): (&Vec<u8>, &Needs)| {
+            let sign: &[u8] = match *allows {
                 Needs::READ => b"%R~",
                 Needs::WRITE => b"%W~",
                 _ => b"~",
             };
-            [sign, &known.pattern].concat()
+            [sign, pattern].concat()
         };
-        self.keys.iter().map(shown).collect::<Vec<_>>().join(&b' ')
+        self.keys.in_order().into_iter().map(shown).collect::<Vec<_>>().join(&b' ')
     }
 
     /// The channel patterns: `&a &b`.
@@ -380,7 +367,8 @@ impl Selector {
         if self.all_channels {
             return b"&*".to_vec();
         }
-        self.channels.iter().map(|known| [b"&", known.as_slice()].concat()).collect::<Vec<_>>().join(&b' ')
+        let shown = |(known, ()): (&Vec<u8>, &())| [b"&", known.as_slice()].concat();
+        self.channels.in_order().into_iter().map(shown).collect::<Vec<_>>().join(&b' ')
     }
 
     /// All its rules, as they could be set again.

@@ -1,9 +1,12 @@
 //! A user: whether it may log in, with which passwords, and its selectors.
 
 use crate::acl::catalog::Catalog;
+use crate::acl::listed::Listed;
 use crate::acl::selector::{Asked, Denial, RuleError, Selector};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// A user. A value: see [`crate::acl::Account`] for the one in force.
 #[derive(Debug, Clone)]
@@ -15,9 +18,10 @@ pub struct User {
     /// RESTORE need not look into this user's payloads. Shown and kept; payloads are always looked into.
     pub skips_sanitizing: bool,
     /// SHA-256 of each password.
-    passwords: Vec<[u8; 32]>,
+    passwords: Listed<[u8; 32], ()>,
     root: Selector,
-    selectors: Vec<Selector>,
+    /// Never changed once they are there: ACL SETUSER's copy of a user shares them.
+    selectors: Vec<Arc<Selector>>,
 }
 
 impl User {
@@ -28,7 +32,7 @@ impl User {
             enabled: false,
             nopass: false,
             skips_sanitizing: false,
-            passwords: Vec::new(),
+            passwords: Listed::default(),
             root: Selector::new(all_channels),
             selectors: Vec::new(),
         }
@@ -50,7 +54,7 @@ impl User {
 
     /// The root selector and the added ones.
     pub fn selectors(&self) -> impl Iterator<Item = &Selector> {
-        std::iter::once(&self.root).chain(&self.selectors)
+        std::iter::once(&self.root).chain(self.added_selectors())
     }
 
     /// The selector that rules outside of parentheses change.
@@ -59,26 +63,28 @@ impl User {
     }
 
     /// The selectors in parentheses.
-    pub fn added_selectors(&self) -> &[Selector] {
-        &self.selectors
+    pub fn added_selectors(&self) -> impl ExactSizeIterator<Item = &Selector> {
+        self.selectors.iter().map(|selector| &**selector)
     }
 
     /// The SHA-256 digests of its passwords in hexadecimal.
     pub fn password_hashes(&self) -> impl ExactSizeIterator<Item = String> {
-        self.passwords.iter().map(|digest| hex(digest))
+        self.passwords.in_order().into_iter().map(|(digest, ())| hex(digest))
     }
 
     /// Whether a password with this digest is one of its own. Looks at all of every digest, whatever it finds.
     pub fn has_password(&self, digest: &[u8; 32]) -> bool {
         let differs = |known: &[u8; 32]| known.iter().zip(digest).fold(0, |all, (a, b)| all | (a ^ b)) != 0;
-        self.passwords.iter().fold(false, |found, known| found | !differs(known))
+        self.passwords.iter().fold(false, |found, (known, ())| found | !differs(known))
     }
 
     /// `requirepass`: this password and no other, or none needed.
     pub fn set_only_password(&mut self, password: Option<&[u8]>) {
         self.passwords.clear();
         self.nopass = password.is_none();
-        self.passwords.extend(password.map(|password| <[u8; 32]>::from(Sha256::digest(password))));
+        if let Some(password) = password {
+            self.passwords.add(Sha256::digest(password).into(), ());
+        }
     }
 
     /// Applies one rule of ACL SETUSER. On an error nothing has changed.
@@ -94,7 +100,7 @@ impl User {
                 self.nopass = false;
                 self.passwords.clear();
             }
-            b"clearselectors" => self.selectors.clear(),
+            b"clearselectors" => self.selectors = Vec::new(),
             b"reset" => *self = User::new(&self.name, all_channels),
             _ => return self.apply_named(rule, catalog, all_channels),
         }
@@ -107,7 +113,7 @@ impl User {
             [b'#', hash @ ..] => self.add_password(parse_hash(hash)?),
             [b'<', password @ ..] => return self.remove_password(Sha256::digest(password).into()),
             [b'!', hash @ ..] => return self.remove_password(parse_hash(hash)?),
-            [b'(', .., b')'] => self.selectors.push(Selector::parse(rule, catalog, all_channels)?),
+            [b'(', .., b')'] => self.selectors.push(Arc::new(Selector::parse(rule, catalog, all_channels)?)),
             _ => return self.root.apply(rule, catalog),
         }
         Ok(())
@@ -115,15 +121,11 @@ impl User {
 
     fn add_password(&mut self, digest: [u8; 32]) {
         self.nopass = false;
-        if !self.passwords.contains(&digest) {
-            self.passwords.push(digest);
-        }
+        self.passwords.add(digest, ());
     }
 
     fn remove_password(&mut self, digest: [u8; 32]) -> Result<(), RuleError> {
-        let place = self.passwords.iter().position(|known| *known == digest);
-        self.passwords.remove(place.ok_or(RuleError::NoSuchPassword)?);
-        Ok(())
+        if self.passwords.remove(&digest) { Ok(()) } else { Err(RuleError::NoSuchPassword) }
     }
 
     /// Whether the command may run: under one of its selectors alone. Otherwise why not: the reason of the selector
@@ -156,9 +158,13 @@ impl User {
 
     /// Whether every channel that `other` allows is allowed here, going by the patterns' letters.
     pub fn has_channels_of(&self, other: &User) -> bool {
-        let has = |pattern: &Vec<u8>| self.selectors().any(|selector| selector.channels().contains(pattern));
-        let covers = |theirs: &Selector| !theirs.has_all_channels() && theirs.channels().iter().all(has);
-        self.selectors().any(Selector::has_all_channels) || other.selectors().all(covers)
+        if self.selectors().any(Selector::has_all_channels) {
+            return true;
+        }
+        let own: BTreeSet<&[u8]> = self.selectors().flat_map(Selector::channels).collect();
+        let covers =
+            |theirs: &Selector| !theirs.has_all_channels() && theirs.channels().all(|pattern| own.contains(pattern));
+        other.selectors().all(covers)
     }
 
     /// The flags' names in the order ACL GETUSER shows them.

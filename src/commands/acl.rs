@@ -133,10 +133,13 @@ fn close_subscribers(ctx: &mut Ctx, change: &Change) {
     }
 }
 
-/// Closes the connections of users that are gone.
-fn close_clients_of(ctx: &mut Ctx, gone: &[Arc<Account>]) {
+/// Closes the connections of users that are gone, if any have gone just now.
+fn close_clients_of_deleted(ctx: &mut Ctx, gone: &[Arc<Account>]) {
+    if gone.is_empty() {
+        return;
+    }
     for client in ctx.server.clients.all() {
-        let is_gone = gone.iter().any(|account| Arc::ptr_eq(account, &client.account.lock()));
+        let is_gone = client.account.lock().is_deleted();
         if is_gone {
             close(ctx, &client);
         }
@@ -160,7 +163,7 @@ fn acl_deluser(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         return Err(CmdError::Text("ERR The 'default' user cannot be removed"));
     }
     let gone: Vec<Arc<Account>> = names.iter().filter_map(|name| ctx.server.acl.delete_user(name)).collect();
-    close_clients_of(ctx, &gone);
+    close_clients_of_deleted(ctx, &gone);
     ctx.reply.len(gone.len());
     Ok(())
 }
@@ -295,7 +298,7 @@ fn acl_load(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
         file::load(&ctx.config.dir, &ctx.config.aclfile, catalog, new_users_have_all_channels(ctx));
     let users = loaded.map_err(|errors| CmdError::quoting("ERR {}", &[&errors]))?;
     let gone = ctx.server.acl.replace_all(users);
-    close_clients_of(ctx, &gone);
+    close_clients_of_deleted(ctx, &gone);
     ctx.reply.ok();
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Options of the command line are lines after the file's, so the last one of a directive counts. Directives that need
 //! more than a `Config` (`rename-command`, `user`, `loadmodule`) are kept with their place, for their owners to judge.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -95,7 +96,7 @@ impl std::error::Error for ConfigError {}
 
 /// Reads everything and checks it as a whole.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-    let mut loader = Loader { loaded: Loaded::default(), save_seen: false, depth: 0 };
+    let mut loader = Loader { loaded: Loaded::default(), user_names: BTreeSet::new(), save_seen: false, depth: 0 };
     let mut text = match &sources.file {
         Some(path) => loader.read_matching(path)?,
         None => Vec::new(),
@@ -121,6 +122,8 @@ const IGNORED: [&str; 3] = ["list-max-ziplist-entries", "list-max-ziplist-value"
 
 struct Loader {
     loaded: Loaded,
+    /// Of `user` lines so far.
+    user_names: BTreeSet<Vec<u8>>,
     /// The first `save` line replaces the default, others add to it.
     save_seen: bool,
     depth: usize,
@@ -199,7 +202,7 @@ impl Loader {
     }
 
     fn add_user(&mut self, words: Vec<Vec<u8>>, place: Place) -> Result<(), ConfigError> {
-        if self.loaded.users.iter().any(|user| user.value[0] == words[0]) {
+        if !self.user_names.insert(words[0].clone()) {
             let name = String::from_utf8_lossy(&words[0]);
             let reason = "Duplicate user found. A user can only be defined once in config files";
             return Err(ConfigError::at(&place, format!("Error in user declaration '{name}': {reason}")));

@@ -3,13 +3,15 @@
 use super::Config;
 use super::directive::{DENY_LOADING, DIRECTIVES, Directive, HIDDEN, IMMUTABLE, PROTECTED, VOLATILE};
 use crate::util::{glob, text};
+use std::collections::BTreeSet;
 
 /// `CONFIG GET pattern [pattern ...]`: names with their values, each name once. A name without wildcards finds hidden
 /// directives too, and is answered as it was spelled; a pattern finds names and aliases.
 pub fn get(config: &Config, patterns: &[&[u8]]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut known = BTreeSet::new();
     let mut add = |name: &[u8], directive: &Directive| {
-        if !found.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        if known.insert(name.to_ascii_lowercase()) {
             found.push((name.into(), directive.get(config)));
         }
     };
