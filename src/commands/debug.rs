@@ -336,7 +336,7 @@ fn object(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
             list.len() as f64 / nodes.max(1) as f64,
             ctx.config.list_max_listpack_size,
             u8::from(ctx.config.list_compress_depth != 0),
-            list.memory_bytes(),
+            list.memory_bytes(usize::MAX),
         )
         .expect("writing to a String does not fail");
     }

@@ -21,7 +21,7 @@ pub(super) fn sdslen(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let (len, spare, bytes, inline) = match entry.content() {
         Content::Str(text) => (text.len(), 0, text.len(), text.len()),
         Content::Object(value @ Value::String(text)) => {
-            let bytes = value.memory_bytes();
+            let bytes = value.memory_bytes(1);
             (text.len(), bytes - text.len() - text.head_bytes(), bytes, 0)
         }
         Content::Int(_) | Content::Object(_) => return Err(CmdError::Text("ERR Not an sds encoded string.")),

@@ -261,21 +261,25 @@ fn latency_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     )
 }
 
-/// `MEMORY USAGE key [SAMPLES count]`: integer, bytes of key and value; null if there is no such key. Whole values are
-/// added up from the sizes of their parts, whatever count is given. Source: Redis 7.2 MEMORY USAGE.
+/// `MEMORY USAGE key [SAMPLES count]`: integer, bytes of key and value; null if there is no such key. Lists, sorted sets and
+/// streams are judged by the first `count` of their parts (5 if not told otherwise, 0 for all); of others what they take is
+/// known. Source: Redis 7.2 MEMORY USAGE.
 fn memory_usage(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
+    let mut samples = value::MEMORY_SAMPLES;
     while !args.is_empty() {
         if !args.flag("SAMPLES") || args.is_empty() {
             return Err(CmdError::Syntax);
         }
-        if args.int()? < 0 {
-            return Err(CmdError::Syntax);
-        }
+        samples = match args.int()? {
+            ..0 => return Err(CmdError::Syntax),
+            0 => usize::MAX,
+            count => usize::try_from(count).unwrap_or(usize::MAX),
+        };
     }
     match ctx.db.peek(key) {
         Some(entry) => {
-            let bytes = value::memory_bytes(entry);
+            let bytes = value::memory_bytes(entry, samples);
             ctx.reply.len(bytes);
         }
         None => ctx.reply.null(),

@@ -32,3 +32,9 @@ pub(crate) fn allocation_class(bytes: usize) -> usize {
     let step = (bytes.next_power_of_two() / 8).max(8);
     bytes.next_multiple_of(step)
 }
+
+/// What all parts of a value take, about, when `bytes` is what `seen` of its `all` parts do.
+pub(crate) fn extrapolate(bytes: usize, seen: usize, all: usize) -> usize {
+    let estimate = bytes as u128 * all as u128 / seen.max(1) as u128;
+    usize::try_from(estimate).unwrap_or(usize::MAX)
+}

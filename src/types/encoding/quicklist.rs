@@ -13,6 +13,7 @@
 use std::collections::{VecDeque, vec_deque};
 use std::sync::Arc;
 
+use super::extrapolate;
 use super::listpack::{self, Element, Listpack};
 
 /// When a listpack or a chunk is full: the directives a list looks at.
@@ -201,9 +202,11 @@ impl Quicklist {
         }
     }
 
-    pub fn memory_bytes(&self) -> usize {
+    /// Bytes, judged by the first `samples` chunks.
+    pub fn memory_bytes(&self, samples: usize) -> usize {
         let chunks = self.chunks.iter().map(|chunk| ARC_BYTES + size_of::<Chunk>() + chunk.memory_bytes());
-        self.chunks.capacity() * size_of::<Arc<Chunk>>() + chunks.sum::<usize>()
+        let (seen, all) = (self.chunks.len().min(samples), self.chunks.len());
+        self.chunks.capacity() * size_of::<Arc<Chunk>>() + extrapolate(chunks.take(samples).sum(), seen, all)
     }
 
     pub fn push_front(&mut self, value: &[u8], limits: &ListLimits) {

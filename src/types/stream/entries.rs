@@ -15,6 +15,7 @@ use super::group::{btree_bytes, in_order};
 use super::id::{NewId, StreamId};
 use super::node::{Entry, Node, NodeEntry};
 use super::rax_shape::rax_nodes;
+use crate::encoding::extrapolate;
 
 /// The greatest node Redis builds, and the greatest sum of an entry's field sizes, in bytes.
 const MAX_NODE_BYTES: usize = 1 << 30;
@@ -285,10 +286,12 @@ impl Entries {
         rax_nodes(self.nodes.keys().map(|master_id| master_id.to_bytes()))
     }
 
-    /// What is allocated, in bytes, as a close estimate. O(nodes).
-    pub fn memory_bytes(&self) -> usize {
-        let nodes: usize = self.nodes.values().map(|node| node.memory_bytes() + 2 * size_of::<usize>()).sum();
-        nodes + btree_bytes(self.nodes.len(), size_of::<StreamId>() + size_of::<Arc<Node>>())
+    /// What is allocated, in bytes, as a close estimate, judged by the first `samples` nodes.
+    pub fn memory_bytes(&self, samples: usize) -> usize {
+        let nodes = self.nodes.values().map(|node| node.memory_bytes() + 2 * size_of::<usize>());
+        let (seen, all) = (self.nodes.len().min(samples), self.nodes.len());
+        extrapolate(nodes.take(samples).sum(), seen, all)
+            + btree_bytes(self.nodes.len(), size_of::<StreamId>() + size_of::<Arc<Node>>())
     }
 
     fn append<'f>(

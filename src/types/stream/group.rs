@@ -26,8 +26,9 @@ pub struct Group {
     pub(super) pel: BTreeMap<StreamId, Nack>,
     /// The table [`ConsumerIdx`] points into; a deleted consumer leaves a hole that the next one fills.
     consumers: Vec<Option<Consumer>>,
-    /// Indexes of the consumers, sorted by name.
-    by_name: Vec<ConsumerIdx>,
+    /// The holes.
+    holes: Vec<ConsumerIdx>,
+    by_name: BTreeMap<Box<[u8]>, ConsumerIdx>,
 }
 
 /// A member of a group.
@@ -70,25 +71,30 @@ impl Group {
 
     /// The consumer called `name`.
     pub fn find_consumer(&self, name: &[u8]) -> Option<ConsumerIdx> {
-        self.position(name).ok().map(|position| self.by_name[position])
+        self.by_name.get(name).copied()
     }
 
     /// Adds a consumer, seen at `now_ms`; `None` if there is one of that name.
     pub fn create_consumer(&mut self, name: &[u8], now_ms: i64) -> Option<ConsumerIdx> {
-        let position = self.position(name).err()?;
+        if self.by_name.contains_key(name) {
+            return None;
+        }
         let consumer = Consumer { name: name.into(), seen_time_ms: now_ms, active_time_ms: None, pel: BTreeSet::new() };
         let idx = self.place(consumer);
-        self.by_name.insert(position, idx);
+        self.by_name.insert(name.into(), idx);
         Some(idx)
     }
 
     /// Removes a consumer and all that is pending for it; answers how many entries that was.
     pub fn delete_consumer(&mut self, name: &[u8]) -> Option<usize> {
-        let position = self.position(name).ok()?;
-        let idx = self.by_name.remove(position);
+        let idx = self.by_name.remove(name)?;
+        self.holes.push(idx);
         let consumer = self.consumers[idx.0 as usize].take().expect("a named consumer is in the table");
         for id in &consumer.pel {
             self.pel.remove(id);
+        }
+        if self.by_name.is_empty() {
+            (self.consumers, self.holes) = (Vec::new(), Vec::new());
         }
         Some(consumer.pel.len())
     }
@@ -105,7 +111,7 @@ impl Group {
 
     /// The consumers, sorted by name.
     pub fn consumers(&self) -> impl ExactSizeIterator<Item = &Consumer> + Clone {
-        self.by_name.iter().map(|&idx| self.consumer(idx))
+        self.by_name.values().map(|&idx| self.consumer(idx))
     }
 
     /// How many entries are pending for all consumers.
@@ -170,8 +176,9 @@ impl Group {
     /// What the group has allocated, in bytes, as a close estimate.
     pub fn memory_bytes(&self) -> usize {
         let names = self.consumers.capacity() * size_of::<Option<Consumer>>()
-            + self.by_name.capacity() * size_of::<ConsumerIdx>()
-            + self.consumers().map(|consumer| consumer.name.len()).sum::<usize>();
+            + self.holes.capacity() * size_of::<ConsumerIdx>()
+            + btree_bytes(self.by_name.len(), size_of::<(Box<[u8]>, ConsumerIdx)>())
+            + self.consumers().map(|consumer| 2 * consumer.name.len()).sum::<usize>();
         let nack_bytes = size_of::<StreamId>() + size_of::<Nack>();
         names + btree_bytes(self.pel.len(), nack_bytes) + btree_bytes(self.pel.len(), size_of::<StreamId>())
     }
@@ -197,23 +204,14 @@ impl Group {
         }
     }
 
-    /// Where in `by_name` the consumer is, or would be.
-    fn position(&self, name: &[u8]) -> Result<usize, usize> {
-        self.by_name.binary_search_by(|&idx| self.consumer(idx).name().cmp(name))
-    }
-
-    /// Puts a consumer into the first hole of the table, or at its end.
+    /// Puts a consumer into a hole of the table, or at its end.
     fn place(&mut self, consumer: Consumer) -> ConsumerIdx {
-        let hole = match self.by_name.len() < self.consumers.len() {
-            true => self.consumers.iter().position(Option::is_none),
-            false => None,
-        };
-        let idx = hole.unwrap_or(self.consumers.len());
-        match hole {
-            Some(idx) => self.consumers[idx] = Some(consumer),
-            None => self.consumers.push(Some(consumer)),
+        if let Some(idx) = self.holes.pop() {
+            self.consumers[idx.0 as usize] = Some(consumer);
+            return idx;
         }
-        ConsumerIdx(u32::try_from(idx).expect("4 billion consumers do not fit in memory"))
+        self.consumers.push(Some(consumer));
+        ConsumerIdx(u32::try_from(self.consumers.len() - 1).expect("4 billion consumers do not fit in memory"))
     }
 }
 

@@ -72,10 +72,11 @@ impl Stream {
         self.groups.remove(name).is_some()
     }
 
-    /// What is allocated, in bytes, as a close estimate; what a clone shares counts for both. O(nodes + groups).
-    pub fn memory_bytes(&self) -> usize {
+    /// What is allocated, in bytes, as a close estimate; what a clone shares counts for both. Nodes are judged by the
+    /// first `samples` of them; groups are added up, O(consumers).
+    pub fn memory_bytes(&self, samples: usize) -> usize {
         let groups = self.groups.iter().map(|(name, group)| name.len() + size_of::<Group>() + group.memory_bytes());
-        self.entries.memory_bytes()
+        self.entries.memory_bytes(samples)
             + groups.sum::<usize>()
             + group::btree_bytes(self.groups.len(), size_of::<Box<[u8]>>() + size_of::<Arc<Group>>())
     }

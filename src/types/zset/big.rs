@@ -34,8 +34,8 @@ impl Big {
         self.tree.len()
     }
 
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.members_bytes + self.table.memory_bytes() + self.tree.memory_bytes()
+    pub(super) fn memory_bytes(&self, samples: usize) -> usize {
+        self.members_bytes + self.table.memory_bytes() + self.tree.memory_bytes(samples)
     }
 
     pub(super) fn score(&self, member: &[u8]) -> Option<f64> {

@@ -21,6 +21,7 @@
 //! lie equally deep.
 
 use super::member::MemberRef;
+use crate::encoding::extrapolate;
 use std::cmp::Ordering;
 
 /// One element.
@@ -137,8 +138,11 @@ impl Tree {
     }
 
     /// How many bytes the nodes have allocated.
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.root.memory_bytes()
+    /// Bytes, judged by the first `samples` leaves.
+    pub(super) fn memory_bytes(&self, samples: usize) -> usize {
+        let mut left = samples.max(1);
+        let (bytes, entries) = self.root.measure(&mut left);
+        extrapolate(bytes, entries, self.len)
     }
 
     fn shrink(&mut self, removed: Option<Entry>) -> Option<Entry> {
@@ -207,12 +211,23 @@ impl Node {
         }
     }
 
-    fn memory_bytes(&self) -> usize {
+    /// The bytes of the first `left` leaves with what is above them, and how many elements these have.
+    fn measure(&self, left: &mut usize) -> (usize, usize) {
         match self {
-            Self::Leaf(entries) => entries.capacity() * size_of::<Entry>(),
+            Self::Leaf(entries) => {
+                *left -= 1;
+                (entries.capacity() * size_of::<Entry>(), entries.len())
+            }
             Self::Inner(children) => {
-                let below: usize = children.iter().map(|child| child.node.memory_bytes()).sum();
-                below + children.capacity() * size_of::<Child>()
+                let (mut bytes, mut entries, mut seen) = (0, 0, 0);
+                for child in children {
+                    if *left == 0 {
+                        break;
+                    }
+                    let below = child.node.measure(left);
+                    (bytes, entries, seen) = (bytes + below.0, entries + below.1, seen + 1);
+                }
+                (bytes + extrapolate(children.capacity() * size_of::<Child>(), children.len(), seen), entries)
             }
         }
     }
