@@ -3,7 +3,7 @@
 //! A library's code runs when it is loaded, with little more in its globals than `redis.register_function`; what it
 //! registers is kept. Function names are unique over all libraries, whatever their case.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::append_message;
 use crate::host::{Host, Resp};
 use crate::lua::Lua;
-use crate::register::{NAME_RULE, is_valid_name};
+use crate::register::{NAME_RULE, Registrations, is_valid_name};
 use crate::sandbox::Refs;
 use crate::shared::Phase;
 use crate::shebang::{ScriptFlags, parse_library};
@@ -67,7 +67,10 @@ pub struct Functions {
 struct LibrarySet {
     libraries: BTreeMap<Vec<u8>, Library>,
     /// By lower-case name.
-    functions: HashMap<Vec<u8>, FunctionId>,
+    functions: BTreeMap<Vec<u8>, FunctionId>,
+    /// Of all libraries: their functions, and the bytes of names and sources. FCALL asks each time.
+    function_count: usize,
+    bytes: usize,
 }
 
 impl Functions {
@@ -159,7 +162,7 @@ impl Functions {
 
     /// How many functions can be called.
     pub fn function_count(&self) -> usize {
-        self.set.libraries.values().map(|library| library.functions.len()).sum()
+        self.set.function_count
     }
 
     /// Bytes the Lua state holds.
@@ -169,16 +172,7 @@ impl Functions {
 
     /// Bytes names, sources and their index take, outside the Lua state.
     pub fn libraries_memory_bytes(&self) -> usize {
-        let function_bytes = |function: &FunctionId| {
-            size_of::<Function>() + 2 * function.name.len() + function.description.as_ref().map_or(0, Vec::len)
-        };
-        let library_bytes = |library: &Library| {
-            size_of::<Library>()
-                + 2 * library.name.len()
-                + library.code.len()
-                + library.functions.iter().map(function_bytes).sum::<usize>()
-        };
-        self.set.libraries.values().map(library_bytes).sum()
+        self.set.bytes
     }
 
     fn load_into(
@@ -226,7 +220,7 @@ impl Functions {
             .compile(code, b"@user_function")
             .map_err(|message| ScriptError::new([b"ERR Error compiling function: ", &message[..]].concat()))?;
         let refs = vm.refs;
-        vm.shared().registrations().clear();
+        *vm.shared().registrations() = Registrations::default();
         let entered = vm.shared().enter(host, Phase::Loading);
         vm.set_hook();
         let mut message = Vec::new();
@@ -237,7 +231,7 @@ impl Functions {
             lua.drop_ref(slot);
             set_missing_lookup(lua, refs, refs.globals);
         });
-        let registered = std::mem::take(vm.shared().registrations());
+        let registered = std::mem::take(vm.shared().registrations()).in_order;
         let functions: Vec<FunctionId> = registered
             .into_iter()
             .map(|registration| {
@@ -305,11 +299,15 @@ impl LibrarySet {
             // Two names of one library may differ in case only: the first is the one that can be called.
             self.functions.entry(function.name.to_ascii_lowercase()).or_insert_with(|| Arc::clone(function));
         }
+        self.function_count += library.functions.len();
+        self.bytes += library_bytes(&library);
         self.libraries.insert(library.name.clone(), library);
     }
 
     fn unlink(&mut self, name: &[u8]) -> Option<Library> {
         let library = self.libraries.remove(name)?;
+        self.function_count -= library.functions.len();
+        self.bytes -= library_bytes(&library);
         for function in &library.functions {
             self.functions.remove(&function.name.to_ascii_lowercase());
         }
@@ -321,6 +319,15 @@ impl LibrarySet {
         let taken = |function: &&FunctionId| self.functions.contains_key(&function.name.to_ascii_lowercase());
         library.functions.iter().find(taken).map(|function| &function.name[..])
     }
+}
+
+/// Bytes that a library takes outside the Lua state.
+fn library_bytes(library: &Library) -> usize {
+    let function_bytes = |function: &FunctionId| {
+        size_of::<Function>() + 2 * function.name.len() + function.description.as_ref().map_or(0, Vec::len)
+    };
+    let functions = library.functions.iter().map(function_bytes).sum::<usize>();
+    size_of::<Library>() + 2 * library.name.len() + library.code.len() + functions
 }
 
 /// Runs the compiled library in `slot`; false with the error in `message`. Raises.

@@ -1,5 +1,7 @@
 //! `redis.register_function`: how a library tells which functions it has.
 
+use std::collections::BTreeSet;
+
 use crate::error::raise_error;
 use crate::lua::{FUNCTION, Lua, NIL, NUMBER, STRING, TABLE, lua_fn, until_nul};
 use crate::shared::Phase;
@@ -12,6 +14,13 @@ pub(crate) struct Registration {
     pub(crate) flags: ScriptFlags,
     /// Its registry slot.
     pub(crate) function: i32,
+}
+
+/// What the library being loaded has registered.
+#[derive(Default)]
+pub(crate) struct Registrations {
+    pub(crate) in_order: Vec<Registration>,
+    names: BTreeSet<Vec<u8>>,
 }
 
 lua_fn! {
@@ -134,14 +143,16 @@ fn register(lua: Lua, flags: ScriptFlags) -> Result<(), &'static [u8]> {
     if !is_valid_name(name) {
         return Err(NAME_RULE.as_bytes());
     }
-    if lua.shared().registrations().iter().any(|registered| registered.name == name) {
+    if lua.shared().registrations().names.contains(name) {
         return Err(b"Function already exists in the library");
     }
     let description = lua.string(DESCRIPTION);
     lua.push_value(CALLBACK);
     let function = lua.make_ref();
     // No call into Lua from here on: the registration owns memory.
-    lua.shared().registrations().push(Registration {
+    let registrations = lua.shared().registrations();
+    registrations.names.insert(name.to_vec());
+    registrations.in_order.push(Registration {
         name: name.to_vec(),
         description: description.map(<[u8]>::to_vec),
         flags,

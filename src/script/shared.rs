@@ -15,7 +15,7 @@ use crate::debugger::Debugger;
 use crate::host::{Host, Resp};
 use crate::lua::{CFunction, RawState};
 use crate::random::Random;
-use crate::register::Registration;
+use crate::register::Registrations;
 use crate::to_resp::Frame;
 use crate::{cjson_decode, cjson_encode};
 
@@ -60,7 +60,7 @@ pub(crate) struct Shared {
     frames: UnsafeCell<Vec<Frame>>,
     json_frames: UnsafeCell<Vec<cjson_encode::Frame>>,
     json_levels: UnsafeCell<Vec<cjson_decode::Level>>,
-    registrations: UnsafeCell<Vec<Registration>>,
+    registrations: UnsafeCell<Registrations>,
 }
 
 /// The originals behind checked functions; none before the sandbox is built.
@@ -202,7 +202,7 @@ impl Shared {
 
     /// What the library being loaded registered so far.
     #[allow(clippy::mut_from_ref)]
-    pub(crate) fn registrations(&self) -> &mut Vec<Registration> {
+    pub(crate) fn registrations(&self) -> &mut Registrations {
         // SAFETY: as `text`.
         unsafe { &mut *self.registrations.get() }
     }
