@@ -6,6 +6,8 @@
 use crate::clients::Client;
 use crate::util::sync::Mutex;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -25,8 +27,8 @@ pub struct Migrations {
 
 #[derive(Debug, Default)]
 struct Held {
-    /// The keys under way, of whichever database, once for each migration.
-    keys: Vec<Arc<[u8]>>,
+    /// The keys under way, of whichever database, and in how many migrations: as many as MIGRATE has named. O(log n) each.
+    keys: BTreeMap<Arc<[u8]>, usize>,
     waiting: Vec<Arc<Client>>,
 }
 
@@ -110,7 +112,7 @@ impl Migrations {
     /// Holds keys from now on. The shards of these must be locked.
     pub fn hold(&self, keys: &[Arc<[u8]>]) {
         let mut held = self.held.lock();
-        held.keys.extend_from_slice(keys);
+        keys.iter().for_each(|key| *held.keys.entry(key.clone()).or_default() += 1);
         self.active.fetch_add(1, Ordering::Release);
     }
 
@@ -118,7 +120,7 @@ impl Migrations {
     /// have ended so far.
     pub fn wait(&self, client: &Arc<Client>, touches: impl FnOnce(&dyn Fn(&[u8]) -> bool) -> bool) -> Option<u64> {
         let mut held = self.held.lock();
-        if held.keys.is_empty() || !touches(&|key| held.keys.iter().any(|other| **other == *key)) {
+        if held.keys.is_empty() || !touches(&|key| held.keys.contains_key(key)) {
             return None;
         }
         held.waiting.push(client.clone());
@@ -129,13 +131,16 @@ impl Migrations {
     pub fn release(&self, keys: &[Arc<[u8]>]) {
         let mut held = self.held.lock();
         for key in keys {
-            if let Some(at) = held.keys.iter().position(|other| Arc::ptr_eq(other, key)) {
-                held.keys.swap_remove(at);
+            if let Entry::Occupied(mut known) = held.keys.entry(key.clone()) {
+                *known.get_mut() -= 1;
+                if *known.get() == 0 {
+                    known.remove();
+                }
             }
         }
         self.active.fetch_sub(1, Ordering::Release);
         self.ended.fetch_add(1, Ordering::Release);
-        held.waiting.drain(..).for_each(|client| client.mailbox.wake());
+        std::mem::take(&mut held.waiting).into_iter().for_each(|client| client.mailbox.wake());
     }
 
     /// Connections that are kept.

@@ -1,4 +1,4 @@
-//! SLOWLOG's register: the latest commands that took long.
+//! SLOWLOG's register: the latest commands that took long, at most `slowlog-max-len`.
 //!
 //! Its lock is its own; nothing is locked while it is held.
 
@@ -57,6 +57,9 @@ impl Slowlog {
         ring.next_id += 1;
         ring.entries.push_front(entry);
         ring.entries.truncate(usize::try_from(max_len).unwrap_or(usize::MAX));
+        if ring.entries.len() < ring.entries.capacity() / 4 {
+            ring.entries.shrink_to_fit();
+        }
     }
 
     /// The latest `count` entries, latest first.
@@ -76,7 +79,7 @@ impl Slowlog {
 
     /// Forgets all entries; ids count on.
     pub fn reset(&self) {
-        self.0.lock().entries.clear();
+        self.0.lock().entries = VecDeque::new();
     }
 }
 

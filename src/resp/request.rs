@@ -36,6 +36,8 @@ pub enum Parsed {
 pub struct Parser {
     /// Arguments found so far, as ranges from the command's first byte.
     args: Vec<Range<usize>>,
+    /// The sum of their lengths.
+    args_bytes: usize,
     /// Bytes understood so far.
     position: usize,
     /// Arguments still to come; None between commands.
@@ -98,13 +100,13 @@ impl Parser {
     /// Of the command that has arrived in part: the lengths of its whole arguments, and where the one under way
     /// begins if that is a large one.
     pub fn under_way(&self) -> (usize, Option<usize>) {
-        let whole = self.args.iter().map(ExactSizeIterator::len).sum();
-        (whole, self.bulk_len.filter(|len| *len >= LARGE_ARG).map(|_| self.position))
+        (self.args_bytes, self.bulk_len.filter(|len| *len >= LARGE_ARG).map(|_| self.position))
     }
 
     /// Forgets the arguments of the command just parsed.
     pub fn next(&mut self) {
         self.args.clear();
+        self.args_bytes = 0;
         self.inline = None;
         if self.args.capacity() > 1024 {
             self.args = Vec::new();
@@ -154,6 +156,7 @@ impl Parser {
                 return Ok(false);
             }
             self.args.push(self.position..self.position + len);
+            self.args_bytes += len;
             self.position += len + 2;
             self.bulk_len = None;
             self.remaining = self.remaining.map(|remaining| remaining - 1);
