@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 static ALLOCATOR: redstart::allocator::Allocator = redstart::allocator::Allocator;
 
 /// How many there are of each thing if `MANY` does not say.
-const FEW: usize = 6000;
+const FEW: usize = 4000;
 /// Another client waits no longer than this, in an optimized build and with as many as `MANY` says.
 const LONGEST_PING: Duration = Duration::from_millis(50);
 /// Twice as many take no more than this times as long: 2 where the cost is linear, 4 where it is quadratic.
@@ -160,15 +160,13 @@ fn fill_awaited(running: &Running, count: usize) -> Vec<Client> {
 
 fn await_one_key(running: &Running, count: usize) -> Vec<Client> {
     let mut clients = connected(running, count);
-    clients.iter_mut().for_each(|client| client.start("BLPOP queue 0"));
-    common::until_blocked(running, clients.len());
     for _ in 0..3 {
+        clients.iter_mut().for_each(|client| client.start("BLPOP queue 0"));
+        common::until_blocked(running, clients.len());
         run_all(&mut Client::connect(running), clients.len(), |_| "RPUSH queue x".to_owned());
-        for client in &mut clients {
-            assert_eq!(client.reply().to_string(), "[queue x]");
-            client.start("BLPOP queue 0");
-        }
+        clients.iter_mut().for_each(|client| assert_eq!(client.reply().to_string(), "[queue x]"));
     }
+    clients.iter_mut().for_each(|client| client.start("BLPOP queue 0"));
     common::until_blocked(running, clients.len());
     clients
 }

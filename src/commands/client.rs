@@ -145,8 +145,8 @@ fn client_info(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Ok(())
 }
 
-/// `CLIENT LIST [TYPE type] [ID id ...]`: a line for each connection, or for each id that there is. Errors: unknown type; invalid id; syntax.
-/// Source: Redis 7.2 CLIENT LIST.
+/// `CLIENT LIST [TYPE type] [ID id ...]`: a line for each connection, or for each id that there is. Errors: unknown type;
+/// invalid id; syntax. Source: Redis 7.2 CLIENT LIST.
 fn client_list(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let mut shown;
     if args.remaining() == 2 && args.flag("TYPE") {
@@ -441,6 +441,15 @@ mod tests {
         for part in ["name=worker:1 ", "lib-name=ioredis ", "lib-ver=5.0", "cmd=client|info ", "flags=N "] {
             assert!(info.contains(part), "{part} in {info}");
         }
+    }
+
+    #[test]
+    fn ids_are_listed_as_they_are_named() {
+        let mut c = Checker::new();
+        let id = c.run("CLIENT ID").replace(':', "");
+        let listed = c.run(&format!("CLIENT LIST ID {id} 999999999 -1 {id}"));
+        assert_eq!(listed.matches(&format!("id={id} addr=")).count(), 2, "{listed}");
+        assert_eq!(listed.matches(" addr=").count(), 2, "{listed}");
     }
 
     #[test]

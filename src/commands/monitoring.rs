@@ -514,6 +514,28 @@ mod tests {
         assert!(c.run("MEMORY DOCTOR").len() > 10);
     }
 
+    /// A value is judged by some of its parts unless all are to be looked at.
+    #[test]
+    fn memory_of_long_values() {
+        let mut c = Checker::new();
+        let numbers: Vec<String> = (0..20_000).map(|number| format!("{number} element-{number}")).collect();
+        c.run(&format!("RPUSH list {}", numbers.join(" ")));
+        c.run(&format!("ZADD zset {}", numbers.join(" ")));
+        for number in 0..1000 {
+            c.run(&format!("XADD stream {number}-1 field {}", "v".repeat(100)));
+        }
+        let mut usage = |command: String| c.run(&command)[1..].parse::<f64>().unwrap();
+        for (key, least) in [("list", 200_000.0), ("zset", 500_000.0), ("stream", 100_000.0)] {
+            let all = usage(format!("MEMORY USAGE {key} SAMPLES 0"));
+            assert!(all > least, "{key}: {all}");
+            for few in [format!("MEMORY USAGE {key}"), format!("MEMORY USAGE {key} SAMPLES 1")] {
+                let judged = usage(few);
+                assert!((0.7..1.4).contains(&(judged / all)), "{key}: {judged} of {all}");
+            }
+            assert!(usage(format!("MEMORY USAGE {key} SAMPLES 9223372036854775807")) == all, "{key}");
+        }
+    }
+
     #[test]
     fn monitoring() {
         let mut c = Checker::new();
