@@ -203,8 +203,18 @@ impl Acl {
         Ok(())
     }
 
-    /// The users as `user` lines, by name.
+    /// The users as `user` lines, by name, as ACL LIST shows them.
     pub fn lines(&self) -> Vec<Vec<u8>> {
         self.all().iter().map(|account| account.user().line()).collect()
+    }
+
+    /// The same for the ACL file.
+    pub fn file_lines(&self) -> Vec<Vec<u8>> {
+        self.all().iter().map(|account| account.user().file_line()).collect()
+    }
+
+    /// The same for the configuration.
+    pub fn config_lines(&self) -> Vec<Vec<u8>> {
+        self.all().iter().map(|account| account.user().config_line()).collect()
     }
 }

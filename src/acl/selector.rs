@@ -371,13 +371,30 @@ impl Selector {
         self.channels.in_order().into_iter().map(shown).collect::<Vec<_>>().join(&b' ')
     }
 
-    /// All its rules, as they could be set again.
+    /// All its rules, as ACL LIST shows them.
     pub fn text(&self) -> Vec<u8> {
         let mut parts = Vec::new();
         let reset = if self.all_channels { Vec::new() } else { b"resetchannels".to_vec() };
         parts.extend([self.keys_text(), reset, self.channels_text(), self.commands_text()]);
         parts.retain(|part| !part.is_empty());
         parts.join(&b' ')
+    }
+
+    /// All its rules, as they can be set again: that is what they are shown as, but for the key pattern `*` that
+    /// `%RW~*` sets. Shown as `~*` it would be every key, and no pattern could follow.
+    pub fn rules(&self) -> Vec<Vec<u8>> {
+        let every_key = |rule: &[u8]| rule == b"~*" && !self.all_keys;
+        let rule = |rule: &[u8]| if every_key(rule) { b"%RW~*".to_vec() } else { rule.to_vec() };
+        // No rule holds a blank.
+        self.text().split(|byte| *byte == b' ').map(rule).collect()
+    }
+
+    /// The same in parentheses. A word that is read otherwise than it is written there is quoted: for its quotes, or
+    /// because it ends as the selector does.
+    pub fn parenthesized_rules(&self) -> Vec<u8> {
+        let word = |rule: Vec<u8>| if rule.ends_with(b")") { quote::quoted(&rule) } else { quote::word(&rule) };
+        let words: Vec<Vec<u8>> = self.rules().into_iter().map(word).collect();
+        [b"(", words.join(&b' ').as_slice(), b")"].concat()
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::acl::catalog::Catalog;
 use crate::acl::listed::Listed;
 use crate::acl::selector::{Asked, Denial, RuleError, Selector};
+use crate::util::quote;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -179,14 +180,37 @@ impl User {
         flags.into_iter().filter(|(on, _)| *on).map(|(_, name)| name)
     }
 
-    /// `user NAME RULES`, as in ACL LIST, ACL files and the configuration.
+    /// `user NAME RULES`, as in ACL LIST.
     pub fn line(&self) -> Vec<u8> {
-        let mut parts = vec![b"user".to_vec(), self.name.to_vec()];
-        parts.extend(self.flags().map(|flag| flag.into()));
-        parts.extend(self.password_hashes().map(|hash| format!("#{hash}").into_bytes()));
-        parts.push(self.root.text());
-        parts.extend(self.selectors.iter().map(|selector| [b"(", selector.text().as_slice(), b")"].concat()));
-        parts.join(&b' ')
+        let mut words = self.head();
+        words.push(self.root.text());
+        words.extend(self.selectors.iter().map(|selector| [b"(", selector.text().as_slice(), b")"].concat()));
+        words.join(&b' ')
+    }
+
+    /// The line of an ACL file, whose words are what is between two blanks.
+    pub fn file_line(&self) -> Vec<u8> {
+        self.words().join(&b' ')
+    }
+
+    /// The line of a configuration, whose words may be quoted.
+    pub fn config_line(&self) -> Vec<u8> {
+        self.words().iter().map(|word| config_word(word)).collect::<Vec<_>>().join(&b' ')
+    }
+
+    /// The words of a line that can be read again, a selector being one.
+    fn words(&self) -> Vec<Vec<u8>> {
+        let mut words = self.head();
+        words.extend(self.root.rules());
+        words.extend(self.selectors.iter().map(Selector::parenthesized_rules));
+        words
+    }
+
+    fn head(&self) -> Vec<Vec<u8>> {
+        let mut words = vec![b"user".to_vec(), self.name.to_vec()];
+        words.extend(self.flags().map(|flag| flag.into()));
+        words.extend(self.password_hashes().map(|hash| format!("#{hash}").into_bytes()));
+        words
     }
 }
 
@@ -211,6 +235,13 @@ pub fn merge_selectors(rules: &[&[u8]]) -> Result<Vec<Vec<u8>>, usize> {
         }
     }
     open.map_or(Ok(merged), |(start, _)| Err(start))
+}
+
+/// A word as the configuration says it. A selector without anything to quote is written as its author would, in words.
+fn config_word(word: &[u8]) -> Vec<u8> {
+    let is_plain = |part: &[u8]| quote::word(part) == part;
+    let is_plain_selector = word.starts_with(b"(") && word.split(|byte| *byte == b' ').all(is_plain);
+    if is_plain_selector { word.to_vec() } else { quote::word(word) }
 }
 
 /// 64 lower-case hexadecimal digits.
@@ -238,6 +269,7 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::acl::catalog::sample;
+    use crate::acl::file;
     use proptest::prelude::*;
 
     fn user(rules: &str) -> User {
@@ -310,6 +342,43 @@ mod tests {
         assert!(!user("&a").has_channels_of(&user("allchannels")));
     }
 
+    /// The `file_line` of what an ACL file with this user says.
+    fn read_file_line(user: &User) -> Vec<u8> {
+        let text = file::lines(&[user.file_line()]);
+        let users = file::parse(&text, "f", &sample(), false).expect("what was written can be read");
+        assert_eq!(users.len(), 1);
+        users[0].file_line()
+    }
+
+    /// The same of a configuration.
+    fn read_config_line(user: &User) -> Vec<u8> {
+        let words = quote::split(&user.config_line()).expect("quotes match up");
+        let rules: Vec<&[u8]> = words[2..].iter().map(Vec::as_slice).collect();
+        let mut again = User::new(&words[1], false);
+        for rule in merge_selectors(&rules).expect("parentheses match up") {
+            again.apply(&rule, &sample(), false).expect("it was a rule before");
+        }
+        again.file_line()
+    }
+
+    #[test]
+    fn what_needs_quotes_has_them() {
+        let mut user = user("on nopass ~it's &\"x (+get ~k)");
+        user.apply(b"(\"~it's\" +get)", &sample(), false).unwrap();
+        assert_eq!(
+            String::from_utf8(user.config_line()).unwrap(),
+            "user u on nopass sanitize-payload \"~it's\" resetchannels \"&\\\"x\" -@all \
+             (~k resetchannels -@all +get) \"(\\\"~it's\\\" resetchannels -@all +get)\""
+        );
+        assert!(String::from_utf8(user.file_line()).unwrap().ends_with(" (\"~it's\" resetchannels -@all +get)"));
+        assert!(String::from_utf8(user.line()).unwrap().ends_with(" (~it's resetchannels -@all +get)"));
+    }
+
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let sign = prop_oneof![prop::sample::select(b"\"'\\()#~%*|-+@".to_vec()), any::<u8>()];
+        proptest::collection::vec(sign, 0..5)
+    }
+
     proptest! {
         /// CVE-2024-51741, CVE-2024-31227: a rule of any shape is taken or refused, and what comes of it can be shown
         /// and read again.
@@ -323,13 +392,30 @@ mod tests {
                 // Refused rules are as good as taken ones here.
                 let _ = user.apply(&rule, &sample(), false);
             }
-            let line = user.line();
-            let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').skip(2).collect();
-            let mut again = User::new(b"u", false);
-            for rule in merge_selectors(&words).unwrap() {
-                prop_assert_eq!(again.apply(&rule, &sample(), false), Ok(()));
+            prop_assert_eq!(&read_file_line(&user), &user.file_line());
+            prop_assert_eq!(&read_config_line(&user), &user.file_line());
+        }
+
+        /// Whatever SETUSER takes: quotes, parentheses, bytes that are no text, in names, patterns and selectors.
+        #[test]
+        fn every_user_survives_its_files(
+            name in bytes(),
+            rules in proptest::collection::vec((prop_oneof![
+                Just("~"), Just("%R~"), Just("%RW~"), Just("&"), Just("+select|"), Just("(~"), Just("(\"~"), Just(">")
+            ], bytes(), prop_oneof![Just(""), Just(")"), Just("\" +get)"), Just("*")]), 0..6),
+        ) {
+            prop_assume!(!crate::acl::selector::has_blanks(&name));
+            let rules: Vec<Vec<u8>> = rules
+                .into_iter()
+                .map(|(start, middle, end)| [start.as_bytes(), middle.as_slice(), end.as_bytes()].concat())
+                .collect();
+            let words: Vec<&[u8]> = rules.iter().map(Vec::as_slice).collect();
+            let mut user = User::new(&name, false);
+            for rule in merge_selectors(&words).unwrap_or_default() {
+                let _ = user.apply(&rule, &sample(), false);
             }
-            prop_assert_eq!(again.line(), line);
+            prop_assert_eq!(&read_file_line(&user), &user.file_line());
+            prop_assert_eq!(&read_config_line(&user), &user.file_line());
         }
     }
 }

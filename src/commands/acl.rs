@@ -309,7 +309,7 @@ fn acl_save(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     if ctx.config.aclfile.is_empty() {
         return Err(NO_FILE);
     }
-    let text = file::lines(&ctx.server.acl.lines());
+    let text = file::lines(&ctx.server.acl.file_lines());
     config::replace_file(&ctx.config.dir.join(&ctx.config.aclfile), &text).map_err(|error| {
         ctx.server.log.warning(format_args!("Writing the ACL file for ACL SAVE: {}", config::os_reason(&error)));
         CmdError::Text(

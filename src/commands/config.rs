@@ -114,7 +114,7 @@ pub(crate) fn rewrite_file(server: &Server, all: bool) -> CmdResult {
 
 /// The `user` lines of the file; none where an ACL file holds them.
 fn user_lines(server: &Server, config: &Config) -> Vec<Vec<u8>> {
-    if config.aclfile.is_empty() { server.acl.lines() } else { Vec::new() }
+    if config.aclfile.is_empty() { server.acl.config_lines() } else { Vec::new() }
 }
 
 /// `CONFIG HELP`: array of status lines. Source: Redis 7.2 CONFIG HELP.

@@ -156,7 +156,7 @@ fn directive_of(line: &[u8]) -> Result<Option<String>, NotUnderstood> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{OutputLimit, SavePoint};
+    use crate::config::{OutputLimit, SavePoint, Sources, load};
 
     fn rewritten(old: &str, config: &Config) -> String {
         String::from_utf8(rewrite(old.as_bytes(), config, &[], false)).unwrap()
@@ -212,6 +212,24 @@ mod tests {
             assert!(text.contains(line), "{line} in {text}");
         }
         assert!(!text.contains("limit normal"), "{text}");
+    }
+
+    /// Whatever text a directive takes comes back as it was; but what is no address to listen on.
+    #[test]
+    fn every_text_survives_the_file() {
+        let texts: [&[u8]; 9] =
+            [b"it's", b"a\"b", b"a b", b" ", b"a\nb\r\tc", b"a\0b", b"\\x41", b"#a", "\u{e9}\u{1f980}".as_bytes()];
+        let texts = texts.into_iter().chain([&b"\xff\xfe"[..]]);
+        for (text, directive) in texts.flat_map(|text| DIRECTIVES.iter().map(move |directive| (text, directive))) {
+            let mut config = Config::default();
+            if matches!(directive.name, "bind" | "logfile") || directive.set_words(&mut config, &[text]).is_err() {
+                continue;
+            }
+            let written = rewrite(b"", &config, &[], false);
+            let sources = Sources { stdin: Some(written.clone()), ..Sources::default() };
+            let read = load(&sources).unwrap_or_else(|error| panic!("{}: {error}", written.escape_ascii()));
+            assert_eq!(directive.get(&read.config), directive.get(&config), "{}", directive.name);
+        }
     }
 
     #[test]

@@ -340,8 +340,10 @@ impl Setting for Option<MasterAddress> {
         self.as_ref().map(|master| format!("{} {}", master.host, master.port)).unwrap_or_default().into()
     }
 
-    fn lines(&self, rule: &Rule) -> Vec<Vec<u8>> {
-        self.iter().map(|_| self.print(rule)).collect()
+    fn lines(&self, _: &Rule) -> Vec<Vec<u8>> {
+        let line =
+            |master: &MasterAddress| [quote::word(master.host.as_bytes()), master.port.to_string().into()].join(&b' ');
+        self.iter().map(line).collect()
     }
 }
 

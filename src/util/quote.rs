@@ -41,6 +41,12 @@ pub fn push_quoted(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
+/// `bytes` as one word of a line: as they are, or quoted where [`split`] would make something else of them.
+pub fn word(bytes: &[u8]) -> Vec<u8> {
+    let is_plain = |byte: &u8| matches!(byte, b'!'..=b'~') && !matches!(byte, b'"' | b'\'');
+    if !bytes.is_empty() && bytes.iter().all(is_plain) { bytes.to_vec() } else { quoted(bytes) }
+}
+
 /// [`push_quoted`] into a new vector.
 pub fn quoted(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len() + 2);
@@ -153,6 +159,20 @@ mod tests {
     fn unbalanced_quotes() {
         for line in ["\"abc", "'abc", "\"a\"b", "'a'b", "\"abc\\"] {
             assert_eq!(split(line.as_bytes()), Err(Unbalanced), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_word_is_quoted_only_where_it_must_be() {
+        for (bytes, expected) in [
+            (&b"a\\b(c)#"[..], &b"a\\b(c)#"[..]),
+            (b"it's", b"\"it's\""),
+            (b"", b"\"\""),
+            (b"a b", b"\"a b\""),
+            (b"\xff\n", b"\"\\xff\\n\""),
+        ] {
+            assert_eq!(word(bytes), expected);
+            assert_eq!(split(&word(bytes)).unwrap(), [bytes]);
         }
     }
 
