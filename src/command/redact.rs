@@ -1,4 +1,8 @@
 //! Secrets in commands, kept out of SLOWLOG and MONITOR.
+//!
+//! Options are walked as their commands' handlers walk them, so no key, name or value is taken for an option. Where a
+//! handler would give up, the walk goes on: a password behind a mistake is a secret all the same. (Redis shows it, and
+//! all of an AUTH of three arguments.)
 
 use crate::command::spec::Command;
 use crate::config::Directive;
@@ -15,14 +19,10 @@ pub fn shown<'a, 'b>(command: &Command, argv: &'b [&'a [u8]]) -> Cow<'b, [&'a [u
             shown.to_mut()[index] = REDACTED;
         }
     };
-    let after = |word: &str| argv.iter().position(|argument| argument.eq_ignore_ascii_case(word.as_bytes()));
     match command.name {
         "auth" => (1..argv.len()).for_each(&mut hide),
-        "hello" => after("auth").into_iter().flat_map(|at| [at + 1, at + 2]).for_each(&mut hide),
-        "migrate" => {
-            after("auth").into_iter().for_each(|at| hide(at + 1));
-            after("auth2").into_iter().flat_map(|at| [at + 1, at + 2]).for_each(&mut hide);
-        }
+        "hello" => hide_options(argv, 1, &[("setname", 1, 0), ("auth", 2, 2)], &mut hide),
+        "migrate" => hide_options(argv, 6, &[("keys", usize::MAX, 0), ("auth", 1, 1), ("auth2", 2, 2)], &mut hide),
         "acl|setuser" => (2..argv.len()).for_each(&mut hide),
         "config|set" => (2..argv.len())
             .step_by(2)
@@ -31,6 +31,18 @@ pub fn shown<'a, 'b>(command: &Command, argv: &'b [&'a [u8]]) -> Cow<'b, [&'a [u
         _ => {}
     }
     shown
+}
+
+/// Hides the secrets behind options: each has a name, a number of arguments, and how many of them are secret. Words that
+/// are none of them have no arguments.
+fn hide_options(argv: &[&[u8]], first: usize, options: &[(&str, usize, usize)], hide: &mut dyn FnMut(usize)) {
+    let mut at = first;
+    while let Some(word) = argv.get(at) {
+        let option = options.iter().find(|(name, ..)| word.eq_ignore_ascii_case(name.as_bytes()));
+        let (_, arguments, secrets) = option.copied().unwrap_or_default();
+        (1..=secrets).for_each(|behind| hide(at + behind));
+        at = (at + 1).saturating_add(arguments);
+    }
 }
 
 #[cfg(test)]
@@ -43,11 +55,27 @@ mod tests {
         let registry = Registry::default();
         for (line, expected) in [
             ("SET auth x", "SET auth x"),
+            ("AUTH pass", "AUTH (redacted)"),
             ("AUTH user pass", "AUTH (redacted) (redacted)"),
+            ("AUTH user pass x", "AUTH (redacted) (redacted) (redacted)"),
+            ("HELLO 3", "HELLO 3"),
             ("HELLO 3 AUTH user pass SETNAME x", "HELLO 3 AUTH (redacted) (redacted) SETNAME x"),
+            ("HELLO 3 SETNAME auth AUTH user pass", "HELLO 3 SETNAME auth AUTH (redacted) (redacted)"),
+            ("HELLO 3 auth auth pass Auth user auth", "HELLO 3 auth (redacted) (redacted) Auth (redacted) (redacted)"),
+            ("HELLO x FOO AUTH user pass", "HELLO x FOO AUTH (redacted) (redacted)"),
+            ("HELLO AUTH user pass", "HELLO AUTH (redacted) (redacted)"),
+            ("HELLO 3 AUTH pass", "HELLO 3 AUTH (redacted)"),
+            ("MIGRATE h 1 auth 0 9 AUTH pass", "MIGRATE h 1 auth 0 9 AUTH (redacted)"),
+            (
+                "MIGRATE auth auth2 k auth 9 COPY AUTH2 u p REPLACE",
+                "MIGRATE auth auth2 k auth 9 COPY AUTH2 (redacted) (redacted) REPLACE",
+            ),
+            ("MIGRATE h 1 k 0 9 AUTH keys KEYS auth k", "MIGRATE h 1 k 0 9 AUTH (redacted) KEYS auth k"),
+            ("MIGRATE h 1 k 0 9 FOO AUTH pass", "MIGRATE h 1 k 0 9 FOO AUTH (redacted)"),
             ("ACL SETUSER bob >pass", "ACL SETUSER (redacted) (redacted)"),
             ("ACL GETUSER bob", "ACL GETUSER bob"),
             ("CONFIG SET masterauth x timeout 3", "CONFIG SET masterauth (redacted) timeout 3"),
+            ("CONFIG SET timeout masterauth requirepass x", "CONFIG SET timeout masterauth requirepass (redacted)"),
             ("CONFIG SET requirepass", "CONFIG SET requirepass"),
         ] {
             let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
