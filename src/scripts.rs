@@ -58,21 +58,26 @@ impl ScriptRegister {
 }
 
 /// How long to wait for a script that runs, when all that is asked for is what another one declares.
-const PATIENCE: Duration = Duration::from_millis(20);
+pub const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What the script or function that `argv` runs declares about itself. `None`: it runs none, it is not known, it declares
-/// nothing, or a script that runs keeps it from being looked up.
-pub fn declared_flags(scripts: &ScriptRegister, functions: &FunctionRegister, argv: &[&[u8]]) -> Option<ScriptFlags> {
+/// nothing, or a script that runs keeps it from being looked up for as long as `patience`.
+pub fn declared_flags(
+    scripts: &ScriptRegister,
+    functions: &FunctionRegister,
+    argv: &[&[u8]],
+    patience: Duration,
+) -> Option<ScriptFlags> {
     let (&name, &[what, ..]) = argv.split_first()? else { return None };
     match name.to_ascii_lowercase().as_slice() {
         b"eval" | b"eval_ro" => Engine::parse_flags(what).ok()?,
         b"evalsha" | b"evalsha_ro" => {
-            let slot = scripts.engine.try_lock_for(PATIENCE)?;
+            let slot = scripts.engine.try_lock_for(patience)?;
             let engine = slot.as_ref()?;
             engine.flags(engine.find(what)?)
         }
         b"fcall" | b"fcall_ro" => {
-            let slot = functions.functions.try_lock_for(PATIENCE)?;
+            let slot = functions.functions.try_lock_for(patience)?;
             Some(slot.as_ref()?.find(what)?.flags)
         }
         _ => None,

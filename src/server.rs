@@ -6,7 +6,7 @@ use crate::background::Background;
 use crate::clients::Clients;
 use crate::command::error::CmdError;
 use crate::command::monitor::Monitors;
-use crate::command::table::{CommandRef, Registry};
+use crate::command::table::Registry;
 use crate::config::{Config, KeyspaceEvents};
 use crate::feed::Feed;
 use crate::keyspace::lock::Shards;
@@ -322,31 +322,6 @@ impl Server {
     pub fn lacks_replicas(&self, config: &Config) -> bool {
         let wanted = config.min_replicas_to_write as usize;
         wanted > 0 && config.min_replicas_max_lag > 0 && self.replication.good() < wanted
-    }
-
-    /// Enters a command that ran for `micros` into the slow log and the latency monitor if it was slow enough.
-    pub fn note_slow(
-        &self,
-        config: &Config,
-        client: &crate::clients::Client,
-        command: CommandRef,
-        argv: &[&[u8]],
-        micros: i64,
-        now_ms: i64,
-    ) {
-        use crate::command::spec::{ADMIN, FAST, SKIP_SLOWLOG};
-        // What CONFIG SET has just changed holds for CONFIG SET itself.
-        let changed = command.command.has(ADMIN).then(|| self.config.load());
-        let config = changed.as_deref().unwrap_or(config);
-        let limit_us = config.slowlog_log_slower_than;
-        if limit_us >= 0 && micros >= limit_us && !command.command.has(SKIP_SLOWLOG) {
-            let name = client.names.lock().name.clone();
-            let argv = crate::command::redact::shown(command.command, argv);
-            self.slowlog.push(config.slowlog_max_len, now_ms / 1000, micros, &argv, client.addr.clone(), &name);
-        }
-        let event = if command.command.has(FAST) { "fast-command" } else { "command" };
-        let took = std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0));
-        self.note_latency(event, took, config, now_ms);
     }
 }
 

@@ -202,7 +202,7 @@ impl User {
     fn words(&self) -> Vec<Vec<u8>> {
         let mut words = self.head();
         words.extend(self.root.rules());
-        words.extend(self.selectors.iter().map(Selector::parenthesized_rules));
+        words.extend(self.selectors.iter().map(|selector| selector.parenthesized_rules()));
         words
     }
 

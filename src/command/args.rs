@@ -20,6 +20,8 @@ pub struct Request<'a> {
 #[derive(Debug, Clone)]
 pub struct Args<'a> {
     argv: &'a [&'a [u8]],
+    /// As they were sent, if that was otherwise.
+    sent: Option<&'a [&'a [u8]]>,
     encoded: Option<&'a [u8]>,
     next: usize,
     seed: u64,
@@ -39,12 +41,22 @@ impl<'a> Args<'a> {
     pub fn of_request(request: Request<'a>, command: &'static Command, seed: u64, hashed: (usize, u64)) -> Self {
         let Request { argv, encoded } = request;
         let next = if command.name.contains('|') { 2 } else { 1 };
-        Args { argv, encoded, next, seed, hashed, command }
+        Args { argv, sent: None, encoded, next, seed, hashed, command }
     }
 
     /// All arguments, the name included.
     pub fn argv(&self) -> &'a [&'a [u8]] {
         self.argv
+    }
+
+    /// Says that the client has sent these.
+    pub fn sent_as(self, sent: &'a [&'a [u8]]) -> Self {
+        Args { sent: Some(sent), ..self }
+    }
+
+    /// All arguments as the client has sent them.
+    pub fn sent(&self) -> &'a [&'a [u8]] {
+        self.sent.unwrap_or(self.argv)
     }
 
     /// All arguments as RESP, if they came so.

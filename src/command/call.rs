@@ -1,19 +1,16 @@
 //! Running one command: check, lock, run, record, wake.
 
-use crate::acl::log::Place;
 use crate::clients::Client;
 use crate::command::args::{Args, Request};
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
+use crate::command::gate;
 use crate::command::locks::{self, Needed};
-use crate::command::permission;
-use crate::command::redact;
+use crate::command::observe::Ended;
 use crate::command::room::Evictor;
 use crate::command::serve;
 use crate::command::session::{self, Multi, Queued, ReplyMode, Session};
-use crate::command::spec::{
-    ADMIN, ALLOW_BUSY, DENYOOM, LOADING, NO_AUTH, NO_MULTI, READONLY, SKIP_MONITOR, Scope, WRITE, acl,
-};
+use crate::command::spec::{ADMIN, NO_MULTI, READONLY, Scope, WRITE, acl};
 use crate::command::table::{CommandRef, key_positions};
 use crate::config::Config;
 use crate::feed::records::Target;
@@ -21,14 +18,12 @@ use crate::keyspace::db::{Access, Db, Touch, lfu_minutes, lru_clock};
 use crate::keyspace::effects::Effects;
 use crate::keyspace::lock::Locked;
 use crate::resp::reply::Reply;
-use crate::scripts::declared_flags;
 use crate::server::Server;
 use crate::util::text;
-use redstart_script::ScriptFlags;
 use redstart_types::number;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What one worker thread keeps from command to command.
 #[derive(Debug)]
@@ -75,61 +70,24 @@ impl Engine {
         self.server.tracking.broadcast(&self.server.clients);
     }
 
-    /// Whether a pause (CLIENT PAUSE, or a snapshot that keeps too much) holds this command back; until when (Unix ms).
-    pub fn paused_until_ms(&self, session: &Session, argv: &[&[u8]]) -> Option<i64> {
-        let paused = self.server.pause.until_ms(self.now_ms);
-        let until_ms = paused.or_else(|| self.server.snapshot_pause_until_ms(&self.config, self.now_ms))?;
-        if session.client.has(Client::REPLICA) {
-            return None;
-        }
-        let is_held = paused.is_some() && !self.server.pause.is_writes_only(self.now_ms)
-            || self.server.registry.resolve(argv).is_ok_and(|command| {
-                // What is refused is refused at once.
-                if !command.command.takes(argv.len()) || !session.authenticated {
-                    return false;
-                }
-                let queued = session.multi.iter().flat_map(|multi| &multi.queue);
-                self.may_change(command, argv)
-                    || command.command.name == "exec"
-                        && queued.into_iter().any(|queued| {
-                            let argv: Vec<&[u8]> = queued.argv.iter().map(|arg| &**arg).collect();
-                            self.may_change(queued.command, &argv)
-                        })
-            });
-        is_held.then_some(until_ms)
-    }
-
-    /// Whether a pause of writes holds this command back. A script that declares flags says itself whether it writes.
-    fn may_change(&self, command: CommandRef, argv: &[&[u8]]) -> bool {
-        let spec = command.command;
-        let Server { scripts, functions, .. } = &*self.server;
-        match spec.runs_script().then(|| declared_flags(scripts, functions, argv)).flatten() {
-            Some(flags) => !flags.contains(ScriptFlags::NO_WRITES),
-            None => spec.has(WRITE) || spec.may_replicate(),
-        }
-    }
-
     /// Runs one command of a client: its reply, or the error it deserves, is appended to `reply`. The command may
     /// leave the session blocked or closing.
     pub fn execute(&mut self, session: &mut Session, reply: &mut Reply, request: Request<'_>) {
         let argv = request.argv;
         let start = reply.buf.len();
         let found = self.server.registry.resolve(argv);
-        let id = found.as_ref().map_or(Client::NO_COMMAND, |command| command.id);
-        session.client.last_command.store(id, Ordering::Relaxed);
-        let result = found.and_then(|command| {
-            let result = self.checked(session, reply, command, request);
-            if result.is_err() {
-                self.stats().commands[usize::from(command.id)].rejected.add(1);
-            }
-            result
-        });
-        if let Err(error) = result {
+        let command = found.as_ref().ok().copied();
+        session.client.last_command.store(command.map_or(Client::NO_COMMAND, |command| command.id), Ordering::Relaxed);
+        if let Err(error) = found.and_then(|command| self.checked(session, reply, command, request)) {
             reply.buf.truncate(start);
-            self.refused(session, reply, argv, &error);
+            self.refused(session, reply, command, argv, &error);
         }
-        if session.held_since.is_some() {
+        if session.paused_until_ms.is_some() {
             return;
+        }
+        if session.client.has(Client::MONITOR) && session.reply_mode == ReplyMode::On {
+            // Its own line comes right behind its reply.
+            reply.raw(&session.client.mailbox.take_bytes());
         }
         match session.reply_mode {
             ReplyMode::On => {}
@@ -164,54 +122,17 @@ impl Engine {
         request: Request<'_>,
     ) -> CmdResult {
         self.check(session, command, request.argv)?;
+        session.paused_until_ms = self.paused_until_ms(session, command, request.argv);
+        if session.paused_until_ms.is_some() {
+            return Ok(());
+        }
         if session.multi.is_some() && !command.command.has(NO_MULTI) && !is_transaction_control(command) {
-            queue(session, command, request.argv);
+            let flags = gate::flags_of(&self.server, session, command, request.argv);
+            queue(session, command, request.argv, flags);
             reply.status("QUEUED");
             return Ok(());
         }
         self.run(session, reply, command, request)
-    }
-
-    /// The checks that come before any command of a client.
-    fn check(&mut self, session: &Session, command: CommandRef, argv: &[&[u8]]) -> CmdResult {
-        let spec = command.command;
-        if !spec.takes(argv.len()) {
-            return Err(CmdError::Arity(spec.name));
-        }
-        if !session.authenticated && !spec.has(NO_AUTH) && self.server.acl.requires_auth() {
-            return Err(CmdError::NoAuth);
-        }
-        if session.multi.is_some() && spec.has(NO_MULTI) {
-            return Err(CmdError::Text("ERR Command not allowed inside a transaction"));
-        }
-        let place = if session.multi.is_some() { Place::Multi } else { Place::TopLevel };
-        permission::check(&self.server, session, command, argv, place)
-            .map_err(|denial| permission::error(session, command, denial))?;
-        if session.in_pubsub_mode() && !is_allowed_while_subscribed(spec.name) {
-            return Err(CmdError::owned(format!(
-                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-                spec.name
-            )));
-        }
-        if self.server.loading.load(Ordering::Relaxed) && !spec.has(LOADING) {
-            return Err(CmdError::Text("LOADING Redis is loading the dataset in memory"));
-        }
-        if self.server.busy.is_busy() && !spec.has(ALLOW_BUSY) {
-            return Err(self.server.busy.error());
-        }
-        let is_write = writes(session, command);
-        if (is_write || spec.name == "ping")
-            && let Some(error) = disk_error(&self.server, &self.config)
-        {
-            return Err(error);
-        }
-        if is_write && self.server.lacks_replicas(&self.config) {
-            return Err(CmdError::NoReplicas);
-        }
-        if self.config.maxmemory > 0 && !self.make_room() && needs_room(session, command) {
-            return Err(CmdError::OutOfMemory);
-        }
-        Ok(())
     }
 
     /// Applies a command of a log or a master: its keys are what the log says, whatever the time is now. `held` are all
@@ -279,11 +200,6 @@ impl Engine {
     ) -> CmdResult {
         let argv = request.argv;
         let server = self.server.clone();
-        let is_monitored = server.monitors.is_watched() && !command.command.has(SKIP_MONITOR);
-        let is_exec = command.command.scope == Scope::Queue;
-        if is_monitored && !is_exec {
-            server.monitors.show(&server, session, &redact::shown(command.command, argv));
-        }
         let needed = locks::needed(&server.shards, session, command, argv);
         let mut locked = self.lock(&server, needed)?;
         if server.migrations.is_active() && self.is_held(session, command, argv) {
@@ -308,10 +224,6 @@ impl Engine {
         };
         let mut args = Args::of_request(request, command.command, server.shards.seed(), needed.first_key);
         run_handler(&mut ctx, &mut args, Some(&mut self.clock));
-        if is_monitored && is_exec {
-            // EXEC is shown after the commands it runs.
-            server.monitors.show(&server, ctx.session, argv);
-        }
         serve::block(&mut ctx, command, argv, needed.shards);
         serve::deliver(&mut ctx);
         drop(locked);
@@ -375,24 +287,32 @@ impl Engine {
         stats.expired_keys.add(std::mem::take(&mut effects.expired));
     }
 
-    fn refused(&self, session: &mut Session, reply: &mut Reply, argv: &[&[u8]], error: &CmdError) {
+    fn refused(
+        &self,
+        session: &mut Session,
+        reply: &mut Reply,
+        command: Option<CommandRef>,
+        argv: &[&[u8]],
+        error: &CmdError,
+    ) {
         let mut text = error.text();
         if let Some(multi) = &mut session.multi {
             multi.aborted = true;
         }
-        if argv[0].eq_ignore_ascii_case(b"exec") {
+        if let Some(exec) = command.filter(|command| command.command.scope == Scope::Queue) {
             session::discard(session);
             session::unwatch(&self.server, session);
             let reason = text.strip_prefix(b"ERR ").unwrap_or(&text);
             text = text::fill("EXECABORT Transaction discarded because of: {}", &[reason]).into();
+            self.server.monitors.show_refused(&self.server, &session.client, exec, argv);
         }
-        self.server.errors.count(&text);
-        self.stats().error_replies.add(1);
+        self.server.note_rejected(self.worker, command, &text);
         reply.error(&text);
     }
 
-    fn stats(&self) -> &crate::stats::WorkerStats {
-        self.server.stats.worker(self.worker)
+    /// Notes whether there is memory left, for the scripts of the next command.
+    pub(super) fn note_out_of_memory(&mut self, out_of_memory: bool) {
+        self.effects.out_of_memory = out_of_memory;
     }
 
     /// The effects collector, for work that the server does of its own accord.
@@ -419,22 +339,6 @@ fn may_touch(command: CommandRef, argv: &[&[u8]], is_held: &dyn Fn(&[u8]) -> boo
     touches
 }
 
-/// What writers are told while saving or logging fails: the data set must not go on without its files. Source: Redis 7.2
-/// `stop-writes-on-bgsave-error`.
-#[inline]
-pub fn disk_error(server: &Server, config: &Config) -> Option<CmdError> {
-    if server.persistence.refuses_writes(config) {
-        return Some(CmdError::Text(MISCONF_RDB));
-    }
-    let reason = server.aof.refuses_writes()?;
-    Some(CmdError::owned(format!("MISCONF Errors writing to the AOF file: {reason}")))
-}
-
-const MISCONF_RDB: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
-    disk. Commands that may modify the data set are disabled, because this instance is configured to report errors \
-    during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for \
-    details about the RDB error.";
-
 /// Runs a command's handler inside `ctx` and records its effect. An error it returns replaces its reply.
 pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mut Instant>) {
     let start = ctx.reply.buf.len();
@@ -442,42 +346,49 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
     let outer = std::mem::take(&mut ctx.db.effects.has_spoken);
     let index = ctx.db.index;
     let result = (ctx.command.command.handler)(ctx, args);
-    let stats = ctx.server.stats.worker(ctx.session.worker);
-    let counters = &stats.commands[usize::from(ctx.command.id)];
     if let Err(error) = &result {
         ctx.reply.buf.truncate(start);
         ctx.reply.error(error.text());
-    }
-    if ctx.reply.buf.get(start) == Some(&b'-') {
-        counters.failed.add(1);
-        // The error that a script answers is counted by its host: it may be that of a command the script ran.
-        if result.is_err() || !ctx.command.command.runs_script() {
-            stats.error_replies.add(1);
-            let line = &ctx.reply.buf[start + 1..];
-            ctx.server.errors.count(line);
-        }
     }
     look_up_readers(ctx);
     track(ctx, args.argv());
     record(ctx, args, index, dirty);
     ctx.db.effects.has_spoken = outer;
-    // A command that waits is counted once it is answered.
-    let is_over = ctx.session.block.is_none();
-    counters.calls.add(u64::from(is_over));
-    if let Some(clock) = clock {
-        let now = Instant::now();
-        let took = now.duration_since(*clock);
-        *clock = now;
-        if is_over {
-            let nanos = took.as_nanos() as u64;
-            counters.nanos.add(nanos);
-            if ctx.config.latency_tracking {
-                counters.latency.record(nanos);
-            }
-            ctx.server.note_slow(ctx.config, &ctx.session.client, ctx.command, args.argv(), micros(took), ctx.now_ms);
-        }
+    // What is loaded from the log was called before. Source: Redis 7.2.
+    if ctx.origin != Origin::Log {
+        note(ctx, args, start, result.is_err(), clock);
     }
-    stats.commands_processed.add(u64::from(is_over));
+}
+
+/// Notes a command whose handler has returned. One that waits is noted when its wait ends, with how long it ran so far.
+fn note(ctx: &mut Ctx<'_, '_>, args: &Args<'_>, start: usize, has_failed: bool, clock: Option<&mut Instant>) {
+    if ctx.reply.buf.get(start) == Some(&b'-') {
+        note_failed(ctx, start, has_failed);
+    }
+    let nanos = clock.map(|clock| {
+        let began = std::mem::replace(clock, Instant::now());
+        clock.duration_since(began).as_nanos() as u64 + std::mem::take(&mut ctx.session.ran_nanos)
+    });
+    if ctx.session.block.is_some() {
+        ctx.session.ran_nanos = nanos.unwrap_or(0);
+    } else {
+        let client = if ctx.origin == Origin::Script { None } else { Some(&*ctx.session.client) };
+        let ended = Ended { command: ctx.command, argv: args.sent(), client, nanos };
+        ctx.server.note_ended(ctx.config, ctx.session.worker, ctx.now_ms, &ended);
+    }
+    ctx.server.monitors.show_run(ctx, args.sent());
+}
+
+#[cold]
+fn note_failed(ctx: &Ctx<'_, '_>, start: usize, has_failed: bool) {
+    let line = &ctx.reply.buf[start + 1..];
+    let stats = ctx.server.stats.worker(ctx.session.worker);
+    // The error that a script answers is counted by its host: it may be that of a command the script ran.
+    if has_failed || !ctx.command.command.runs_script() {
+        ctx.server.note_failed(ctx.session.worker, ctx.command, line);
+    } else {
+        stats.commands[usize::from(ctx.command.id)].failed.add(1);
+    }
 }
 
 /// Notes who has read the keys that the command has changed, before it counts as a reader itself.
@@ -520,14 +431,6 @@ fn record(ctx: &mut Ctx<'_, '_>, args: &Args<'_>, index: usize, dirty_before: u6
     }
 }
 
-/// Counts a command that was refused before it ran.
-pub fn count_rejected(server: &Server, worker: usize, command: CommandRef, error: &[u8]) {
-    let stats = server.stats.worker(worker);
-    stats.commands[usize::from(command.id)].rejected.add(1);
-    stats.error_replies.add(1);
-    server.errors.count(error);
-}
-
 /// Runs a command inside another one (EXEC, a script): the locks are held already. Its reply goes to `reply`. `config` is
 /// what CONFIG SET has made of the configuration in the same transaction, if it has.
 pub fn run_nested(
@@ -539,10 +442,6 @@ pub fn run_nested(
     config: Option<&Config>,
 ) {
     let seed = ctx.server.shards.seed();
-    if ctx.server.monitors.is_watched() && !command.command.has(SKIP_MONITOR) {
-        let source = if origin == Origin::Script { "lua" } else { &ctx.session.client.addr };
-        ctx.server.monitors.show_line(ctx.server, ctx.session.db, source, &redact::shown(command.command, argv));
-    }
     let mut db = ctx.db.reborrow();
     db.index = ctx.session.db;
     let mut nested = Ctx {
@@ -556,8 +455,7 @@ pub fn run_nested(
         origin,
     };
     let mut args = Args::new(argv, command.command, seed, (0, 0));
-    // Commands of a script are timed together, as the script.
-    let mut clock = (origin == Origin::Exec).then(Instant::now);
+    let mut clock = nested.config.wants_durations().then(Instant::now);
     run_handler(&mut nested, &mut args, clock.as_mut());
 }
 
@@ -586,56 +484,18 @@ pub fn parse_count(arg: &[u8]) -> Option<i64> {
     number::parse_int(arg).filter(|count| *count >= 0)
 }
 
-fn queue(session: &mut Session, command: CommandRef, argv: &[&[u8]]) {
+fn queue(session: &mut Session, command: CommandRef, argv: &[&[u8]], flags: u32) {
     let multi = session.multi.get_or_insert_with(Box::<Multi>::default);
     // What EXEC will not run is not kept.
     if multi.aborted || session.client.has(Client::DIRTY_CAS) {
         return;
     }
+    multi.flags |= flags;
     multi.queue.push(Queued { command, argv: argv.iter().map(|arg| (*arg).into()).collect() });
     session.client.multi_len.store(multi.queue.len() as i64, Ordering::Relaxed);
     session.client.multi_bytes.fetch_add(argv.iter().map(|arg| arg.len()).sum(), Ordering::Relaxed);
 }
 
-/// Whether a command writes: EXEC does if a queued command does.
-fn writes(session: &Session, command: CommandRef) -> bool {
-    match &session.multi {
-        Some(multi) if command.command.name == "exec" => {
-            multi.queue.iter().any(|queued| queued.command.command.has(WRITE))
-        }
-        _ => command.command.has(WRITE),
-    }
-}
-
-/// Whether a command is refused when there is no memory left: it is marked so, or adds to a transaction, which must
-/// not grow without limit either.
-fn needs_room(session: &Session, command: CommandRef) -> bool {
-    let Some(multi) = &session.multi else { return command.command.has(DENYOOM) };
-    match command.command.name {
-        "exec" => multi.queue.iter().any(|queued| queued.command.command.has(DENYOOM)),
-        name => !matches!(name, "discard" | "quit" | "reset"),
-    }
-}
-
 fn is_transaction_control(command: CommandRef) -> bool {
     matches!(command.command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
-}
-
-fn is_allowed_while_subscribed(name: &str) -> bool {
-    matches!(
-        name,
-        "ping"
-            | "subscribe"
-            | "ssubscribe"
-            | "psubscribe"
-            | "unsubscribe"
-            | "sunsubscribe"
-            | "punsubscribe"
-            | "quit"
-            | "reset"
-    )
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

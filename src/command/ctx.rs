@@ -2,7 +2,7 @@
 
 use crate::clients::Client;
 use crate::command::error::{CmdError, CmdResult};
-use crate::command::session::{Block, Session};
+use crate::command::session::{Block, ReplyMode, Session};
 use crate::command::table::CommandRef;
 use crate::config::{Config, KeyspaceEvents};
 use crate::feed::records::Target;
@@ -91,6 +91,19 @@ impl Ctx<'_, '_> {
         effects.has_spoken = true;
         if effects.recording {
             effects.records.push(self.db.index, target, argv);
+        }
+    }
+
+    /// Puts what the client was sent meanwhile in front of its reply: behind it, a client that has left MONITOR or its
+    /// last channel would take it for the reply to its next command.
+    pub fn take_mail(&mut self) {
+        if self.origin != Origin::Client {
+            return;
+        }
+        let mail = self.session.client.mailbox.take_bytes();
+        match self.session.reply_mode {
+            ReplyMode::Off | ReplyMode::Skip => self.session.pushes.extend_from_slice(&mail),
+            ReplyMode::On | ReplyMode::SkipNext => self.reply.raw(&mail),
         }
     }
 

@@ -1,7 +1,15 @@
 //! MONITOR: clients that are shown every command.
+//!
+//! A line is sent once the command has run, so that it names the database the command has left the client in, and a
+//! client that has left MONITOR by RESET is sent no more. Scripts and functions show themselves before their commands.
+//! Not shown: administrative commands, commands that are refused before they run (but EXEC, which ends a transaction that
+//! was shown), and a waiter's command when it is run again. Secrets are redacted.
 
 use crate::clients::Client;
-use crate::command::session::Session;
+use crate::command::ctx::{Ctx, Origin};
+use crate::command::redact;
+use crate::command::spec::{ADMIN, SKIP_MONITOR};
+use crate::command::table::CommandRef;
 use crate::server::Server;
 use crate::util::quote;
 use crate::util::sync::Mutex;
@@ -39,17 +47,46 @@ impl Monitors {
         self.len.store(clients.len(), Ordering::Relaxed);
     }
 
-    /// Shows a client's command.
-    pub fn show(&self, server: &Server, session: &Session, argv: &[&[u8]]) {
-        self.show_line(server, session.db, &session.client.addr, argv);
+    /// Shows a command that has just run.
+    #[inline]
+    pub fn show_run(&self, ctx: &Ctx<'_, '_>, argv: &[&[u8]]) {
+        let is_hidden = ctx.command.command.has(SKIP_MONITOR | ADMIN);
+        if self.is_watched() && !is_hidden && !matches!(ctx.origin, Origin::Waiter | Origin::Log) {
+            self.show(ctx, argv);
+        }
     }
 
-    /// Shows a command; `source` is an address or `lua`.
-    pub fn show_line(&self, server: &Server, db: usize, source: &str, argv: &[&[u8]]) {
+    /// Shows a script or function that is about to run.
+    pub fn show_script(&self, ctx: &Ctx<'_, '_>, argv: &[&[u8]]) {
+        if self.is_watched() {
+            self.show(ctx, argv);
+        }
+    }
+
+    /// Shows an EXEC that was refused.
+    pub fn show_refused(&self, server: &Server, client: &Client, command: CommandRef, argv: &[&[u8]]) {
+        if self.is_watched() {
+            self.show_line(server, client.db.load(Ordering::Relaxed), &source(server, client), command, argv);
+        }
+    }
+
+    #[cold]
+    fn show(&self, ctx: &Ctx<'_, '_>, argv: &[&[u8]]) {
+        let source = match ctx.origin {
+            Origin::Script => "lua".to_owned(),
+            _ => source(ctx.server, &ctx.session.client),
+        };
+        self.show_line(ctx.server, ctx.session.db, &source, ctx.command, argv);
+    }
+
+    fn show_line(&self, server: &Server, db: usize, source: &str, command: CommandRef, argv: &[&[u8]]) {
+        if server.loading.load(Ordering::Relaxed) {
+            return;
+        }
         let now_us = server.clock.now_us();
         let head = format!("+{}.{:06} [{db} {source}]", now_us / 1_000_000, now_us % 1_000_000);
         let mut line = head.into_bytes();
-        for arg in argv {
+        for arg in redact::shown(command.command, argv).iter() {
             line.push(b' ');
             quote::push_quoted(&mut line, arg);
         }
@@ -58,4 +95,12 @@ impl Monitors {
             client.mailbox.send(&line);
         }
     }
+}
+
+/// Where a client comes from.
+fn source(server: &Server, client: &Client) -> String {
+    if !client.has(Client::UNIX_SOCKET) {
+        return client.addr.clone();
+    }
+    format!("unix:{}", server.config.load().unixsocket.as_deref().unwrap_or_default())
 }

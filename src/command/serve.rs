@@ -1,11 +1,10 @@
 //! What follows a command before its locks fall: blocked clients are served, events published, the feed written.
 
-use crate::acl::log::Place;
 use crate::clients::Client;
 use crate::command::args::Args;
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
-use crate::command::permission;
+use crate::command::gate;
 use crate::command::session::{Deferred, ReplyMode, Session};
 use crate::command::spec::BLOCKING;
 use crate::command::table::CommandRef;
@@ -19,8 +18,8 @@ use crate::keyspace::value;
 use crate::keyspace::waiters::Waiter;
 use crate::resp::reply::Reply;
 use crate::server::Server;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// Serves who waits for what the command made ready, publishes its events and writes its records to the feed.
@@ -77,13 +76,16 @@ fn tell_readers(ctx: &mut Ctx<'_, '_>) {
 /// Puts the client into the queues of the keys it asked to wait for, if its handler did.
 pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards: ShardSet) {
     let Some(block) = ctx.session.block.take().map(|block| *block) else { return };
+    let own = |argv: &[&[u8]]| argv.iter().map(|arg| (*arg).into()).collect();
+    let rewritten = ctx.session.block_argv.take();
     debug_assert!(command.command.has(BLOCKING) || block.keys.is_empty(), "only flagged commands wait for a key");
     let waiter = Arc::new(Waiter {
         // Taken under the locks of its keys: their queues are in order of arrival.
         ticket: ctx.server.stats.waits.fetch_add(1, Ordering::Relaxed),
         client: ctx.session.client.clone(),
         command,
-        argv: ctx.session.block_argv.take().unwrap_or_else(|| argv.iter().map(|arg| (*arg).into()).collect()),
+        sent_argv: rewritten.as_ref().map(|_| own(argv)),
+        argv: rewritten.unwrap_or_else(|| own(argv)),
         db: ctx.session.db,
         resp3: ctx.session.resp3,
         is_muted: matches!(ctx.session.reply_mode, ReplyMode::Off | ReplyMode::Skip),
@@ -95,6 +97,9 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
         acknowledgement: ctx.session.acknowledgement.take().map(|wanted| *wanted),
         wakes_on_deletion: block.wakes_on_deletion,
         done: AtomicBool::new(false),
+        ran_nanos: AtomicU64::new(std::mem::take(&mut ctx.session.ran_nanos)),
+        deferred_since: ctx.session.deferred.as_ref().map(|_| Instant::now()),
+        error: OnceLock::new(),
     });
     let seed = ctx.server.shards.seed();
     for key in &waiter.keys {
@@ -118,6 +123,10 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
 pub fn answer(server: &Server, waiter: &Arc<Waiter>, reply: &[u8]) -> bool {
     let is_first = abandon(server, waiter);
     if is_first {
+        if let Some(line) = reply.strip_prefix(b"-") {
+            // It is answered once.
+            let _ = waiter.error.set(line.into());
+        }
         release(waiter, reply);
     }
     is_first
@@ -148,19 +157,6 @@ pub fn abandon(server: &Server, waiter: &Arc<Waiter>) -> bool {
     count_cross_shard(locked.iter_mut(), waiter, -1);
     finish_wait(server, waiter);
     true
-}
-
-/// Counts a command whose wait has ended without its being run again: its time was over, or CLIENT UNBLOCK ended it.
-pub fn count_unserved(server: &Server, worker: usize, waiter: &Waiter, error: Option<&[u8]>) {
-    let stats = server.stats.worker(worker);
-    let command = &stats.commands[usize::from(waiter.command.id)];
-    command.calls.add(1);
-    stats.commands_processed.add(1);
-    if let Some(error) = error {
-        command.failed.add(1);
-        stats.error_replies.add(1);
-        server.errors.count(error);
-    }
 }
 
 /// Publishes keyspace events in order. Source: Redis 7.2 keyspace notifications.
@@ -233,20 +229,20 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
         command: waiter.command,
         origin: Origin::Waiter,
     };
-    // Its rights may have changed since it began to wait.
-    match permission::check(ctx.server, nested.session, waiter.command, &argv, Place::TopLevel) {
+    match gate::check_again(ctx.server, ctx.config, nested.session, waiter.command, &argv) {
         Ok(()) => {
-            let mut args = Args::new(&argv, waiter.command.command, ctx.server.shards.seed(), (0, 0));
-            call::run_handler(&mut nested, &mut args, Some(&mut Instant::now()));
+            let sent: Vec<&[u8]> = waiter.sent().iter().map(|arg| &**arg).collect();
+            let args = Args::new(&argv, waiter.command.command, ctx.server.shards.seed(), (0, 0));
+            call::run_handler(&mut nested, &mut args.sent_as(&sent), Some(&mut Instant::now()));
         }
-        Err(denial) => {
-            let error = permission::error(nested.session, waiter.command, denial);
-            call::count_rejected(ctx.server, nested.session.worker, waiter.command, &error.text());
+        Err(error) => {
+            ctx.server.note_rejected(nested.session.worker, Some(waiter.command), &error.text());
             nested.reply.error(error.text());
         }
     }
     log(ctx.server, &mut ctx.db, &waiter.client);
     if session.block.is_some() {
+        waiter.ran_nanos.store(session.ran_nanos, Ordering::Relaxed);
         return;
     }
     waiter.done.store(true, Ordering::Release);

@@ -53,6 +53,8 @@ pub struct Session {
     pub acknowledgement: Option<Box<Acknowledgement>>,
     /// Set with it by a handler that leaves its work to another thread.
     pub deferred: Option<Deferred>,
+    /// How long the command that is about to wait has run so far.
+    pub ran_nanos: u64,
     /// Waiting now.
     pub waiter: Option<Arc<Waiter>>,
     /// What REPLCONF has told of the replica that it will be.
@@ -111,6 +113,8 @@ pub struct Multi {
     pub queue: Vec<Queued>,
     /// A command was refused: EXEC will be too.
     pub aborted: bool,
+    /// What the queued commands may do: the union of their flags.
+    pub flags: u32,
 }
 
 /// One queued command.
@@ -202,6 +206,7 @@ impl Session {
             acknowledgement: None,
             deferred: None,
             held_since: None,
+            ran_nanos: 0,
             waiter: None,
             wishes: None,
             replica: None,
@@ -216,6 +221,7 @@ impl Session {
         session.worker = worker;
         session.db = waiter.db;
         session.resp3 = waiter.resp3;
+        session.ran_nanos = waiter.ran_nanos.load(Ordering::Relaxed);
         session
     }
 

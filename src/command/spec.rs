@@ -71,6 +71,10 @@ pub const ALLOW_BUSY: u32 = 1 << 15;
 pub const NO_ASYNC_LOADING: u32 = 1 << 16;
 pub const NO_MULTI: u32 = 1 << 17;
 pub const NO_MANDATORY_KEYS: u32 = 1 << 18;
+/// Only who `enable-debug-command` or `enable-module-command` says may run it. COMMAND does not show it.
+pub const PROTECTED: u32 = 1 << 19;
+/// It may have effects elsewhere without [`WRITE`]; see [`Command::may_replicate`]. No entry has it.
+pub const MAY_REPLICATE: u32 = 1 << 20;
 
 /// Flag names in the order COMMAND prints them.
 pub const FLAG_NAMES: &[(u32, &str)] = &[

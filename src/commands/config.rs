@@ -3,8 +3,9 @@
 use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
+use crate::command::gate;
 use crate::command::spec::*;
-use crate::config::{self, Access, Config, ProtectedAction, SetError};
+use crate::config::{self, Access, Config, SetError};
 use crate::server::Server;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering;
@@ -52,22 +53,13 @@ fn set(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     }
     let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|[name, value]| (*name, *value)).collect();
     let access = Access {
-        protected: is_allowed(ctx.config.enable_protected_configs, ctx),
+        protected: gate::is_allowed(ctx.config.enable_protected_configs, ctx.client()),
         loading: ctx.server.loading.load(Ordering::Relaxed),
         in_exec: ctx.origin == Origin::Exec,
     };
     ctx.server.reconfigure(&pairs, access).map_err(|error: SetError| CmdError::owned(error.text()))?;
     ctx.reply.ok();
     Ok(())
-}
-
-/// Whether this client may do what `action` guards.
-pub(crate) fn is_allowed(action: ProtectedAction, ctx: &Ctx) -> bool {
-    match action {
-        ProtectedAction::Yes => true,
-        ProtectedAction::Local => ctx.client().is_local(),
-        ProtectedAction::No => false,
-    }
 }
 
 /// `CONFIG RESETSTAT`: OK; what INFO counts, starts at 0 again. Source: Redis 7.2 CONFIG RESETSTAT.

@@ -70,6 +70,8 @@ fn select(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 /// `QUIT`: OK, then the connection closes. Source: Redis 7.2 QUIT.
 fn quit(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
+    // Nothing comes behind the reply, not even a monitor's own line.
+    ctx.server.monitors.remove(ctx.client());
     ctx.reply.ok();
     ctx.session.closing = true;
     Ok(())
@@ -205,6 +207,7 @@ fn reset(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
         }
         client.subscriptions.iter().for_each(|count| count.store(0, Ordering::Relaxed));
     }
+    ctx.take_mail();
     ctx.session.select(0);
     ctx.session.set_resp3(false);
     ctx.reply.resp3 = false;

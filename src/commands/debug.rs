@@ -17,7 +17,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 pub const COMMANDS: &[Command] =
-    &[Command::new("debug", -2, debug).flags(ADMIN | LOADING | NOSCRIPT | STALE).scope(Scope::AllShards)];
+    &[Command::new("debug", -2, debug).flags(ADMIN | LOADING | NOSCRIPT | PROTECTED | STALE).scope(Scope::AllShards)];
 
 /// One subcommand: its name, how many arguments it takes, and who answers.
 struct Subcommand {
@@ -75,9 +75,6 @@ const SUBCOMMANDS: &[Subcommand] = &[
 /// `DEBUG subcommand [argument ...]`. Everybody waits meanwhile. Errors: not allowed; unknown subcommand.
 /// Source: Redis 7.2 DEBUG.
 fn debug(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    if !config::is_allowed(ctx.config.enable_debug_command, ctx) {
-        return Err(CmdError::Text(NOT_ALLOWED));
-    }
     let name = args.bytes()?;
     let count = args.remaining();
     let found = SUBCOMMANDS
@@ -89,10 +86,6 @@ fn debug(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     };
     (found.ok_or_else(unknown)?.run)(ctx, args)
 }
-
-const NOT_ALLOWED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you \
-can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart \
-the server.";
 
 /// A number as C's `atoi` reads it: other than 0 is on.
 fn switch(args: &mut Args) -> CmdResult<bool> {

@@ -3,9 +3,10 @@
 use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
+use crate::command::gate::Rules;
 use crate::command::spec::*;
 use crate::commands::help;
-use crate::commands::script_host::{Rules, Running, ScriptHost, kill_running};
+use crate::commands::script_host::{Running, ScriptHost, kill_running};
 use crate::commands::scripting::{self, Words};
 use crate::scripts::LoadHost;
 use crate::util::glob;
@@ -92,9 +93,7 @@ fn fcall_ro(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 fn call(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
     ctx.propagate_nothing();
-    if ctx.server.monitors.is_watched() {
-        ctx.server.monitors.show(ctx.server, ctx.session, args.argv());
-    }
+    ctx.server.monitors.show_script(ctx, args.argv());
     let name = args.bytes()?;
     let server = ctx.server.clone();
     server.functions.with(|functions| {
@@ -352,6 +351,25 @@ mod tests {
         c.run("FUNCTION FLUSH");
         c.check(&format!("FUNCTION LOAD \"{LIBRARY}\""), "\"lib\"");
         c
+    }
+
+    /// The flags of a function are judged as a command's are.
+    #[test]
+    fn without_memory_only_functions_that_do_not_write_run() {
+        let mut c = with_library();
+        c.since("7.2");
+        let oom = "-OOM command not allowed when used memory > 'maxmemory'.";
+        c.check("CONFIG RESETSTAT", "OK");
+        c.check("CONFIG SET maxmemory 1", "OK");
+        c.check("FCALL add 1 k 1", oom);
+        c.check("FCALL_RO add 1 k 1", oom);
+        c.check("FCALL get 1 k", "nil");
+        c.check("FCALL_RO get 1 k", "nil");
+        c.check("FCALL nosuch 0", "-ERR Function not found");
+        c.check_calls("fcall", [2, 1, 1]);
+        c.check_calls("fcall_ro", [1, 1, 0]);
+        c.check("CONFIG SET maxmemory 0", "OK");
+        c.check("FCALL_RO add 1 k 1", "-ERR Can not execute a script with write flag using *_ro command.");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Looking at a running server: LATENCY, MEMORY, MONITOR, SLOWLOG.
 
+use crate::clients::Client;
 use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
@@ -88,10 +89,14 @@ fn container(_ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Err(args.arity_error())
 }
 
-/// `MONITOR`: OK, then a status line for each command any client runs. Source: Redis 7.2 MONITOR.
+/// `MONITOR`: OK, then a status line for each command any client runs; no reply at all if it monitors already, or is a
+/// replica. From then on the client may not touch keys. Source: Redis 7.2 MONITOR.
 fn monitor(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     if ctx.origin != Origin::Client {
         return Err(CmdError::Text("ERR MONITOR isn't allowed for DENY BLOCKING client"));
+    }
+    if ctx.client().has(Client::MONITOR | Client::REPLICA) {
+        return Ok(());
     }
     ctx.server.monitors.add(&ctx.session.client);
     ctx.reply.ok();
@@ -439,7 +444,7 @@ fn memory_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 
 #[cfg(test)]
 mod tests {
-    use crate::commands::testing::Checker;
+    use crate::commands::testing::{Checker, Peer, until};
 
     #[test]
     fn the_slow_log() {
@@ -546,6 +551,231 @@ mod tests {
         c.other("SET k \"a b\"", "OK");
         let line = c.next();
         assert!(line.contains("[0 127.0.0.1:") && line.ends_with("] \"SET\" \"k\" \"a b\""), "{line}");
+    }
+
+    fn monitored() -> Checker {
+        let mut c = Checker::new();
+        c.since("7.2");
+        c.other("MONITOR", "OK");
+        c
+    }
+
+    #[test]
+    fn monitors_are_shown_what_has_run() {
+        let mut c = monitored();
+        c.check(r#"SET k "a\"\\\n\x00\xff b""#, "OK");
+        c.other_is_shown(r#"[0 first] "SET" "k" "a\"\\\n\x00\xff b""#);
+        c.check("SELECT 3", "OK");
+        c.other_is_shown(r#"[3 first] "SELECT" "3""#);
+        c.check("SELECT 99", "-ERR DB index is out of range");
+        c.other_is_shown(r#"[3 first] "SELECT" "99""#);
+        // What does not run, and what administrators do, is not shown.
+        c.run("NOSUCH x");
+        c.run("GET");
+        c.run("CONFIG GET port");
+        c.run("CONFIG NOSUCH");
+        c.run("ACL SETUSER x >secret");
+        c.run("CLIENT LIST");
+        c.run("SLOWLOG LEN");
+        c.run("DEBUG SLEEP 0");
+        c.run("ACL DELUSER x");
+        c.check("CLIENT SETNAME me", "OK");
+        c.other_is_shown(r#"[3 first] "CLIENT" "SETNAME" "me""#);
+    }
+
+    #[test]
+    fn monitors_are_shown_what_scripts_run_once_and_behind_the_script() {
+        let mut c = monitored();
+        let script = "redis.call('set', KEYS[1], 'v') redis.pcall('lpush', KEYS[1], 'x') redis.pcall('get') \
+                      redis.pcall('config', 'get', 'port') return redis.call('select', 2)";
+        c.check(&format!("EVAL \"{script}\" 1 k"), "OK");
+        c.other_is_shown(&format!("[0 first] \"EVAL\" \"{script}\" \"1\" \"k\""));
+        c.other_is_shown(r#"[0 lua] "set" "k" "v""#);
+        c.other_is_shown(r#"[0 lua] "lpush" "k" "x""#);
+        c.other_is_shown(r#"[2 lua] "select" "2""#);
+        c.run("EVALSHA nosuch 0");
+        c.other_is_shown(r#"[0 first] "EVALSHA" "nosuch" "0""#);
+        c.run("FCALL nosuch 0");
+        c.other_is_shown(r#"[0 first] "FCALL" "nosuch" "0""#);
+        c.run("SET k v");
+        c.other_is_shown(r#"[0 first] "SET" "k" "v""#);
+        c.run("EVAL \"return redis.pcall('migrate', '127.0.0.1', '1', 'k', '0', '9', 'AUTH', 'secret')\" 0");
+        c.other_receives("1");
+        c.other_is_shown(r#"[0 lua] "migrate" "127.0.0.1" "1" "k" "0" "9" "AUTH" "(redacted)""#);
+    }
+
+    #[test]
+    fn monitors_are_shown_a_transaction_in_its_order() {
+        let mut c = monitored();
+        c.check("MULTI", "OK");
+        c.check("SET k v", "QUEUED");
+        c.check("SELECT 1", "QUEUED");
+        c.check("CONFIG GET nosuch", "QUEUED");
+        c.check("GET k", "QUEUED");
+        c.check("EXEC", "[OK, OK, [], nil]");
+        for line in ["[0 first] \"MULTI\"", "[0 first] \"SET\" \"k\" \"v\"", "[1 first] \"SELECT\" \"1\""] {
+            c.other_is_shown(line);
+        }
+        c.other_is_shown("[1 first] \"GET\" \"k\"");
+        c.other_is_shown("[1 first] \"EXEC\"");
+        // The end of a transaction is shown whatever comes of it.
+        c.check("MULTI", "OK");
+        c.check("EXEC x", "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command");
+        c.other_is_shown("[1 first] \"MULTI\"");
+        c.other_is_shown("[1 first] \"EXEC\" \"x\"");
+    }
+
+    #[test]
+    fn monitors_are_shown_a_waiter_once() {
+        let mut c = monitored();
+        c.send("BLPOP k 0");
+        c.other_is_shown(r#"[0 first] "BLPOP" "k" "0""#);
+        for address in c.addresses() {
+            assert_eq!(Peer::connect(&address).run("RPUSH k v"), ":1");
+        }
+        c.receive("[\"k\", \"v\"]");
+        c.other_receives("1");
+        c.check("PING", "PONG");
+        c.other_is_shown(r#"[0 first] "PING""#);
+    }
+
+    #[test]
+    fn monitors_see_no_password() {
+        let mut c = monitored();
+        for (command, shown) in [
+            ("AUTH u secret", r#""AUTH" "(redacted)" "(redacted)""#),
+            (
+                "HELLO 2 SETNAME auth AUTH default secret",
+                r#""HELLO" "2" "SETNAME" "auth" "AUTH" "(redacted)" "(redacted)""#,
+            ),
+            (
+                "MIGRATE 127.0.0.1 1 auth 0 9 AUTH2 u secret",
+                r#""MIGRATE" "127.0.0.1" "1" "auth" "0" "9" "AUTH2" "(redacted)" "(redacted)""#,
+            ),
+        ] {
+            c.run(command);
+            c.other_is_shown(&format!("[0 first] {shown}"));
+        }
+    }
+
+    /// Its own lines come behind its replies, and none comes behind that of RESET.
+    #[test]
+    fn a_monitor_touches_no_key() {
+        let mut c = Checker::new();
+        c.since("7.2");
+        c.check("MONITOR", "OK");
+        let refused = "-ERR Replica can't interact with the keyspace";
+        for command in ["GET k", "SET k v", "PUBLISH c m", "EVAL 'return 1' 0", "DBSIZE", "BLPOP k 0", "SORT k"] {
+            c.check(command, refused);
+        }
+        c.check_pipeline(&["PING", "MONITOR", "RESET", "GET k", "PING"], &["PONG"]);
+        assert!(c.next().ends_with("\"PING\""));
+        c.receive("RESET");
+        c.receive("nil");
+        c.receive("PONG");
+        c.check("MONITOR", "OK");
+        c.check("MULTI", "OK");
+        assert!(c.next().ends_with("\"MULTI\""));
+        c.check("GET k", refused);
+        c.check("EXEC", "-EXECABORT Transaction discarded because of previous errors.");
+        assert!(c.next().ends_with("\"EXEC\""));
+        c.check("QUIT", "OK");
+        assert!(c.is_closed());
+    }
+
+    #[test]
+    fn the_slow_log_shows_commands_of_scripts_and_transactions() {
+        let mut c = Checker::new();
+        c.since("7.2");
+        c.observe();
+        let script =
+            "for i = 1, 2 do redis.call('rpush', 'l', i) end redis.pcall('get') return redis.call('llen', 'l')";
+        c.check(&format!("EVAL \"{script}\" 0"), ":2");
+        c.check("MULTI", "OK");
+        c.check("LLEN l", "QUEUED");
+        c.check("EXEC", "[:2]");
+        let eval = format!("EVAL {script} 0");
+        c.check_slow(&["rpush l 1", "rpush l 2", "llen l", &eval, "MULTI", "LLEN l"]);
+        c.check_calls("rpush", [2, 0, 0]);
+        c.check_calls("llen", [2, 0, 0]);
+        c.check_calls("get", [0, 1, 0]);
+        c.check_calls("exec", [1, 0, 0]);
+        // A script's commands have no client.
+        assert!(c.run_other("SLOWLOG GET -1").contains("[\"rpush\", \"l\", \"1\"], \"\", \"\"]"));
+    }
+
+    #[test]
+    fn a_wait_that_ends_is_a_call() {
+        let mut c = Checker::new();
+        c.since("7.2");
+        let ids = c.ids();
+        c.observe();
+        c.check("BLPOP k 0.01", "nil");
+        c.check("XREAD BLOCK 10 STREAMS x $", "nil");
+        c.check("WAIT 1 10", ":0");
+        c.send("XREAD BLOCK 0 STREAMS x $");
+        c.other("XADD x 1-1 f v", "\"1-1\"");
+        c.receive("[[\"x\", [[\"1-1\", [\"f\", \"v\"]]]]]");
+        c.send("BLPOP k 0");
+        c.other_about(&ids, "CLIENT UNBLOCK @ ERROR", ":1");
+        c.receive("-UNBLOCKED client unblocked via CLIENT UNBLOCK");
+        c.check_calls("blpop", [2, 0, 1]);
+        c.check_calls("xread", [2, 0, 0]);
+        c.check_calls("wait", [1, 0, 0]);
+        c.run_other("SLOWLOG RESET");
+        c.check("BLPOP k 0.01", "nil");
+        c.send("XREAD BLOCK 0 STREAMS x $");
+        c.other("XADD x 1-2 f v", "\"1-2\"");
+        c.receive("[[\"x\", [[\"1-2\", [\"f\", \"v\"]]]]]");
+        c.check("WAIT 1 10", ":0");
+        let expected = ["BLPOP k 0.01", "XADD x 1-2 f v", "XREAD BLOCK 0 STREAMS x $", "WAIT 1 10"];
+        c.check_slow(&expected);
+    }
+
+    /// A client that waits for an acknowledgement asked for it, whether it hears of it or not.
+    #[test]
+    fn who_leaves_while_waiting() {
+        let mut c = Checker::new();
+        c.since("7.2");
+        c.observe();
+        for address in c.addresses() {
+            for command in ["BLPOP k 0", "WAIT 1 0"] {
+                let mut peer = Peer::connect(&address);
+                peer.run("PING");
+                peer.send(command);
+                let mut looking = Peer::connect(&address);
+                until("it waits", || looking.run("INFO clients").contains("blocked_clients:1"));
+                drop(peer);
+                until("it is gone", || looking.run("INFO clients").contains("blocked_clients:0"));
+            }
+        }
+        c.check_calls("wait", [1, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_refused_or_fails_is_counted_so() {
+        let mut c = Checker::new();
+        c.since("7.2");
+        c.observe();
+        c.run("GET");
+        c.run("SET k v NOPE");
+        c.run("SET k v");
+        c.run("LPUSH k x");
+        c.run("NOSUCH");
+        c.run("EVAL \"return redis.call('lpush', 'k', 'y')\" 0");
+        c.check_slow(&[
+            "SET k v NOPE",
+            "SET k v",
+            "LPUSH k x",
+            "lpush k y",
+            "EVAL return redis.call('lpush', 'k', 'y') 0",
+        ]);
+        c.check_calls("get", [0, 1, 0]);
+        c.check_calls("set", [2, 0, 1]);
+        c.check_calls("lpush", [2, 0, 2]);
+        c.check_calls("eval", [1, 0, 1]);
+        c.check_info("errorstat_ERR", "count=3");
+        c.check_info("errorstat_WRONGTYPE", "count=2");
     }
 
     #[test]

@@ -609,6 +609,21 @@ mod tests {
         let own = |c: &mut Checker, command: &str| c.running_only(command);
         assert!(own(&mut c, "SET k w").starts_with("-MISCONF Redis is configured to save RDB snapshots"));
         assert!(own(&mut c, "PING").starts_with("-MISCONF"));
+        // Scripts are refused by what they declare; one that declares nothing runs until it writes.
+        let command =
+            "-MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Co";
+        assert!(own(&mut c, "EVAL \"#!lua\\nreturn 1\" 0").starts_with(command));
+        assert!(own(&mut c, "EVAL_RO \"#!lua\\nreturn 1\" 0").starts_with(command));
+        c.check_here("EVAL \"#!lua flags=no-writes\\nreturn 1\" 0", ":1");
+        c.check_here("EVAL \"return string.sub(redis.pcall('set', 'k', 'w').err, 1, 7)\" 0", "\"MISCONF\"");
+        // A transaction may come to it after its commands were queued.
+        c.check_here("CONFIG SET stop-writes-on-bgsave-error no", "OK");
+        own(&mut c, "MULTI");
+        own(&mut c, "CONFIG SET stop-writes-on-bgsave-error yes");
+        own(&mut c, "EVAL \"#!lua\\nreturn 1\" 0");
+        let script = "-MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. \
+                      Writable scripts are blocked. Use 'no-writes' flag for read only scripts.";
+        c.check_here("EXEC", &format!("[OK, {script}]"));
         c.check_here("GET k", r#""v""#);
         std::fs::create_dir(scratch.0.join("no-such-dir")).unwrap();
         c.check_here("SAVE", "OK");

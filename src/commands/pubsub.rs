@@ -126,6 +126,7 @@ fn forget(ctx: &mut Ctx, topic: Topic, channel: &[u8]) {
     if subscriptions.of_mut(topic).remove(channel) {
         ctx.session.client.forget(channel);
         ctx.server.pubsub.unsubscribe(topic, channel, &ctx.session.client);
+        ctx.take_mail();
     }
 }
 

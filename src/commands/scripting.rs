@@ -3,9 +3,10 @@
 use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
+use crate::command::gate::Rules;
 use crate::command::session::Debugging;
 use crate::command::spec::*;
-use crate::commands::script_host::{Rules, Running, ScriptHost, kill_running};
+use crate::commands::script_host::{Running, ScriptHost, kill_running};
 use crate::commands::{help, script_debug};
 use redstart_script::{Debugger, Engine, Resp, ScriptError, ScriptId};
 use redstart_types::number;
@@ -96,7 +97,7 @@ fn evalsha_ro(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 }
 
 fn eval_body(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
-    show_to_monitors(ctx, args);
+    ctx.server.monitors.show_script(ctx, args.argv());
     match ctx.session.debugging {
         Some(debugging) => script_debug::eval(ctx, args, read_only, debugging),
         None => run_eval(ctx, args, read_only, None),
@@ -115,7 +116,7 @@ pub(super) fn run_eval(
 }
 
 fn eval_sha(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
-    show_to_monitors(ctx, args);
+    ctx.server.monitors.show_script(ctx, args.argv());
     let sha = args.bytes()?;
     if sha.len() != SHA1_HEX_BYTES {
         return Err(CmdError::NoScript);
@@ -127,13 +128,6 @@ fn eval_sha(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
 }
 
 const SHA1_HEX_BYTES: usize = 40;
-
-/// A script's own commands are shown after it, so it is shown here rather than by the engine.
-fn show_to_monitors(ctx: &Ctx, args: &Args) {
-    if ctx.server.monitors.is_watched() {
-        ctx.server.monitors.show(ctx.server, ctx.session, args.argv());
-    }
-}
 
 fn run(
     ctx: &mut Ctx,
@@ -306,6 +300,65 @@ mod tests {
         c.check("SCRIPT DEBUG NO", "OK");
         c.check("SCRIPT DEBUG MAYBE", "-ERR Use SCRIPT DEBUG YES/SYNC/NO");
         assert!(c.run("SCRIPT HELP").contains("SCRIPT <subcommand>"));
+    }
+
+    const OOM: &str = "-OOM command not allowed when used memory > 'maxmemory'.";
+    const WRITES: &str = "\"#!lua\\nreturn redis.pcall('set', 'k', 1)\" 0";
+
+    /// What a script declares is judged as flags of a command are, whichever command runs it.
+    #[test]
+    fn without_memory_only_scripts_that_say_so_run() {
+        let mut c = Checker::new();
+        c.since("7.2");
+        c.run("SCRIPT FLUSH");
+        let sha = c.run(&format!("SCRIPT LOAD {}", WRITES.trim_end_matches(" 0")));
+        c.check("MULTI", "OK");
+        c.check(&format!("EVAL {WRITES}"), "QUEUED");
+        c.other("CONFIG RESETSTAT", "OK");
+        c.other("CONFIG SET maxmemory 1", "OK");
+        // What was queued counts for EXEC.
+        c.check("EXEC", &OOM.replace("-OOM", "-EXECABORT Transaction discarded because of: OOM"));
+        for command in ["EVAL", "EVAL_RO"] {
+            c.check(&format!("{command} {WRITES}"), OOM);
+            c.check(&format!("{command} \"#!lua flags=no-writes\\nreturn 1\" 0"), ":1");
+            c.check(&format!("{command} 'return 1' 0"), ":1");
+            c.check(
+                &format!("{command} \"#!lua flags=no-such\\nreturn 1\" 0"),
+                "-ERR Unexpected flag in script shebang: no-such",
+            );
+        }
+        for command in ["EVALSHA", "EVALSHA_RO"] {
+            c.check(&format!("{command} {sha} 0"), OOM);
+            c.check(&format!("{command} nosuch 0"), "-NOSCRIPT No matching script. Please use EVAL.");
+        }
+        c.check("EVAL \"#!lua flags=allow-oom\\nreturn redis.call('set', 'k', 1)\" 0", "OK");
+        c.check("EVAL \"return redis.pcall('set', 'k', 1).err\" 0", &format!("\"{}\"", &OOM[1..]));
+        c.check("MULTI", "OK");
+        c.check(&format!("EVAL {WRITES}"), OOM);
+        c.check("EXEC", "-EXECABORT Transaction discarded because of previous errors.");
+        c.check_calls("eval", [5, 2, 1]);
+        c.check_calls("eval_ro", [3, 1, 1]);
+        c.check_calls("evalsha", [1, 1, 1]);
+        c.check_calls("exec", [1, 1, 1]);
+        c.other("CONFIG SET maxmemory 0", "OK");
+    }
+
+    #[test]
+    fn without_replicas_only_scripts_that_do_not_write_run() {
+        let mut c = Checker::new();
+        c.since("7.2");
+        let error = "-NOREPLICAS Not enough good replicas to write.";
+        c.check("CONFIG SET min-replicas-to-write 1", "OK");
+        c.check("CONFIG RESETSTAT", "OK");
+        c.check(&format!("EVAL {WRITES}"), error);
+        c.check(&format!("EVAL_RO {WRITES}"), error);
+        c.check("EVAL \"#!lua flags=no-writes\\nreturn 1\" 0", ":1");
+        c.check("EVAL \"return redis.pcall('set', 'k', 1).err\" 0", &format!("\"{}\"", &error[1..]));
+        c.check_calls("eval", [2, 1, 0]);
+        c.check_calls("eval_ro", [0, 1, 0]);
+        c.check("CONFIG SET min-replicas-to-write 0", "OK");
+        let read_only = "-ERR Can not execute a script with write flag using *_ro command.";
+        c.check(&format!("EVAL_RO {WRITES}"), read_only);
     }
 
     #[test]

@@ -30,9 +30,15 @@ pub const COMMANDS: &[Command] = &[
             .flags(ADMIN | NOSCRIPT)
             .since("4.0.0")
             .tips(&["nondeterministic_output_order"]),
-        Command::new("module|load", -3, module_load).flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT).since("4.0.0"),
-        Command::new("module|loadex", -3, module_load).flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT).since("7.0.0"),
-        Command::new("module|unload", 3, module_unload).flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT).since("4.0.0"),
+        Command::new("module|load", -3, module_load)
+            .flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT | PROTECTED)
+            .since("4.0.0"),
+        Command::new("module|loadex", -3, module_load)
+            .flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT | PROTECTED)
+            .since("7.0.0"),
+        Command::new("module|unload", 3, module_unload)
+            .flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT | PROTECTED)
+            .since("4.0.0"),
     ]),
     Command::new("swapdb", 3, swapdb)
         .flags(FAST | WRITE)
@@ -178,26 +184,13 @@ fn module_list(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 }
 
 /// `MODULE LOAD path [arg ...]`, `MODULE LOADEX path ...`: an error; modules are programs for Redis's own insides.
-fn module_load(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
-    modules_allowed(ctx)?;
+fn module_load(_ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     Err(CmdError::Text("ERR Error loading the extension. Please check the server logs."))
 }
 
 /// `MODULE UNLOAD name`: an error; no module is loaded. Source: Redis 7.2 MODULE UNLOAD.
-fn module_unload(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
-    modules_allowed(ctx)?;
+fn module_unload(_ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     Err(CmdError::Text("ERR Error unloading module: no such module with that name"))
-}
-
-fn modules_allowed(ctx: &Ctx) -> CmdResult {
-    if super::config::is_allowed(ctx.config.enable_module_command, ctx) {
-        return Ok(());
-    }
-    Err(CmdError::Text(
-        "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", you can run it \
-         from a local connection, otherwise you need to set this option in the configuration file, and then restart \
-         the server.",
-    ))
 }
 
 fn module_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {

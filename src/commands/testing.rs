@@ -211,6 +211,60 @@ impl Checker {
         self.check_info("keyspace_misses", &missed.to_string());
     }
 
+    /// The second client, which monitors, is shown this next; `[0 first]` stands for the first client's address.
+    #[track_caller]
+    pub(crate) fn other_is_shown(&mut self, expected: &str) {
+        for (peers, who) in [&mut self.own].into_iter().chain(&mut self.oracle).zip(["", "(the oracle)"]) {
+            let address = peers[0].stream.get_ref().local_addr().unwrap().to_string();
+            let line = peers[1].receive();
+            let shown = line.split_once(' ').map_or(&*line, |(_, shown)| shown).replace(&address, "first");
+            assert_eq!(shown, expected, "{who}");
+        }
+    }
+
+    /// Empties the slow log and the counters; from now on every command is slow.
+    pub(crate) fn observe(&mut self) {
+        for command in ["CONFIG SET slowlog-log-slower-than 0", "CONFIG RESETSTAT", "SLOWLOG RESET"] {
+            self.run_other(command);
+        }
+    }
+
+    /// The commands in the slow log since [`Checker::observe`], oldest first.
+    #[track_caller]
+    pub(crate) fn check_slow(&mut self, expected: &[&str]) {
+        for (peers, who) in [&mut self.own].into_iter().chain(&mut self.oracle).zip(["", "(the oracle)"]) {
+            let reply = peers[1].run("SLOWLOG GET -1");
+            let argv = |entry: &str| Some(entry.split_once(", [")?.1.split_once("], ")?.0.replace("\", \"", " "));
+            let mut slow: Vec<String> = reply.split("[:").skip(1).filter_map(argv).collect();
+            slow.reverse();
+            let slow: Vec<&str> = slow.iter().map(|line| line.trim_matches('"')).skip(1).collect();
+            assert_eq!(slow, expected, "{who}");
+        }
+    }
+
+    /// What is counted of a command (`calls=1,rejected_calls=0,failed_calls=0`), and that each call's time is known.
+    #[track_caller]
+    pub(crate) fn check_calls(&mut self, name: &str, expected: [u64; 3]) {
+        let [calls, rejected, failed] = expected;
+        let expected = format!("calls={calls},rejected_calls={rejected},failed_calls={failed}");
+        for (peers, who) in [&mut self.own].into_iter().chain(&mut self.oracle).zip(["", "(the oracle)"]) {
+            let info = peers[1].run("INFO commandstats");
+            let line = info.split(&format!("\\ncmdstat_{name}:")).nth(1).and_then(|rest| rest.split("\\r").next());
+            let counts: Vec<&str> = line.unwrap_or("").split(',').filter(|part| !part.starts_with("usec")).collect();
+            assert_eq!(counts.join(","), expected, "{name} {who}");
+            let histogram = peers[1].run(&format!("LATENCY HISTOGRAM {}", name.replace('|', " ")));
+            let timed = format!("[\"{name}\", [\"calls\", :{calls}, ");
+            assert!(calls == 0 || histogram.starts_with(&timed), "{histogram} {who}");
+        }
+    }
+
+    /// Where our server and the oracle listen, for further clients.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let own = self.running.addr().expect("it listens on TCP").to_string();
+        let oracle = self.oracle.as_ref().and_then(|peers| peers[0].stream.get_ref().peer_addr().ok());
+        [own].into_iter().chain(oracle.map(|address| address.to_string())).collect()
+    }
+
     /// The first client's CLIENT ID, here and at the oracle.
     pub(crate) fn ids(&mut self) -> [String; 2] {
         let id = |peers: &mut [Peer; 2]| peers[0].run("CLIENT ID").replace(':', "");
@@ -328,7 +382,7 @@ impl Peer {
         self.receive()
     }
 
-    fn send(&mut self, command: &str) {
+    pub(crate) fn send(&mut self, command: &str) {
         self.stream.get_mut().write_all(&encoded(command)).unwrap();
     }
 

@@ -92,8 +92,7 @@ fn exec(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
             Ok(()) => call::run_nested(ctx, queued.command, &argv, &mut reply, Origin::Exec, config.as_deref()),
             Err(denial) => {
                 let error = lost_right(denial.reason);
-                ctx.server.errors.count(error.as_bytes());
-                ctx.server.stats.worker(ctx.session.worker).error_replies.add(1);
+                ctx.server.note_error(ctx.session.worker, error.as_bytes());
                 reply.error(&error);
             }
         }

@@ -43,6 +43,8 @@ pub struct Effects {
     pub garbage: Vec<Value>,
     /// The running command has said what the log says instead of it, if anything.
     pub has_spoken: bool,
+    /// There was no memory left when the command began. Source: Redis 7.2 `pre_command_oom_state`.
+    pub out_of_memory: bool,
     /// The time that TIME has told (Unix microseconds): it stands still within a script or a transaction.
     pub time_us: Option<i64>,
     /// Keys looked up and found, for INFO.
@@ -124,6 +126,7 @@ impl Default for Effects {
             lazy_overwrite: false,
             garbage: Vec::new(),
             has_spoken: false,
+            out_of_memory: false,
             time_us: None,
             hits: 0,
             misses: 0,

@@ -14,8 +14,9 @@ use crate::keyspace::lock::ShardSet;
 use crate::keyspace::value::Kind;
 use crate::util::id_map::IdMap;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 /// A blocked client and the command it waits to finish.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Waiter {
     pub command: CommandRef,
     /// The whole command, to be run again when a key is ready.
     pub argv: Vec<Box<[u8]>>,
+    /// The same as it was sent, if that was otherwise.
+    pub sent_argv: Option<Vec<Box<[u8]>>>,
     pub db: usize,
     pub resp3: bool,
     /// CLIENT REPLY: nobody hears how it ends.
@@ -45,9 +48,25 @@ pub struct Waiter {
     pub wakes_on_deletion: bool,
     /// Answered, timed out or gone: to be skipped.
     pub done: AtomicBool,
+    /// How long the command has run so far.
+    pub ran_nanos: AtomicU64,
+    /// Since when another thread does the command's work.
+    pub deferred_since: Option<Instant>,
+    /// The error that it was answered with from elsewhere, without the `-`.
+    pub error: OnceLock<Box<[u8]>>,
 }
 
 impl Waiter {
+    /// The whole command as it was sent.
+    pub fn sent(&self) -> &[Box<[u8]>] {
+        self.sent_argv.as_ref().unwrap_or(&self.argv)
+    }
+
+    /// Whether it waits for something else than a key.
+    pub fn waits_for_no_key(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Whether it still waits.
     pub fn is_waiting(&self) -> bool {
         !self.done.load(Ordering::Acquire)

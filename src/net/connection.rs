@@ -424,8 +424,8 @@ impl Connection {
             self.session.client.set(Client::UNBLOCKED, false);
         }
         if letters.unblocked {
-            if let Some(waiter) = self.session.waiter.as_ref().filter(|waiter| waiter.acknowledgement.is_some()) {
-                serve::count_unserved(&worker.server, self.session.worker, waiter, None);
+            if let Some(waiter) = self.session.waiter.as_ref().filter(|waiter| waiter.waits_for_no_key()) {
+                worker.server.note_wait(self.session.worker, waiter, waiter.error.get().map(|line| &**line));
             }
             self.resume(worker);
         } else if let (Some(with_error), Some(waiter)) = (letters.unblock, self.session.waiter.clone())
@@ -435,12 +435,12 @@ impl Connection {
             self.reply.resp3 = self.session.resp3;
             if with_error {
                 let error = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
-                serve::count_unserved(&worker.server, self.session.worker, &waiter, Some(error.as_bytes()));
+                worker.server.note_wait(self.session.worker, &waiter, Some(error.as_bytes()));
                 if !waiter.is_muted {
                     self.reply.error(error);
                 }
             } else {
-                serve::count_unserved(&worker.server, self.session.worker, &waiter, None);
+                worker.server.note_wait(self.session.worker, &waiter, None);
                 serve::time_out(&worker.server, &waiter, &mut self.reply);
             }
             self.resume(worker);
@@ -467,7 +467,7 @@ impl Connection {
             && serve::abandon(&worker.server, &waiter)
         {
             self.reply.resp3 = self.session.resp3;
-            serve::count_unserved(&worker.server, self.session.worker, &waiter, None);
+            worker.server.note_wait(self.session.worker, &waiter, None);
             serve::time_out(&worker.server, &waiter, &mut self.reply);
             self.resume(worker);
         }
@@ -597,6 +597,10 @@ impl Connection {
         self.stream.say_goodbye();
         if let Some(waiter) = self.session.waiter.take() {
             serve::abandon(server, &waiter);
+            // Nobody is owed an element, but an acknowledgement, or another thread's work, was asked for. Source: Redis 7.2.
+            if waiter.waits_for_no_key() {
+                server.note_wait(self.session.worker, &waiter, None);
+            }
         }
         if self.session.paused_until_ms.is_some() && self.session.client.has(Client::BLOCKED) {
             server.stats.blocked_clients.fetch_sub(1, Ordering::Relaxed);

@@ -131,11 +131,9 @@ fn step(
     done: &mut usize,
     end: usize,
 ) -> bool {
-    if hold_back(engine, session, request.argv) {
-        return false;
-    }
+    session.paused_until_ms = None;
     run(engine, session, reply, request);
-    if session.held_since.is_some() {
+    if session.paused_until_ms.is_some() {
         return false;
     }
     *done = end;
@@ -167,12 +165,6 @@ fn refuse_reply(engine: &Engine, session: &mut Session, reply: &mut Reply, argv:
     ));
     reply.buf.truncate(start);
     session.closing = true;
-}
-
-/// Notes in the session that a pause holds this command back, if one does.
-fn hold_back(engine: &Engine, session: &mut Session, argv: &[&[u8]]) -> bool {
-    session.paused_until_ms = if argv.is_empty() { None } else { engine.paused_until_ms(session, argv) };
-    session.paused_until_ms.is_some()
 }
 
 fn is_stopped(session: &Session) -> bool {

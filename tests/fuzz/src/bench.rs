@@ -103,7 +103,9 @@ impl Bench {
         self.engine.execute(session, &mut reply, Request { argv, encoded: None });
         self.engine.end_batch();
         let replies = resp::count(&reply.buf);
-        let is_answered = session.waiter.is_none() && !session.closing;
+        // What a pause holds back is dropped.
+        let is_held = session.paused_until_ms.take().is_some();
+        let is_answered = session.waiter.is_none() && !session.closing && !is_held;
         if is_answered && mode == ReplyMode::On && session.reply_mode == ReplyMode::On {
             assert!(replies > 0, "no reply to {}", text(argv));
         }
