@@ -672,6 +672,49 @@ mod tests {
         }
     }
 
+    /// Removing the last member counts its members, not the key besides.
+    #[test]
+    fn what_a_removal_counts() {
+        let mut c = Checker::new();
+        let cases: [(&[&str], &str, i64); 27] = [
+            (&["RPUSH k a b"], "LPOP k 2", 2),
+            (&["RPUSH k a"], "RPOPLPUSH k other", 1),
+            (&["RPUSH k a a"], "LREM k 0 a", 2),
+            (&["RPUSH k a b"], "LTRIM k 5 6", 2),
+            (&["RPUSH k a b"], "LMPOP 1 k LEFT COUNT 9", 2),
+            (&["RPUSH k a"], "BLPOP k 0", 1),
+            (&["SADD k a b"], "SREM k a b c", 2),
+            (&["SADD k a b"], "SPOP k 5", 2),
+            (&["SADD k a"], "SMOVE k other a", 1),
+            (&["HSET k f v g w"], "HDEL k f g x", 2),
+            (&["ZADD k 1 a 2 b"], "ZREM k a b c", 2),
+            (&["ZADD k 1 a 2 b"], "ZREM k a", 1),
+            (&["ZADD k 1 a"], "ZPOPMIN k", 1),
+            (&["ZADD k 1 a 2 b"], "ZPOPMAX k 2", 2),
+            (&["ZADD k 1 a"], "BZPOPMIN k 0", 1),
+            (&["ZADD k 1 a 2 b"], "ZMPOP 1 k MIN COUNT 9", 2),
+            (&["ZADD k 1 a 2 b"], "BZMPOP 0 1 k MAX COUNT 9", 2),
+            (&["ZADD k 1 a 2 b"], "ZREMRANGEBYRANK k 0 -1", 2),
+            (&["ZADD k 1 a 2 b"], "ZREMRANGEBYSCORE k 0 5", 2),
+            (&["ZADD k 0 a 0 b"], "ZREMRANGEBYLEX k - +", 2),
+            (&["ZADD k 1 a"], "EVAL \"return redis.call('zpopmin','k')\" 0", 1),
+            (&["SET k 1", "SET other 1"], "DEL k other nope", 2),
+            (&["SET k 1"], "GETDEL k", 1),
+            (&["SET k 1"], "EXPIRE k -1", 1),
+            (&["ZADD k 1 a"], "ZINTERSTORE k 2 k nope", 1),
+            (&["SADD k a"], "SINTERSTORE k k nope", 1),
+            (&["XADD k 1-1 f v"], "XTRIM k MAXLEN 0", 1),
+        ];
+        for (setup, removal, expected) in cases {
+            c.run("DEL k other");
+            setup.iter().for_each(|command| drop(c.run(command)));
+            let before = c.running.server.stats.dirty.load(Ordering::Relaxed);
+            c.run(removal);
+            let counted = c.running.server.stats.dirty.load(Ordering::Relaxed) - before;
+            assert_eq!(counted, expected, "{removal}");
+        }
+    }
+
     fn wait_for_rewrite(c: &Checker) {
         // Both under one lock: a scheduled rewrite that begins between two looks would be seen by neither.
         let rewrites = || c.running.server.aof.figures().rewrites;

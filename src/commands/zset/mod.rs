@@ -447,10 +447,10 @@ pub(super) fn limits(ctx: &Ctx) -> Limits {
     limits::zset(ctx.config, ctx.server.shards.seed())
 }
 
-/// Deletes a sorted set that has lost its last member, and says so.
+/// Deletes a sorted set that has lost its last member, and says so. It counts as no change besides the removal.
 fn drop_if_empty(ctx: &mut Ctx, key: Key<'_>) {
     if ctx.db.delete_if_vacant::<ZSet>(key) {
-        ctx.deleted(key);
+        ctx.db.notify(KeyspaceEvents::GENERIC, "del", key);
     }
 }
 
