@@ -25,6 +25,10 @@ pub(super) fn start(server: &Arc<Server>, config: &Config) {
             server.log.notice("A data set is on its way to other replicas: the next one follows it");
             return;
         }
+        if server.clock.now_ms() < register.not_before_ms {
+            // The periodic work comes back to it.
+            return;
+        }
         let is_waiting = |replica: &&Arc<Replica>| replica.phase() == Phase::Waiting;
         let waiting: Vec<_> = register.replicas.iter().filter(is_waiting).cloned().collect();
         let Some(first) = waiting.first().cloned() else { return };
@@ -68,6 +72,7 @@ fn shares(one: &Wishes, other: &Wishes) -> bool {
 fn run(server: &Arc<Server>, replicas: &[Arc<Replica>]) {
     let config = server.config.load();
     let sent = write(server, &config, replicas).and_then(|file| send(server, &config, replicas, file));
+    let has_failed = sent.is_err() && replicas.iter().any(|replica| !replica.is_gone());
     if let Err(error) = sent {
         server.log.warning(format_args!("Error writing the data set for replicas: {error}"));
         // They try again when they find the connection closed.
@@ -75,10 +80,20 @@ fn run(server: &Arc<Server>, replicas: &[Arc<Replica>]) {
             replica.client.mailbox.put(|letters| letters.kill = true);
         }
     }
-    server.replication.register.lock().is_syncing = false;
-    server.replication.count_good(&config, server.clock.now_ms() / 1000);
-    start_when_due(server, &config, server.clock.now_ms());
+    let now_ms = server.clock.now_ms();
+    let mut register = server.replication.register.lock();
+    register.is_syncing = false;
+    if has_failed {
+        register.not_before_ms = now_ms + RETRY_MS;
+    }
+    drop(register);
+    server.replication.count_good(&config, now_ms / 1000);
+    start_when_due(server, &config, now_ms);
 }
+
+/// How long after a full sync that failed the next one may begin: replicas come again at once, and what failed, a full disk
+/// perhaps, fails again.
+const RETRY_MS: i64 = 1000;
 
 /// Writes the data set to a file, and has the replicas follow the stream from that instant on.
 fn write(server: &Arc<Server>, config: &Config, replicas: &[Arc<Replica>]) -> io::Result<File> {

@@ -50,6 +50,8 @@ struct Register {
     reader: Option<u64>,
     /// A data set is being written or sent.
     is_syncing: bool,
+    /// After a full sync that failed: none begins before this, Unix ms.
+    not_before_ms: i64,
     /// Since when there has been no replica, Unix seconds.
     none_since_s: i64,
     /// When the periodic work was last done, Unix seconds.
@@ -65,6 +67,7 @@ impl Replication {
             replicas: Vec::new(),
             reader: None,
             is_syncing: false,
+            not_before_ms: 0,
             none_since_s: 0,
             last_tick_s: 0,
             ticks: 0,
