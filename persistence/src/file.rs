@@ -10,16 +10,16 @@ mod crash;
 mod fault;
 
 pub use crash::{CrashDir, Survival};
-pub use fault::{Fault, Faults};
+pub use fault::{Effect, Fault, Faults, OPERATIONS, Operation, Weather};
 
-/// A file open for appending.
-pub trait File: Send {
+/// A file open for appending. One thread may sync it while another one writes.
+pub trait File: Send + Sync {
     /// Appends bytes; like `write(2)`, may take fewer than given.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
-    /// Returns when what was written is on disk (`fdatasync`).
-    fn sync(&mut self) -> io::Result<()>;
+    fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Returns when what was written before is on disk (`fdatasync`).
+    fn sync(&self) -> io::Result<()>;
     /// Cuts the file to `len` bytes; writing goes on from there.
-    fn truncate(&mut self, len: u64) -> io::Result<()>;
+    fn truncate(&self, len: u64) -> io::Result<()>;
 }
 
 /// A file open for reading.
@@ -50,7 +50,7 @@ pub trait Dir: Send + Sync {
 }
 
 /// Writes all of `bytes`, trying again after a short write.
-pub fn write_all(file: &mut dyn File, mut bytes: &[u8]) -> io::Result<()> {
+pub fn write_all(file: &dyn File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -64,8 +64,8 @@ pub fn write_all(file: &mut dyn File, mut bytes: &[u8]) -> io::Result<()> {
 
 /// Puts `bytes` under `name` so that after a crash the old or the new contents are there, whole.
 pub fn replace(dir: &dyn Dir, temp_name: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let mut file = dir.create(temp_name)?;
-    write_all(&mut *file, bytes)?;
+    let file = dir.create(temp_name)?;
+    write_all(&*file, bytes)?;
     file.sync()?;
     drop(file);
     dir.rename(temp_name, name)?;
@@ -105,8 +105,8 @@ impl DiskDir {
         DiskDir { faults, ..self }
     }
 
-    fn operation(&self) -> io::Result<()> {
-        self.faults.as_ref().map_or(Ok(()), |faults| faults.operation().map(drop))
+    fn operation(&self, operation: Operation, name: &str) -> io::Result<()> {
+        self.faults.as_ref().map_or(Ok(()), |faults| faults.operation(operation, name).map(drop))
     }
 
     /// The directory at `path`, made if it is missing.
@@ -126,45 +126,47 @@ impl DiskDir {
 }
 
 impl File for fs::File {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Write::write(self, bytes)
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Write::write(&mut &*self, bytes)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }
 
-    fn truncate(&mut self, len: u64) -> io::Result<()> {
+    fn truncate(&self, len: u64) -> io::Result<()> {
         self.set_len(len)
     }
 }
 
 /// A file whose operations meet faults.
 struct FaultyFile {
+    name: String,
     file: fs::File,
     faults: Faults,
 }
 
 impl File for FaultyFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let len = self.faults.operation()?.unwrap_or(bytes.len()).min(bytes.len());
-        File::write(&mut self.file, &bytes[..len])
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let met = self.faults.operation(Operation::Write, &self.name)?;
+        let len = met.unwrap_or(bytes.len()).min(bytes.len());
+        File::write(&self.file, &bytes[..len])
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        self.faults.operation()?;
+    fn sync(&self) -> io::Result<()> {
+        self.faults.operation(Operation::Sync, &self.name)?;
         self.file.sync()
     }
 
-    fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.faults.operation()?;
-        File::truncate(&mut self.file, len)
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.faults.operation(Operation::Truncate, &self.name)?;
+        File::truncate(&self.file, len)
     }
 }
 
 impl Dir for DiskDir {
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        self.operation()?;
+        self.operation(Operation::Open, name)?;
         // Empty the old file first and append from there: a file that is cut later must go on at its new end.
         let path = self.path.join(name);
         fs::OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
@@ -175,7 +177,7 @@ impl Dir for DiskDir {
         let file = fs::OpenOptions::new().append(true).create(true).open(self.path.join(name))?;
         Ok(match self.faults.clone() {
             None => Box::new(file),
-            Some(faults) => Box::new(FaultyFile { file, faults }),
+            Some(faults) => Box::new(FaultyFile { name: name.to_owned(), file, faults }),
         })
     }
 
@@ -192,19 +194,19 @@ impl Dir for DiskDir {
     }
 
     fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
-        self.operation()?;
+        self.operation(Operation::Truncate, name)?;
         let file = fs::OpenOptions::new().write(true).open(self.path.join(name))?;
         file.set_len(len)?;
         file.sync_all()
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.operation()?;
+        self.operation(Operation::Rename, to)?;
         fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.operation()?;
+        self.operation(Operation::Remove, name)?;
         fs::remove_file(self.path.join(name))
     }
 
@@ -217,7 +219,7 @@ impl Dir for DiskDir {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.operation()?;
+        self.operation(Operation::SyncDir, ".")?;
         fs::File::open(&self.path)?.sync_all()
     }
 }

@@ -7,4 +7,4 @@ mod writer;
 
 pub use manifest::{FileInfo, FileType, Manifest, ManifestError, manifest_name, temp_incr_name};
 pub use reader::{AofError, AofErrorKind, BatchHeader, Command, Item, Reader, begins_with_rdb};
-pub use writer::{AppendError, AppendOptions, Appender, Fsync, LogBuffer, Progress};
+pub use writer::{AppendError, AppendOptions, Appender, FileSync, Fsync, LogBuffer, Progress};

@@ -15,6 +15,7 @@
 //! `redis-check-aof --truncate-to-timestamp` cuts between batches.
 
 use crate::file::File;
+use std::sync::Arc;
 use std::{fmt, io};
 
 pub(crate) const HEADER_BYTES: usize = 27;
@@ -38,7 +39,7 @@ pub enum Fsync {
 #[derive(Debug, Clone)]
 pub struct LogBuffer {
     bytes: Vec<u8>,
-    /// The newest records, which come behind `bytes`. The memory of `bytes` was last in use by the thread that writes,
+    /// The newest records, which come behind `bytes`. Where another thread writes, the memory of `bytes` was last in use
     /// on another core: getting its lines back one record at a time cost 0.1 us each, a sixth of a SET.
     recent: Vec<u8>,
     /// Where the header of the open batch stands, to be filled in.
@@ -251,10 +252,10 @@ impl fmt::Display for AppendError {
 
 impl std::error::Error for AppendError {}
 
-/// Brings batches to one file. It decides and does, but owns no thread and no clock: whoever runs it says what time it
-/// is. Its steps may block on the disk.
+/// Brings batches to one file. It decides and does, but owns no thread and no clock: its caller says what time it is. Its
+/// steps may block on the disk. A sync can be done elsewhere, while writing goes on: [`Appender::begin_sync`].
 pub struct Appender {
-    file: Box<dyn File>,
+    file: Arc<dyn File>,
     options: AppendOptions,
     /// Batches not yet in the file as a whole; the first `done` bytes are there.
     pending: Vec<u8>,
@@ -267,7 +268,7 @@ impl Appender {
     /// Goes on at the end of `file`, which has `len` bytes, all of them synced. `now_ms` is any steady clock's.
     pub fn new(file: Box<dyn File>, len: u64, options: AppendOptions, now_ms: u64) -> Appender {
         let progress = Progress { pushed: len, written: len, synced: len };
-        Appender { file, options, pending: Vec::new(), done: 0, progress, last_sync_ms: now_ms }
+        Appender { file: file.into(), options, pending: Vec::new(), done: 0, progress, last_sync_ms: now_ms }
     }
 
     /// Changes the directives.
@@ -293,39 +294,60 @@ impl Appender {
     /// Writes what is to be written and syncs if it is time. `rewriting` says that a snapshot is being written.
     pub fn step(&mut self, now_ms: u64, rewriting: bool) -> Result<Progress, AppendError> {
         self.write()?;
-        let unsynced = self.progress.synced != self.progress.written;
-        let due = match self.options.fsync {
-            Fsync::Always => true,
-            Fsync::EverySec => now_ms.saturating_sub(self.last_sync_ms) >= 1000,
-            Fsync::No => false,
-        };
-        if unsynced && due && !(rewriting && self.options.no_fsync_on_rewrite) {
-            self.last_sync_ms = now_ms;
-            self.sync()?;
+        if self.sync_is_due(now_ms, rewriting) {
+            self.sync(now_ms)?;
         }
         Ok(self.progress)
     }
 
     /// Writes and syncs everything, whatever the directives say: before another file takes over, or at shutdown.
-    pub fn finish(&mut self) -> Result<Progress, AppendError> {
+    pub fn finish(&mut self, now_ms: u64) -> Result<Progress, AppendError> {
         self.write()?;
-        if self.progress.synced != self.progress.written {
-            self.sync()?;
+        if self.is_unsynced() {
+            self.sync(now_ms)?;
         }
         Ok(self.progress)
     }
 
-    fn sync(&mut self) -> Result<(), AppendError> {
-        self.file.sync().map_err(AppendError::Sync)?;
-        self.progress.synced = self.progress.written;
+    /// Whether something in the file is not on disk, as far as is known.
+    pub fn is_unsynced(&self) -> bool {
+        self.progress.synced != self.progress.written
+    }
+
+    /// Whether there is something to sync, and the directives say that it is time.
+    pub fn sync_is_due(&self, now_ms: u64, rewriting: bool) -> bool {
+        let is_time = match self.options.fsync {
+            Fsync::Always => true,
+            Fsync::EverySec => now_ms.saturating_sub(self.last_sync_ms) >= 1000,
+            Fsync::No => false,
+        };
+        self.is_unsynced() && is_time && !(rewriting && self.options.no_fsync_on_rewrite)
+    }
+
+    /// A sync of what has been written so far. Once it has worked, [`Appender::end_sync`] is to be told.
+    pub fn begin_sync(&mut self, now_ms: u64) -> FileSync {
+        self.last_sync_ms = now_ms;
+        FileSync { file: self.file.clone(), written: self.progress.written }
+    }
+
+    /// So many bytes of the file are on disk.
+    pub fn end_sync(&mut self, written: u64) {
+        self.progress.synced = self.progress.synced.max(written);
+    }
+
+    fn sync(&mut self, now_ms: u64) -> Result<(), AppendError> {
+        let sync = self.begin_sync(now_ms);
+        sync.run()?;
+        self.end_sync(sync.written);
         Ok(())
     }
 
-    fn write(&mut self) -> Result<(), AppendError> {
+    /// Writes what is to be written.
+    pub fn write(&mut self) -> Result<(), AppendError> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        if self.done == 0 && (self.progress.synced == self.progress.written || self.options.fsync == Fsync::No) {
+        if self.done == 0 && (!self.is_unsynced() || self.options.fsync == Fsync::No) {
             mark_synced_before(&mut self.pending);
         }
         let start = self.done;
@@ -354,6 +376,26 @@ impl Appender {
             self.done = 0;
         }
         AppendError::ShortWrite { written, expected, truncate }
+    }
+}
+
+/// A sync of the log, to be done by any thread.
+pub struct FileSync {
+    file: Arc<dyn File>,
+    /// Bytes of the file that are on disk once it has worked.
+    pub written: u64,
+}
+
+impl FileSync {
+    /// Returns when it is done.
+    pub fn run(&self) -> Result<(), AppendError> {
+        self.file.sync().map_err(AppendError::Sync)
+    }
+}
+
+impl fmt::Debug for FileSync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FileSync({} bytes)", self.written)
     }
 }
 
@@ -425,7 +467,7 @@ mod tests {
             appender.push(b"x".to_vec());
             appender.step(9000, true).expect("step");
             assert_eq!(dir.syncs(), wanted, "{fsync:?}: not during a rewrite");
-            assert_eq!(appender.finish().expect("finish").synced, 45);
+            assert_eq!(appender.finish(0).expect("finish").synced, 45);
         }
     }
 
@@ -464,7 +506,7 @@ mod tests {
                     appender.push(record);
                     failures += usize::from(appender.step(0, false).is_err());
                 }
-                appender.finish().expect("the fault has passed");
+                appender.finish(0).expect("the fault has passed");
                 assert_eq!(dir.contents("f"), Some(wanted), "{fault:?} at {at}");
                 assert!(failures <= 2);
             }

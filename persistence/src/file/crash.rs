@@ -139,14 +139,14 @@ impl State {
 }
 
 impl File for CrashFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let len = state.operation()?.unwrap_or(bytes.len()).min(bytes.len());
         state.inodes[self.inode].data.extend_from_slice(&bytes[..len]);
         Ok(len)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.operation()?;
         state.syncs += 1;
@@ -155,7 +155,7 @@ impl File for CrashFile {
         Ok(())
     }
 
-    fn truncate(&mut self, len: u64) -> io::Result<()> {
+    fn truncate(&self, len: u64) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.operation()?;
         state.inodes[self.inode].data.resize(len as usize, 0);
@@ -199,7 +199,7 @@ impl Dir for CrashDir {
     }
 
     fn truncate(&self, name: &str, len: u64) -> io::Result<()> {
-        let mut file = self.append(name)?;
+        let file = self.append(name)?;
         file.truncate(len)?;
         file.sync()
     }
@@ -241,12 +241,12 @@ mod tests {
     #[test]
     fn only_what_was_synced_survives() {
         let dir = CrashDir::new();
-        let mut file = dir.create("a").expect("create");
-        write_all(&mut *file, b"one").expect("write");
+        let file = dir.create("a").expect("create");
+        write_all(&*file, b"one").expect("write");
         file.sync().expect("sync");
         assert_eq!(dir.after_crash(Survival::Synced).contents("a"), None, "the name was not synced");
         dir.sync().expect("sync");
-        write_all(&mut *file, b"two").expect("write");
+        write_all(&*file, b"two").expect("write");
         assert_eq!(dir.after_crash(Survival::Synced).contents("a").as_deref(), Some(&b"one"[..]));
         assert_eq!(dir.after_crash(Survival::Written).contents("a").as_deref(), Some(&b"onetwo"[..]));
     }
@@ -268,11 +268,11 @@ mod tests {
     #[test]
     fn torn_pages_keep_what_was_synced() {
         let dir = CrashDir::new();
-        let mut file = dir.create("a").expect("create");
-        write_all(&mut *file, &[1; 40]).expect("write");
+        let file = dir.create("a").expect("create");
+        write_all(&*file, &[1; 40]).expect("write");
         file.sync().expect("sync");
         dir.sync().expect("sync");
-        write_all(&mut *file, &[2; 100]).expect("write");
+        write_all(&*file, &[2; 100]).expect("write");
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..50 {
             let left = dir.after_crash(Survival::TornPages(seed)).contents("a").expect("there");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What goes wrong at an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,59 @@ pub enum Fault {
     PowerCut,
 }
 
-/// The operations of a disk that change something, counted from 0, and the faults they meet.
+/// The operations of a disk that change something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Of a file, new or to be appended to.
+    Open,
+    /// To a file.
+    Write,
+    /// Of a file.
+    Sync,
+    /// Of a file.
+    Truncate,
+    /// To a name.
+    Rename,
+    /// Of a file.
+    Remove,
+    /// Of the directory.
+    SyncDir,
+}
+
+/// All of them.
+pub const OPERATIONS: [Operation; 7] = [
+    Operation::Open,
+    Operation::Write,
+    Operation::Sync,
+    Operation::Truncate,
+    Operation::Rename,
+    Operation::Remove,
+    Operation::SyncDir,
+];
+
+/// How a disk behaves until it is told otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weather {
+    /// The operation it is about.
+    pub operation: Operation,
+    /// And the files: those whose name contains this. A rename is about its target, and a directory is named `.`.
+    pub name: String,
+    /// What becomes of it.
+    pub effect: Effect,
+}
+
+/// What becomes of an operation in bad weather.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// `ENOSPC`.
+    NoSpace,
+    /// `EIO`.
+    Io,
+    /// It takes as long as the weather.
+    Stall,
+}
+
+/// The operations counted from 0, and the faults they meet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Plan {
     faults: BTreeMap<u64, Fault>,
@@ -51,24 +103,62 @@ impl Plan {
 
 /// Faults of directories of the file system; clones share them. See [`super::DiskDir::with_faults`].
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<Mutex<Plan>>);
+pub struct Faults(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    plan: Plan,
+    weather: Vec<Weather>,
+    stalled: usize,
+}
 
 impl Faults {
     /// Makes the changing operation with this number go wrong, counted from 0 over all directories with these faults.
     pub fn fail(&self, operation: u64, fault: Fault) {
-        self.plan().fail(operation, fault);
+        self.state().plan.fail(operation, fault);
     }
 
     /// How many changing operations there have been.
     pub fn operations(&self) -> u64 {
-        self.plan().operations()
+        self.state().plan.operations()
     }
 
-    pub(super) fn operation(&self) -> io::Result<Option<usize>> {
-        self.plan().operation()
+    /// How the disk behaves from now on; operations that stall go on if this lets them.
+    pub fn set_weather(&self, weather: &[Weather]) {
+        self.state().weather = weather.to_vec();
+        self.0.changed.notify_all();
     }
 
-    fn plan(&self) -> MutexGuard<'_, Plan> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How many operations stall now.
+    pub fn stalled(&self) -> usize {
+        self.state().stalled
+    }
+
+    pub(super) fn operation(&self, operation: Operation, name: &str) -> io::Result<Option<usize>> {
+        let mut state = self.state();
+        let met = state.plan.operation()?;
+        loop {
+            let is_met = |weather: &&Weather| weather.operation == operation && name.contains(&weather.name);
+            let Some(effect) = state.weather.iter().find(is_met).map(|weather| weather.effect) else { return Ok(met) };
+            match effect {
+                Effect::NoSpace => return Err(io::ErrorKind::StorageFull.into()),
+                Effect::Io => return Err(io::Error::other("input/output error")),
+                Effect::Stall => {
+                    state.stalled += 1;
+                    state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.stalled -= 1;
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
