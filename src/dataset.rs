@@ -5,6 +5,7 @@ use crate::check;
 use crate::config::Config;
 use crate::server::Server;
 use crate::snapshot::load::{self, LoadError, Purpose, Target};
+use crate::snapshot::save;
 use redstart_persistence::aof::Manifest;
 use redstart_persistence::rdb::RdbErrorKind;
 use std::path::Path;
@@ -16,6 +17,11 @@ use std::time::Instant;
 /// nothing to load that is at once. When loading fails, the server ends.
 pub fn begin(server: &Arc<Server>, ready: impl FnOnce(&Server) + Send + 'static) -> Result<(), String> {
     let config = server.config.load();
+    if config.appendonly {
+        // Loading may already change the files: it cuts torn tails off.
+        server.aof.hold_dir(server, &config)?;
+    }
+    save::remove_leftovers(server, &config);
     let path = config.dir.join(&config.dbfilename);
     let is_there = if config.appendonly { aof::exists(&config) } else { path.exists() };
     if !is_there {

@@ -210,6 +210,12 @@ fn kilobytes(path: &str, label: &str) -> io::Result<u64> {
     number.map(|number| number << 10).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, label.to_owned()))
 }
 
+/// Whether there is a process of this number, as far as the system tells.
+pub fn is_alive(pid: u32) -> bool {
+    let processes = Path::new("/proc");
+    processes.join(pid.to_string()).exists() || !processes.join("self").exists()
+}
+
 /// Goes to the background: a child goes on in a session of its own, with its standard streams closed; the parent ends.
 /// To be called before any thread is started.
 pub fn daemonize() -> io::Result<()> {

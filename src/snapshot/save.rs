@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::keyspace::lock::Locked;
 use crate::keyspace::value::Value;
 use crate::keyspace::walk::{BigKind, Facts, Header, Piece};
+use crate::process;
 use crate::server::Server;
 use crate::snapshot::convert;
 use crate::snapshot::walker::{self, Output, Snapshot};
@@ -144,6 +145,30 @@ fn temp_name(server: &Server, place: Place) -> String {
 /// Removes what a save in the foreground has written so far: the process ends.
 pub fn remove_unfinished(server: &Server) {
     remove_quietly(&server.config.load().dir, &temp_name(server, Place::Foreground));
+}
+
+/// Removes the files that saves and full syncs of killed processes have left in `dir`. Files of processes that live are
+/// theirs: several servers may save into one directory.
+pub fn remove_leftovers(server: &Server, config: &Config) {
+    let dir = server.disk(&config.dir);
+    // What cannot be read or removed is in nobody's way.
+    for name in dir.names().unwrap_or_default() {
+        let Some(pid) = pid_of_temporary(&name) else { continue };
+        // A process of this number before this one: in a container all have the same.
+        let is_former_self = pid == std::process::id() && server.process.is_some();
+        if (is_former_self || !process::is_alive(pid)) && dir.remove(&name).is_ok() {
+            server.log.notice(format_args!("Removed the temporary file {name} of a process that was killed"));
+        }
+    }
+}
+
+/// Which process has made this temporary file: `temp-PID.rdb`, `temp-PID-NUMBER.rdb`, `temp-sync-PID-NUMBER.rdb`.
+fn pid_of_temporary(name: &str) -> Option<u32> {
+    let rest = name.strip_prefix("temp-")?.strip_suffix(".rdb")?;
+    let rest = rest.strip_prefix("sync-").unwrap_or(rest);
+    let (pid, number) = rest.split_once('-').unwrap_or((rest, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number(pid) && is_number(number)).then(|| pid.parse().ok()).flatten()
 }
 
 /// Lets `write` write the file under a temporary name, and puts it in the place of the old one.
