@@ -69,6 +69,10 @@ impl Server {
         access: Access,
     ) {
         for (directive, name) in applied {
+            if group(directive) == Group::Dir && self.aof.mode() != Mode::Off {
+                self.aof.unclaim(self, &new.dir);
+                continue;
+            }
             if let Err(reason) = self.apply(directive, new, old, access) {
                 self.log.warning(format_args!("Failed applying restored {name}: {reason}"));
             }
@@ -116,10 +120,12 @@ impl Server {
             Group::Log => {
                 // From the next command on, not when the log's thread looks at the configuration next.
                 if self.aof.mode() == Mode::On {
-                    self.aof.queue.obey_now(new);
+                    self.aof.obey_now(new);
                 }
                 Ok(())
             }
+            Group::Dir if self.aof.mode() != Mode::Off => self.aof.claim(self, &new.dir),
+            Group::Dir => Ok(()),
             Group::AppendOnly if new.appendonly => self.start_logging(access.in_exec),
             Group::AppendOnly => {
                 self.end_logging();
@@ -205,6 +211,7 @@ enum Group {
     Title,
     Maxmemory,
     AppendOnly,
+    Dir,
     /// How the log is written.
     Log,
     AutoGc,
@@ -222,6 +229,7 @@ fn group(directive: &Directive) -> Group {
         "proc-title-template" => Group::Title,
         "maxmemory" => Group::Maxmemory,
         "appendonly" => Group::AppendOnly,
+        "dir" => Group::Dir,
         "appendfsync" | "aof-checksum" | "aof-timestamp-enabled" => Group::Log,
         "aof-disable-auto-gc" => Group::AutoGc,
         "watchdog-period" => Group::Watchdog,

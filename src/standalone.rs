@@ -121,6 +121,9 @@ fn start(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool, 
     log.set_role(Role::Master);
     log.notice("Server initialized");
     let running = Server::start(options).map_err(|reason| {
+        if !reason.contains(": bind") {
+            return reason;
+        }
         log.warning(format_args!("Warning: {reason}"));
         // The reason names the port it is about.
         let is_tls = ports.0 == 0 || reason.contains(&format!(":{}: bind", ports.1));

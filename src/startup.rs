@@ -205,6 +205,7 @@ impl Running {
             drop(thread.join());
         }
         self.server.background.end();
+        self.server.aof.release();
     }
 }
 

@@ -296,3 +296,127 @@ fn a_log_that_redis_has_gone_on_with() {
     client.run("SELECT 3");
     assert_eq!(client.run("LRANGE l 0 -1"), "[1 2 r r r s]");
 }
+
+fn try_logging(folder: &Folder) -> Result<Running, String> {
+    let config =
+        Config { dir: folder.0.clone(), appendonly: true, enable_protected_configs: ProtectedAction::Yes, ..config() };
+    Server::start(Options { config, load: true, ..Options::default() })
+}
+
+/// Two servers that logged into one directory would lose each other's data. Both ways in are closed, also within one process.
+#[test]
+fn a_log_belongs_to_one_server() {
+    let (folder, elsewhere) = (Folder::new("one-server"), Folder::new("one-server-elsewhere"));
+    let first = try_logging(&folder).unwrap();
+    let refused = try_logging(&folder).unwrap_err();
+    assert!(refused.contains("in use by another server"), "{refused}");
+    // Without a log, a directory may be shared, as in Redis.
+    let second = start_with(Config { dir: folder.0.clone(), ..config() });
+    let mut client = Client::connect(&second);
+    let off = "-ERR CONFIG SET failed (possibly related to argument 'appendonly') - Unable to turn on AOF. Check server logs.";
+    assert_eq!(client.run("CONFIG SET appendonly yes"), off);
+    assert_eq!(client.run("CONFIG GET appendonly"), "[appendonly no]");
+    assert!(client.run("BGREWRITEAOF").starts_with("-ERR Can't execute an AOF background rewriting"));
+    // Nor does one that logs elsewhere come here.
+    let third = try_logging(&elsewhere).unwrap();
+    let mut mover = Client::connect(&third);
+    let moves = format!("CONFIG SET dir {}", folder.0.display());
+    assert!(mover.run(&moves).contains("in use by another server"));
+    assert_eq!(mover.run("CONFIG GET dir"), format!("[dir {}]", elsewhere.0.display()));
+    drop(first);
+    assert_eq!(client.run("CONFIG SET appendonly yes"), "+OK");
+    assert!(mover.run(&moves).contains("in use by another server"));
+    assert_eq!(client.run("CONFIG SET appendonly no"), "+OK");
+    until("the rewrite is called off", || !second.server.aof.is_rewriting());
+    assert_eq!(mover.run(&moves), "+OK");
+    drop((second, third));
+    drop(try_logging(&folder).unwrap());
+}
+
+/// An OK means that the log is there. What stands in its way is told, and the log stays off; a transaction and a save under
+/// way, which put the beginning off, make no difference.
+#[test]
+fn a_log_that_cannot_be_made_is_not_switched_on() {
+    let folder = Folder::new("cannot-be");
+    let in_the_way = folder.0.join("appendonlydir");
+    std::fs::write(&in_the_way, "x").unwrap();
+    let running = start_with(Config { dir: folder.0.clone(), rdb_key_save_delay: 20_000, ..config() });
+    let mut client = Client::connect(&running);
+    let off = "-ERR CONFIG SET failed (possibly related to argument 'appendonly') - Unable to turn on AOF. Check server logs.";
+    let check_refused = |client: &mut Client, reply: &str| {
+        assert_eq!(reply, off);
+        assert_eq!(client.run("CONFIG GET appendonly"), "[appendonly no]");
+        assert!(client.run("INFO persistence").contains("aof_enabled:0"));
+    };
+    let reply = client.run("CONFIG SET appendonly yes");
+    check_refused(&mut client, &reply);
+    // All of it, or nothing.
+    let reply = client.run("CONFIG SET timeout 77 appendonly yes");
+    check_refused(&mut client, &reply);
+    assert_eq!(client.run("CONFIG GET timeout"), "[timeout 0]");
+    client.run("MULTI");
+    client.run("CONFIG SET appendonly yes");
+    let reply = client.run("EXEC");
+    check_refused(&mut client, reply.trim_matches(['[', ']']));
+    for n in 0..100 {
+        client.run(&format!("SET k:{n} {n}"));
+    }
+    assert_eq!(client.run("BGSAVE"), "+Background saving started");
+    let reply = client.run("CONFIG SET appendonly yes");
+    check_refused(&mut client, &reply);
+    std::fs::remove_file(&in_the_way).unwrap();
+    assert_eq!(client.run("CONFIG SET rdb-key-save-delay 0 appendonly yes"), "+OK");
+    assert_eq!(client.run("CONFIG GET appendonly"), "[appendonly yes]");
+}
+
+/// What processes before this one have not finished is removed at the start, and what is not theirs stays.
+#[test]
+fn leftovers_are_removed_at_the_start() {
+    let folder = Folder::new("leftovers");
+    drop(try_logging(&folder).unwrap());
+    let log = folder.0.join("appendonlydir");
+    let manifest = log.join("appendonly.aof.manifest");
+    let before = std::fs::read_to_string(&manifest).unwrap();
+    // A process of this number can hardly live: the kernel gives numbers below 4,194,304.
+    let gone = ["temp-4194999.rdb", "temp-4194999-3.rdb", "temp-sync-4194999-0.rdb"];
+    let stays =
+        ["temp-x.rdb", "temp-.rdb", "temp-1-2-3.rdb", "dump.rdb.bak", &format!("temp-{}-7.rdb", std::process::id())];
+    let gone_from_log = [
+        "appendonly.aof.9.incr.aof",
+        "temp-rewriteaof-bg-7.aof",
+        "temp-appendonly.aof.incr",
+        "temp-appendonly.aof.manifest",
+    ];
+    gone.iter().chain(&stays).for_each(|name| std::fs::write(folder.0.join(name), "x").unwrap());
+    gone_from_log.iter().for_each(|name| std::fs::write(log.join(name), "x").unwrap());
+    std::fs::write(log.join("appendonly.aof.5.incr.aof"), "x").unwrap();
+    std::fs::write(&manifest, format!("file appendonly.aof.9.incr.aof seq 9 type h\n{before}")).unwrap();
+    let running = try_logging(&folder).unwrap();
+    until("it is loaded", || !running.server.loading.load(Ordering::Acquire));
+    gone.iter().for_each(|name| assert!(!folder.0.join(name).exists(), "{name}"));
+    stays.iter().for_each(|name| assert!(folder.0.join(name).exists(), "{name}"));
+    gone_from_log.iter().for_each(|name| assert!(!log.join(name).exists(), "{name}"));
+    assert!(log.join("appendonly.aof.5.incr.aof").exists(), "nobody has said that it is history");
+    assert_eq!(std::fs::read_to_string(&manifest).unwrap(), before);
+}
+
+/// Without replicas the offset counts logged commands, so that positions in the log can be told apart. Source: Redis 7.2.
+#[test]
+fn the_offset_follows_the_log() {
+    let folder = Folder::new("offset");
+    for (appendonly, commands) in [(false, 0), (true, 12)] {
+        let config = Config { dir: folder.0.clone(), appendonly, ..config() };
+        let running = Server::start(Options { config, load: true, ..Options::default() }).unwrap();
+        let mut client = Client::connect(&running);
+        for command in ["SET a 1", "GET a", "DEL nope", "DEL a", "SELECT 3", "MSET x 1 y 2", "PUBLISH c m"] {
+            client.run(command);
+        }
+        for command in ["MULTI", "SET a 1", "SET b 1", "EXEC", "MULTI", "INCR n", "EXEC"] {
+            client.run(command);
+        }
+        client.run("EVAL redis.call('INCR','n');redis.call('INCR','n') 0");
+        let offset = client.run("INFO replication");
+        let offset = offset.lines().find_map(|line| line.trim().strip_prefix("master_repl_offset:"));
+        assert_eq!(offset, Some(commands.to_string().as_str()), "appendonly {appendonly}");
+    }
+}

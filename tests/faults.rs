@@ -8,12 +8,14 @@ use common::{Folder, PATIENCE, config, until};
 use redstart::config::{AppendFsync, Config};
 use redstart::server::Server;
 use redstart::startup::{Options, Running};
-use redstart_persistence::file::{Fault, Faults};
+use redstart_persistence::file::{Effect, Fault, Faults, OPERATIONS, Operation, Weather};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// A folder of its own: these tests run side by side in one process.
 fn new_folder(name: &str) -> Folder {
@@ -217,4 +219,212 @@ fn saves_are_whole_or_not_at_all() {
             assert!(fault == Fault::PowerCut || left.count() == 0, "{what}: a temporary file is left");
         });
     }
+}
+
+/// Under `everysec` and `no` a kill loses nothing that was acknowledged: it is in the file before the reply goes.
+#[test]
+fn what_is_acknowledged_is_written() {
+    for (appendfsync, io_threads) in [(AppendFsync::EverySec, 1), (AppendFsync::No, 1), (AppendFsync::EverySec, 4)] {
+        let settings = Config { io_threads, ..logging(appendfsync, true) };
+        let folder = new_folder("written");
+        let running = start(&folder.0, &settings, None).unwrap();
+        let mut clients: Vec<Client> = (0..io_threads + 1).map(|_| Client::connect(&running)).collect();
+        let mut written = Written::default();
+        for n in 0..12 {
+            let idx = n % clients.len();
+            written.write(&mut clients[idx], 1);
+            let what = format!("{appendfsync:?}, {io_threads} workers");
+            assert_eq!(after_kill(&folder.0, &settings, &what), written.acknowledged, "{what}");
+        }
+    }
+}
+
+/// A sync that takes for ever holds nobody up: others are served, writes are acknowledged, and written.
+#[test]
+fn a_sync_that_stalls_holds_nobody_up() {
+    let settings = logging(AppendFsync::EverySec, true);
+    let (folder, faults) = (new_folder("sync-stalls"), Faults::default());
+    let running = start(&folder.0, &settings, Some(faults.clone())).unwrap();
+    let mut client = Client::connect(&running);
+    let mut written = Written::default();
+    faults.set_weather(&[weather(Operation::Sync, "incr.aof", Effect::Stall)]);
+    written.write(&mut client, 1);
+    until("the sync is under way", || faults.stalled() == 1);
+    for _ in 0..50 {
+        written.write(&mut client, 1);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!((written.acknowledged, written.sent), (51, 51));
+    assert_eq!(after_kill(&folder.0, &settings, "while the sync stalls"), 51);
+    assert!(running.server.aof.delayed_syncs.load(Ordering::Relaxed) >= 1, "two seconds are told");
+    faults.set_weather(&[]);
+    until("all is on disk", || running.server.aof.queue.is_synced());
+}
+
+/// A disk that takes nothing at all, beside a sync: replies go on for two seconds, as in Redis, and then wait.
+#[test]
+fn writes_are_postponed_while_a_sync_stalls() {
+    let settings = logging(AppendFsync::EverySec, true);
+    let (folder, faults) = (new_folder("all-stalls"), Faults::default());
+    let running = start(&folder.0, &settings, Some(faults.clone())).unwrap();
+    let mut client = Client::connect(&running);
+    let mut written = Written::default();
+    faults.set_weather(&[weather(Operation::Sync, "incr.aof", Effect::Stall)]);
+    written.write(&mut client, 1);
+    until("the sync is under way", || faults.stalled() == 1);
+    let all = [Operation::Sync, Operation::Write].map(|operation| weather(operation, "incr.aof", Effect::Stall));
+    faults.set_weather(&all);
+    let began = Instant::now();
+    written.write(&mut client, 1);
+    assert!(began.elapsed() < PATIENCE, "it is answered");
+    faults.set_weather(&[]);
+    until("all is on disk", || running.server.aof.queue.is_synced());
+    assert_eq!(after_kill(&folder.0, &settings, "afterwards"), 2);
+}
+
+fn weather(operation: Operation, name: &str, effect: Effect) -> Weather {
+    Weather { operation, name: name.to_owned(), effect }
+}
+
+/// While syncs fail, writes are refused, however well everything else works; they are taken again once one has worked. There
+/// is one attempt a second, and no rewrite for each.
+#[test]
+fn failing_syncs_refuse_writes_until_one_works() {
+    for (operation, reason) in [(Operation::Sync, "input/output error"), (Operation::Write, "no storage space")] {
+        let effect = if operation == Operation::Sync { Effect::Io } else { Effect::NoSpace };
+        let settings = logging(AppendFsync::EverySec, true);
+        let (folder, faults) = (new_folder("fails"), Faults::default());
+        let running = start(&folder.0, &settings, Some(faults.clone())).unwrap();
+        let mut client = Client::connect(&running);
+        let mut written = Written::default();
+        written.write(&mut client, 1);
+        faults.set_weather(&[weather(operation, "incr.aof", effect)]);
+        until("writes are refused", || client.run("INCR m").is_some_and(|reply| reply.starts_with("-MISCONF")));
+        assert_eq!(running.server.aof.refuses_writes().map(|told| told.to_lowercase()), Some(reason.to_lowercase()));
+        let (operations, began) = (faults.operations(), Instant::now());
+        while began.elapsed() < Duration::from_millis(2500) {
+            assert!(client.run("INCR m").unwrap().starts_with("-MISCONF"), "{operation:?}: not until one works");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let attempts = faults.operations() - operations;
+        assert!((1..=6).contains(&attempts), "{operation:?}: {attempts} attempts in 2.5 seconds");
+        let rewrites = running.server.aof.figures().rewrites.count;
+        assert_eq!(rewrites, 0, "{operation:?}");
+        faults.set_weather(&[]);
+        until("writes are taken again", || client.run("INCR m").is_some_and(|reply| reply.starts_with(':')));
+    }
+}
+
+/// What the disk does in one round of the random test.
+fn random_weather(random: &mut Randomness) -> Weather {
+    const NAMES: [&str; 6] = ["incr.aof", "base", "manifest", "temp-", ".rdb", ""];
+    const EFFECTS: [Effect; 3] = [Effect::NoSpace, Effect::Io, Effect::Stall];
+    let operation = OPERATIONS[random.below(OPERATIONS.len())];
+    let name = if operation == Operation::SyncDir { "." } else { NAMES[random.below(NAMES.len())] };
+    weather(operation, name, EFFECTS[random.below(EFFECTS.len())])
+}
+
+/// Numbers that a seed determines.
+struct Randomness(u64);
+
+impl Randomness {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % most as u64) as usize
+    }
+}
+
+/// Writes on a thread of its own, for replies may take as long as a disk stalls.
+struct Writer {
+    thread: std::thread::JoinHandle<()>,
+    stop: Arc<AtomicBool>,
+    /// What was acknowledged, and sent at most.
+    figures: Arc<[AtomicI64; 2]>,
+}
+
+impl Writer {
+    fn start(running: &Running, mut written: Written) -> Writer {
+        let (stop, figures) = (Arc::new(AtomicBool::new(false)), Arc::<[AtomicI64; 2]>::default());
+        let mut client = Client::connect(running);
+        let (ends, told) = (stop.clone(), figures.clone());
+        let tell = move |written: Written| {
+            told[0].store(written.acknowledged, Ordering::Release);
+            told[1].store(written.sent, Ordering::Release);
+        };
+        tell(written);
+        let thread = std::thread::spawn(move || {
+            while !ends.load(Ordering::Acquire) && client.0.is_some() {
+                written.write(&mut client, 1);
+                tell(written);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        Writer { thread, stop, figures }
+    }
+
+    fn end(self) -> Written {
+        self.stop.store(true, Ordering::Release);
+        self.thread.join().unwrap();
+        let [acknowledged, sent] = [0, 1].map(|idx| self.figures[idx].load(Ordering::Acquire));
+        Written { acknowledged, sent }
+    }
+}
+
+/// One seed: rounds of bad weather of any kind, over writes and one background job each; between them all must be well.
+fn rough_days(seed: u64) {
+    let mut random = Randomness(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let appendfsync = [AppendFsync::EverySec, AppendFsync::No][random.below(2)];
+    let settings = Config { io_threads: [1, 4][random.below(2)], ..logging(appendfsync, random.below(2) == 0) };
+    let (folder, faults) = (new_folder("rough"), Faults::default());
+    let running = start(&folder.0, &settings, Some(faults.clone())).unwrap();
+    let mut client = Client::connect(&running);
+    let mut written = Written::default();
+    for round in 0..4 {
+        let bad = random_weather(&mut random);
+        let what = format!("seed {seed}, round {round}, {appendfsync:?}, {} workers, {bad:?}", settings.io_threads);
+        let writer = Writer::start(&running, written);
+        faults.set_weather(std::slice::from_ref(&bad));
+        let operations = faults.operations();
+        let job = ["BGREWRITEAOF", "BGSAVE", "PING"][random.below(3)];
+        // Opening a file holds up who asks for it, in Redis everybody.
+        let asking = std::thread::spawn({
+            let mut client = Client::connect(&running);
+            move || client.run(job)
+        });
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(1300) {
+            // A log that cannot be written holds replies back; nothing else does.
+            let may_wait = bad.effect == Effect::Stall && bad.operation != Operation::Sync;
+            if !may_wait {
+                assert_eq!(client.run("PING").as_deref(), Some("+PONG"), "{what}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let (attempts, acknowledged) = (faults.operations() - operations, writer.figures[0].load(Ordering::Acquire));
+        let allowed = 100 + 2 * (acknowledged - written.acknowledged).unsigned_abs();
+        assert!(attempts < allowed, "{what}: {attempts} operations, at most {allowed} expected");
+        faults.set_weather(&[]);
+        asking.join().unwrap();
+        written = writer.end();
+        assert!(!running.server.stop.has_failed(), "{what}: it has ended");
+        until("writes are taken again", || client.run("SET again 1").as_deref() == Some("+OK"));
+        until("all is on disk", || running.server.aof.queue.flush().is_ok());
+        let rewrites = || running.server.aof.figures().rewrites;
+        until("nothing is under way", || {
+            rewrites().since_s.is_none() && !rewrites().scheduled && !running.server.persistence.is_saving()
+        });
+        written.write(&mut client, 1);
+        let found = after_kill(&folder.0, &settings, &what);
+        assert!((written.acknowledged..=written.sent).contains(&found), "{what}: {found} of {written:?}");
+    }
+}
+
+/// Any operation on any file fails, or takes for ever, for a while. `FAULT_SEEDS=from..to` for more of it.
+#[test]
+fn rough_days_end_well() {
+    let seeds = std::env::var("FAULT_SEEDS").unwrap_or_else(|_| "1..7".to_owned());
+    let (from, to) = seeds.split_once("..").expect("FAULT_SEEDS=from..to");
+    (from.parse::<u64>().unwrap()..to.parse().unwrap()).for_each(rough_days);
 }

@@ -4,7 +4,6 @@ A writer numbers its steps from 1. `acked` is the last one that was answered; at
 been sent. After a restart the data must say that the steps up to some number happened, and no others.
 """
 
-import time
 
 from resp import ReplyError
 
@@ -16,7 +15,6 @@ class Writer:
     def __init__(self, number, rng):
         self.number, self.rng = number, rng
         self.began = self.acked = self.on_disk = 0
-        self.times = []
 
     def key(self, name):
         return f"{name}:{self.number}"
@@ -28,11 +26,6 @@ class Writer:
     def step(self, client):
         self.write(client, self.acked + 1)
         self.acked += self.ahead
-        self.times.append((self.acked, time.monotonic()))
-
-    def acked_before(self, moment):
-        """The last step that was answered before then."""
-        return max((acked for acked, answered in self.times if answered < moment), default=self.began)
 
     def check(self, client, least):
         done = self.steps_done(client)

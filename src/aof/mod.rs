@@ -1,42 +1,54 @@
 //! The append-only file of one server: what is switched on, which files make it up, how it goes.
 //!
-//! Workers put records into the [`queue`], while they hold shards; one thread, the [`appender`], brings them to the file
-//! and the disk; [`rewrite`] replaces old files by a snapshot; [`load`] replays them at the start. No worker ever waits
-//! for the disk: under `appendfsync always` connections hold their replies back until the queue says that everything
-//! before them is on disk.
+//! Workers put records into the [`queue`], while they hold shards; connections hold their replies back until what these
+//! tell of is in the file ([`output`]) or, under `appendfsync always`, on disk. Threads of the log do what could block
+//! ([`appender`], [`syncer`]); [`rewrite`] replaces old files by a snapshot; [`load`] replays them at the start.
 //!
-//! Lock order: shards, then [`Aof`]'s own lock, then the queue.
+//! Lock order: shards, then the output, then [`Aof`]'s own lock, then the queue.
 
 pub mod appender;
+mod dir_lock;
 pub mod load;
+pub mod output;
 pub mod queue;
 pub mod rewrite;
+pub mod syncer;
+mod trouble;
 
 use crate::config::Config;
 use crate::server::Server;
 use crate::util::sync::Mutex;
-use queue::Queue;
+use appender::Threads;
+use dir_lock::DirLocks;
+use output::Output;
+use queue::{Look, Queue};
 use redstart_persistence::aof::{Manifest, manifest_name};
 use redstart_persistence::file::DiskDir;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use syncer::Syncer;
+pub use trouble::Trouble;
+use trouble::Troubles;
 
 /// The append-only file of one server.
 pub struct Aof {
     pub queue: Arc<Queue>,
+    output: Mutex<Output>,
+    syncer: Syncer,
+    /// Nothing that waits for the disk is done while it is locked: the main loop takes it too.
     control: Mutex<Control>,
-    /// Why the last write or sync failed, while none has worked since.
-    trouble: Mutex<Option<String>>,
-    /// Whether there is such a reason.
-    is_in_trouble: AtomicBool,
+    /// Held by who changes the manifest on disk, from its reading in `control` to its writing there.
+    manifest_on_disk: Mutex<()>,
+    troubles: Troubles,
+    /// The directories that no other server may use.
+    locks: Mutex<DirLocks>,
     /// Bytes of the file being written.
     pub incr_bytes: AtomicU64,
-    /// Writes that had to wait for a sync for long.
+    /// Writes that were made although a sync had been under way for long.
     pub delayed_syncs: AtomicU64,
-    /// The appender's, once it has been started.
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Option<Threads>>,
 }
 
 /// What is under Aof's lock.
@@ -76,7 +88,7 @@ pub struct Rewrites {
     pub count: u64,
     /// Failures since the last one that worked.
     pub failures: u32,
-    /// After repeated failures: no automatic attempt before this, Unix time in seconds.
+    /// After a failure: no automatic attempt before this, Unix time in seconds.
     pub not_before_s: i64,
 }
 
@@ -91,7 +103,11 @@ pub struct Figures {
     pub is_syncing: bool,
 }
 
-/// Failures in a row after which automatic rewrites wait.
+/// How long replies go out although their records are not written, because the disk is busy with a sync. Source: Redis 7.2.
+const POSTPONE: Duration = Duration::from_secs(2);
+/// The least time between a rewrite that failed and the next one that nobody asks for.
+const RETRY_S: i64 = 2;
+/// Failures in a row after which automatic rewrites wait for minutes.
 const PATIENCE: u32 = 3;
 /// The longest wait between automatic attempts.
 const LONGEST_WAIT_MINUTES: i64 = 60;
@@ -118,12 +134,15 @@ impl Default for Aof {
         };
         Aof {
             queue: Arc::default(),
+            output: Mutex::default(),
+            syncer: Syncer::default(),
             control: Mutex::new(control),
-            trouble: Mutex::new(None),
-            is_in_trouble: AtomicBool::new(false),
+            manifest_on_disk: Mutex::default(),
+            troubles: Troubles::default(),
+            locks: Mutex::default(),
             incr_bytes: AtomicU64::new(0),
             delayed_syncs: AtomicU64::new(0),
-            thread: Mutex::new(None),
+            threads: Mutex::new(None),
         }
     }
 }
@@ -164,7 +183,12 @@ impl Aof {
         (control.mode, control.switched)
     }
 
-    /// The files that make up the log, as they have been read again.
+    /// The files that make up the log.
+    fn manifest(&self) -> Manifest {
+        self.control.lock().manifest.clone()
+    }
+
+    /// The files that make up the log, as they are on disk by now.
     pub fn set_manifest(&self, manifest: Manifest) {
         self.control.lock().manifest = manifest;
     }
@@ -177,6 +201,26 @@ impl Aof {
         Ok(())
     }
 
+    /// Sees to it that no other server uses the log's directory.
+    pub fn hold_dir(&self, server: &Server, config: &Config) -> Result<(), String> {
+        self.locks.lock().hold(&path(config), &server.log)
+    }
+
+    /// The same for the log's directory in `dir`, until [`Aof::unclaim`], or until the log has moved there.
+    pub fn claim(&self, server: &Server, dir: &Path) -> Result<(), String> {
+        self.locks.lock().claim(&dir.join(&server.config.load().appenddirname), &server.log)
+    }
+
+    /// Takes the last claim of the log's directory in `dir` back.
+    pub fn unclaim(&self, server: &Server, dir: &Path) {
+        self.locks.lock().unclaim(&dir.join(&server.config.load().appenddirname));
+    }
+
+    /// Others may use the log's directory: the server has ended, or logs nothing.
+    pub fn release(&self) {
+        self.locks.lock().keep(None);
+    }
+
     /// Whether a rewrite is under way.
     pub fn is_rewriting(&self) -> bool {
         self.control.lock().rewrites.since_s.is_some()
@@ -187,28 +231,68 @@ impl Aof {
         let mut control = self.control.lock();
         control.rewrites.scheduled = true;
         control.rewrites.failures = 0;
+        control.rewrites.not_before_s = 0;
     }
 
-    /// Notes that writing or syncing has failed, or works again.
-    pub fn set_trouble(&self, reason: Option<String>) {
-        self.is_in_trouble.store(reason.is_some(), Ordering::Release);
-        *self.trouble.lock() = reason;
+    /// Writing, or syncing, works again. False if it had not failed.
+    fn recovered(&self, server: &Server, kind: Trouble) -> bool {
+        let had_failed = self.troubles.worked(kind);
+        if had_failed && self.refuses_writes().is_none() {
+            server.log.notice("AOF write error looks solved, Redis can write again.");
+        }
+        had_failed
     }
 
     /// Why writes are refused now, if they are.
     #[inline]
     pub fn refuses_writes(&self) -> Option<String> {
-        if !self.is_in_trouble.load(Ordering::Relaxed) {
-            return None;
+        self.troubles.reason()
+    }
+
+    /// Puts the directives into force for records and replies to come.
+    pub fn obey_now(&self, config: &Config) {
+        if self.troubles.failed_at(Trouble::Write).is_some() {
+            self.queue.obey(config);
+        } else {
+            self.queue.obey_now(config);
         }
-        self.trouble.lock().clone()
+    }
+
+    /// Counts a write that is made although a sync has been under way for long, and says so. Source: Redis 7.2
+    /// `aof_delayed_fsync`.
+    fn count_delay(&self, server: &Server) {
+        if self.syncer.is_late_again(POSTPONE) {
+            self.delayed_syncs.fetch_add(1, Ordering::Relaxed);
+            server.log.notice(
+                "Asynchronous AOF fsync is taking too long (disk is busy?). Writing the AOF buffer without waiting for \
+                 fsync to complete, this may slow down Redis.",
+            );
+        }
+    }
+
+    /// Replies have waited for a write for a moment. As long as a sync is under way, and not for long, they do not wait
+    /// any more; then they do, until the disk takes what is written. When to look again, if at all.
+    pub fn look_at_disk(&self, server: &Server, look: &Look) -> Option<Look> {
+        if look.is_over(&self.queue) {
+            return Look::at_what_was_added(&self.queue);
+        }
+        let left = self.syncer.age().and_then(|age| POSTPONE.checked_sub(age)).filter(|left| !left.is_zero());
+        self.queue.let_replies_go(left.is_some());
+        if look.is_over(&self.queue) {
+            // It has been written between the two looks.
+            self.queue.let_replies_go(false);
+        }
+        if left.is_none() {
+            self.count_delay(server);
+        }
+        Some(look.again(left.unwrap_or(POSTPONE)))
     }
 
     /// Whether the cron should start a rewrite now: (growth in percent, if that is why).
     fn wants_rewrite(&self, config: &Config, now_s: i64) -> Option<Option<u64>> {
         let control = self.control.lock();
         let rewrites = &control.rewrites;
-        if rewrites.since_s.is_some() {
+        if rewrites.since_s.is_some() || now_s < rewrites.not_before_s {
             return None;
         }
         if rewrites.scheduled {
@@ -223,16 +307,16 @@ impl Aof {
         }
         let base = control.bytes_at_rewrite.max(1);
         let growth = (u128::from(current) * 100 / u128::from(base)).saturating_sub(100) as u64;
-        let due = growth >= u64::from(config.auto_aof_rewrite_percentage) && now_s >= rewrites.not_before_s;
-        due.then_some(Some(growth))
+        (growth >= u64::from(config.auto_aof_rewrite_percentage)).then_some(Some(growth))
     }
 }
 
 impl Rewrites {
-    /// A rewrite has failed; for how many minutes no automatic one is to begin, if any.
+    /// A rewrite has failed; for how many minutes no automatic one is to begin, if it is more than a moment.
     fn failed(&mut self, now_s: i64) -> Option<i64> {
         self.last_ok = false;
         self.failures += 1;
+        self.not_before_s = now_s + RETRY_S;
         let beyond = self.failures.checked_sub(PATIENCE)?;
         let minutes = (1_i64 << beyond.min(6)).min(LONGEST_WAIT_MINUTES);
         self.not_before_s = now_s + minutes * 60;

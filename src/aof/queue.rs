@@ -1,19 +1,21 @@
-//! Records on their way to the log: workers add, the appender takes.
+//! Records on their way to the log: workers add; the output takes.
 
 use crate::clients::Client;
 use crate::config::{AppendFsync, Config};
 use crate::feed::Reader;
 use crate::feed::records::Record;
+use crate::replication::stream::Stream;
+use crate::server::Server;
 use crate::util::clock::Clock;
 use crate::util::sync::{Condvar, Mutex};
 use redstart_persistence::aof::LogBuffer;
 use redstart_persistence::file::File;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Records collected at which the appender is woken early,
+/// Records collected at which the log's thread begins to write them although their commands have not ended,
 const WAKE_BYTES: usize = 1 << 20;
 /// and under `appendfsync always`.
 const ALWAYS_WAKE_BYTES: usize = 32 << 10;
@@ -28,12 +30,28 @@ pub struct Queue {
     room: Condvar,
     /// Bytes ever added.
     pushed: AtomicU64,
+    /// Bytes of these that are in the file.
+    written: AtomicU64,
     /// Bytes of these that are on disk.
     synced: AtomicU64,
-    /// Replies wait for the disk (`appendfsync always`, while the log is on).
-    holds_replies: AtomicBool,
-    /// Clients to wake when so many bytes are on disk.
+    /// What replies wait for: a [`Holds`].
+    holds: AtomicU8,
+    /// They do not wait for a while, because the disk is busy.
+    lets_replies_go: AtomicBool,
+    /// Clients to wake when so many bytes have got as far as replies wait for.
     waiting: Mutex<Vec<(u64, Arc<Client>)>>,
+}
+
+/// What replies wait for, once their records are in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Holds {
+    /// The log is off, or cannot be written.
+    Nothing,
+    /// `appendfsync everysec` and `no`.
+    UntilWritten,
+    /// `appendfsync always`.
+    UntilSynced,
 }
 
 #[derive(Debug)]
@@ -41,18 +59,45 @@ struct Inner {
     buffer: LogBuffer,
     /// What comes before the buffer.
     jobs: VecDeque<Job>,
-    /// Memory for the next buffer.
-    spare: Vec<u8>,
     /// Bytes ever given to `jobs`.
     taken: u64,
     always: bool,
-    /// The appender sleeps until somebody adds something.
-    is_idle: bool,
-    /// There is no appender any more.
+    /// Somebody waits for what the log's thread is to do.
+    is_called: bool,
+    /// The log's thread is to end, or has ended.
     is_over: bool,
 }
 
-/// What the appender is to do, in order.
+/// When to look whether the log's thread has written what replies wait for.
+#[derive(Debug)]
+pub struct Look {
+    pub at: Instant,
+    /// Bytes ever added by then.
+    position: u64,
+}
+
+/// How long replies wait for a write, done by the log's thread, before it is looked what keeps the disk busy.
+const WRITE_PATIENCE: Duration = Duration::from_millis(20);
+
+impl Look {
+    /// In a moment, if replies wait for a write.
+    pub fn at_what_was_added(queue: &Queue) -> Option<Look> {
+        let waits = queue.holds() == Holds::UntilWritten && queue.is_behind();
+        waits.then(|| Look { at: Instant::now() + WRITE_PATIENCE, position: queue.pushed() })
+    }
+
+    /// The same, later.
+    pub fn again(&self, after: Duration) -> Look {
+        Look { at: Instant::now() + after, position: self.position }
+    }
+
+    /// Whether it has been written.
+    pub fn is_over(&self, queue: &Queue) -> bool {
+        queue.holds() != Holds::UntilWritten || queue.written.load(Ordering::Acquire) >= self.position
+    }
+}
+
+/// What is to be done with the log, in order.
 pub enum Job {
     /// Write these batches.
     Batches(Vec<u8>),
@@ -62,8 +107,6 @@ pub enum Job {
     Flush(mpsc::SyncSender<Result<(), String>>),
     /// Finish the file and have none.
     Close,
-    /// Finish the file and end.
-    End,
 }
 
 impl std::fmt::Debug for Job {
@@ -73,7 +116,6 @@ impl std::fmt::Debug for Job {
             Job::Switch(..) => "Switch",
             Job::Flush(_) => "Flush",
             Job::Close => "Close",
-            Job::End => "End",
         })
     }
 }
@@ -83,10 +125,9 @@ impl Default for Queue {
         let inner = Inner {
             buffer: LogBuffer::new(true, false),
             jobs: VecDeque::new(),
-            spare: Vec::new(),
             taken: 0,
             always: false,
-            is_idle: false,
+            is_called: false,
             is_over: false,
         };
         Queue {
@@ -94,8 +135,10 @@ impl Default for Queue {
             work: Condvar::new(),
             room: Condvar::new(),
             pushed: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
-            holds_replies: AtomicBool::new(false),
+            holds: AtomicU8::new(Holds::Nothing as u8),
+            lets_replies_go: AtomicBool::new(false),
             waiting: Mutex::new(Vec::new()),
         }
     }
@@ -127,24 +170,53 @@ impl Queue {
         self.synced.load(Ordering::Acquire)
     }
 
-    /// Bytes ever added, if replies made now have to wait until these are on disk.
+    /// Whether something has not got as far as replies wait for, if they do.
     #[inline]
-    pub fn reply_position(&self) -> Option<u64> {
-        self.holds_replies.load(Ordering::Acquire).then(|| self.pushed.load(Ordering::Acquire))
+    pub fn is_behind(&self) -> bool {
+        self.reached().is_some_and(|reached| reached < self.pushed.load(Ordering::Acquire))
     }
 
-    /// Whether so many bytes are on disk; if not, `client` is woken when they are.
-    pub fn is_durable(&self, position: u64, client: &Arc<Client>) -> bool {
-        if self.synced.load(Ordering::Acquire) >= position || !self.holds_replies.load(Ordering::Acquire) {
+    /// Bytes ever added, if replies made now have to wait for these.
+    #[inline]
+    pub fn reply_position(&self) -> Option<u64> {
+        let waits = self.holds() != Holds::Nothing && !self.lets_replies_go.load(Ordering::Acquire);
+        waits.then(|| self.pushed.load(Ordering::Acquire))
+    }
+
+    /// Whether replies need not wait, or so many bytes have got as far as they wait for; if not, `client` is woken then.
+    pub fn may_reply(&self, position: u64, client: &Arc<Client>) -> bool {
+        let may = || self.lets_replies_go.load(Ordering::Acquire) || self.reached().is_none_or(|at| at >= position);
+        if may() {
             return true;
         }
         self.waiting.lock().push((position, client.clone()));
-        // It may have been synced between the first look and the entry.
-        self.synced.load(Ordering::Acquire) >= position
+        // It may have got there between the first look and the entry.
+        may()
     }
 
-    /// Replies wait for what has been added.
+    /// How far the log has got in what replies wait for, if they do.
+    #[inline]
+    fn reached(&self) -> Option<u64> {
+        match self.holds() {
+            Holds::Nothing => None,
+            Holds::UntilWritten => Some(self.written.load(Ordering::Acquire)),
+            Holds::UntilSynced => Some(self.synced.load(Ordering::Acquire)),
+        }
+    }
+
+    /// What replies wait for.
+    #[inline]
+    pub fn holds(&self) -> Holds {
+        match self.holds.load(Ordering::Acquire) {
+            0 => Holds::Nothing,
+            1 => Holds::UntilWritten,
+            _ => Holds::UntilSynced,
+        }
+    }
+
+    /// Replies wait for what the log's thread is to do.
     pub fn call(&self) {
+        self.inner.lock().is_called = true;
         self.work.notify_one();
     }
 
@@ -154,7 +226,7 @@ impl Queue {
         if inner.is_over {
             return;
         }
-        inner.close_batch();
+        inner.close_batch(Vec::new());
         inner.buffer.forget_db();
         inner.jobs.push_back(job);
         drop(inner);
@@ -173,8 +245,19 @@ impl Queue {
         })
     }
 
-    /// The appender ends: nobody is to wait for it any more.
+    /// The log's thread is to end, once all that has been added is done.
     pub fn end(&self) {
+        self.inner.lock().is_over = true;
+        self.work.notify_one();
+    }
+
+    /// Whether the log's thread is to end.
+    pub fn is_over(&self) -> bool {
+        self.inner.lock().is_over
+    }
+
+    /// The log's thread ends: nobody is to wait for it any more.
+    pub fn close(&self) {
         let mut inner = self.inner.lock();
         inner.is_over = true;
         // Who asked for a flush hears of it in this way.
@@ -182,23 +265,34 @@ impl Queue {
         self.room.notify_all();
     }
 
-    /// What there is to do; waits at most `patience` for something. With `gather`, waits that long even if there is
-    /// something, unless it is urgent. `spare` is memory to be used again.
-    pub fn take(&self, patience: Duration, gather: bool, spare: Vec<u8>) -> VecDeque<Job> {
+    /// Waits until there is something to do for the log's thread, at most `patience`.
+    pub fn wait(&self, patience: Duration) {
         let mut inner = self.inner.lock();
-        if spare.capacity() <= FULL_BYTES / 16 {
-            inner.spare = spare;
-        }
-        let is_urgent = !inner.jobs.is_empty() || inner.always && !inner.buffer.is_empty();
-        if !is_urgent && (gather || inner.buffer.is_empty()) {
-            inner.is_idle = !gather;
+        if !inner.is_called && inner.jobs.is_empty() && !inner.is_over {
             self.work.wait_for(&mut inner, patience);
-            inner.is_idle = false;
         }
-        inner.close_batch();
+        inner.is_called = false;
+    }
+
+    /// All there is to do. `spare` is memory to be used again.
+    pub fn take(&self, spare: Vec<u8>) -> VecDeque<Job> {
+        let mut inner = self.inner.lock();
+        inner.close_batch(spare);
         let jobs = std::mem::take(&mut inner.jobs);
         self.room.notify_all();
         jobs
+    }
+
+    /// The records that have been added, if there is nothing else to do.
+    pub fn take_records(&self, spare: Vec<u8>) -> Option<Vec<u8>> {
+        let mut inner = self.inner.lock();
+        if !inner.jobs.is_empty() {
+            return None;
+        }
+        self.room.notify_all();
+        let records = inner.buffer.take(spare);
+        inner.taken += records.len() as u64;
+        Some(records)
     }
 
     /// Puts the directives into force for the records to come.
@@ -208,28 +302,50 @@ impl Queue {
         inner.always = config.appendfsync == AppendFsync::Always;
     }
 
-    /// The same while the log is on: `always` holds from now on.
+    /// The same while the log is on: replies wait from now on.
     pub fn obey_now(&self, config: &Config) {
         self.obey(config);
-        self.hold_replies(config.appendfsync == AppendFsync::Always);
+        self.hold_replies(match config.appendfsync {
+            AppendFsync::Always => Holds::UntilSynced,
+            AppendFsync::EverySec | AppendFsync::No => Holds::UntilWritten,
+        });
     }
 
-    /// Says whether replies wait for the disk from now on.
-    pub fn hold_replies(&self, hold: bool) {
-        if self.holds_replies.swap(hold, Ordering::AcqRel) && !hold {
-            self.wake_waiting(u64::MAX);
+    /// Says what replies wait for from now on.
+    pub fn hold_replies(&self, holds: Holds) {
+        if self.holds.swap(holds as u8, Ordering::AcqRel) != holds as u8 {
+            self.wake_waiting();
         }
     }
 
-    /// So many bytes of all ever added are on disk.
-    pub fn set_synced(&self, synced: u64) {
-        self.synced.store(synced, Ordering::Release);
-        self.wake_waiting(synced);
+    /// Replies do not wait until everything is written, or do so again.
+    pub fn let_replies_go(&self, go: bool) {
+        if self.lets_replies_go.swap(go, Ordering::AcqRel) != go {
+            self.wake_waiting();
+        }
     }
 
-    fn wake_waiting(&self, synced: u64) {
+    /// So many bytes of all ever added are in the file, and on disk.
+    pub fn set_progress(&self, written: u64, synced: u64) {
+        self.synced.fetch_max(synced, Ordering::AcqRel);
+        self.written.store(written, Ordering::Release);
+        if self.lets_replies_go.load(Ordering::Relaxed) && !self.is_behind() {
+            self.lets_replies_go.store(false, Ordering::Release);
+        }
+        self.wake_waiting();
+    }
+
+    /// So many bytes are on disk.
+    pub fn set_synced(&self, synced: u64) {
+        self.synced.fetch_max(synced, Ordering::AcqRel);
+        self.wake_waiting();
+    }
+
+    fn wake_waiting(&self) {
+        let all = self.lets_replies_go.load(Ordering::Acquire);
+        let reached = self.reached().filter(|_| !all).unwrap_or(u64::MAX);
         self.waiting.lock().retain(|(position, client)| {
-            let waits = *position > synced;
+            let waits = *position > reached;
             if !waits {
                 client.mailbox.wake();
             }
@@ -242,9 +358,9 @@ impl Queue {
 const FLUSH_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Inner {
-    fn close_batch(&mut self) {
+    fn close_batch(&mut self, spare: Vec<u8>) {
         if !self.buffer.is_empty() {
-            let batches = self.buffer.take(std::mem::take(&mut self.spare));
+            let batches = self.buffer.take(spare);
             self.taken += batches.len() as u64;
             self.jobs.push_back(Job::Batches(batches));
         }
@@ -254,12 +370,25 @@ impl Inner {
 /// The queue as a reader of the feed.
 #[derive(Debug)]
 pub struct QueueReader {
-    pub queue: Arc<Queue>,
-    pub clock: Clock,
+    queue: Arc<Queue>,
+    clock: Clock,
+    stream: Arc<Stream>,
+}
+
+impl QueueReader {
+    /// The reader of this server's queue.
+    pub fn new(server: &Server) -> Self {
+        QueueReader {
+            queue: server.aof.queue.clone(),
+            clock: server.clock.clone(),
+            stream: server.replication.stream.clone(),
+        }
+    }
 }
 
 impl Reader for QueueReader {
     fn append(&self, records: &[Record<'_>]) {
+        self.stream.count_commands(records.len());
         let mut inner = self.queue.inner.lock();
         // Reading the clock takes as long as all the rest.
         let now_s = if inner.buffer.has_timestamps() { self.clock.now_ms() / 1000 } else { 0 };
@@ -267,12 +396,9 @@ impl Reader for QueueReader {
             inner.buffer.encoded(record.db.map(|db| db as u64), now_s, record.command);
         }
         self.queue.pushed.store(inner.taken + inner.buffer.len() as u64, Ordering::Release);
-        let wakes = match inner.always {
-            // Who waits for the disk calls.
-            true => inner.buffer.len() > ALWAYS_WAKE_BYTES,
-            false => std::mem::take(&mut inner.is_idle) || inner.buffer.len() > WAKE_BYTES,
-        };
-        if wakes {
+        // Who waits for the log calls.
+        if inner.buffer.len() > if inner.always { ALWAYS_WAKE_BYTES } else { WAKE_BYTES } && !inner.is_called {
+            inner.is_called = true;
             self.queue.work.notify_one();
         }
         while inner.buffer.len() > FULL_BYTES && !inner.is_over {
@@ -294,7 +420,7 @@ mod tests {
             while queue.inner.lock().jobs.is_empty() {
                 std::thread::yield_now();
             }
-            queue.end();
+            queue.close();
             assert_eq!(waiting.join().unwrap(), Err("the log has ended".to_owned()));
         });
         assert_eq!(queue.flush(), Err("the log has ended".to_owned()));

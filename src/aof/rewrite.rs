@@ -11,8 +11,8 @@ use crate::server::Server;
 use crate::snapshot::commands;
 use crate::snapshot::save::{self, Syncing};
 use crate::snapshot::walker::Snapshot;
-use redstart_persistence::aof::{Manifest, temp_incr_name};
-use redstart_persistence::file::{Dir, DiskDir, FileWriter};
+use redstart_persistence::aof::{Manifest, manifest_name, temp_incr_name};
+use redstart_persistence::file::{Dir, DiskDir, File, FileWriter};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -35,10 +35,31 @@ fn about<T>(what: impl Into<String>, result: io::Result<T>) -> Result<T, Failure
     result.map_err(|error| Failure { what: what.into(), error })
 }
 
-/// Starts a rewrite on a thread of its own; false if one is under way already or there is no thread.
+/// Where a rewrite writes to: all that can fail before anything is written.
+struct Prepared {
+    config: Arc<Config>,
+    dir: DiskDir,
+    /// The new base, and its name while it is being written.
+    base: Box<dyn File>,
+    temp: String,
+    /// While the log waits for its first base: what takes the records meanwhile.
+    incr: Option<Box<dyn File>>,
+}
+
+/// Starts a rewrite that a user has asked for: the files are there when this is true. False if one is under way already,
+/// or there is no thread, or no file.
 pub fn start(server: &Arc<Server>) -> bool {
+    begin(server, |turn| prepare(server, turn.0).map(Some))
+}
+
+/// The same for the cron, which must not wait for the disk: files are opened later.
+fn start_later(server: &Arc<Server>) -> bool {
+    begin(server, |_| Ok(None))
+}
+
+fn begin(server: &Arc<Server>, prepare: impl FnOnce((Mode, u64)) -> Result<Option<Prepared>, Failure>) -> bool {
     let now_s = server.clock.now_ms() / 1000;
-    {
+    let turn = {
         let mut control = server.aof.control.lock();
         if control.rewrites.since_s.is_some() {
             return false;
@@ -46,10 +67,19 @@ pub fn start(server: &Arc<Server>) -> bool {
         control.rewrites.since_s = Some(now_s);
         control.rewrites.scheduled = false;
         control.rewrites.count += 1;
-    }
+        (control.mode, control.switched)
+    };
+    let prepared = match prepare(turn) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            server.log.warning(error);
+            end(server, false);
+            return false;
+        }
+    };
     server.log.notice(format_args!("Background append only file rewriting started by pid {}", std::process::id()));
     let own = server.clone();
-    let thread = server.background.spawn("aof_rewrite", move || in_background(&own));
+    let thread = server.background.spawn("aof_rewrite", move || in_background(&own, turn, prepared));
     if let Err(error) = &thread {
         server.log.warning(format_args!("Can't rewrite append only file in background: fork: {error}"));
         end(server, false);
@@ -57,9 +87,32 @@ pub fn start(server: &Arc<Server>) -> bool {
     thread.is_ok()
 }
 
-fn in_background(server: &Arc<Server>) {
-    let turn = server.aof.turn();
-    let result = run(server, turn);
+fn prepare(server: &Arc<Server>, mode: Mode) -> Result<Prepared, Failure> {
+    let config = server.config.load();
+    let what = format!("Can't open or create append-only dir {}", config.appenddirname);
+    let dir = about(&what, make_dir(server, &config))?;
+    about(&what, server.aof.hold_dir(server, &config).map_err(io::Error::other))?;
+    about("Can't start the log's threads", appender::start(server))?;
+    let temp = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
+    let base = about(format!("Can't open the temporary AOF base file {temp}"), dir.create(&temp))?;
+    let incr = match mode {
+        Mode::Waiting => {
+            let name = temp_incr_name(&config.appendfilename);
+            let created = about(format!("Can't open the append-only file {name}"), dir.create(&name));
+            if created.is_err() {
+                // The first error is the one to tell of.
+                let _ = dir.remove(&temp);
+            }
+            server.log.notice(format_args!("Creating AOF incr file {name} on background rewrite"));
+            Some(created?)
+        }
+        Mode::Off | Mode::On => None,
+    };
+    Ok(Prepared { config, dir, base, temp, incr })
+}
+
+fn in_background(server: &Arc<Server>, turn: (Mode, u64), prepared: Option<Prepared>) {
+    let result = prepared.map_or_else(|| prepare(server, turn.0), Ok).and_then(|prepared| run(server, turn, prepared));
     match &result {
         Err(_) if server.aof.turn() != turn || server.stop.is_requested() => {
             server.log.notice("Background AOF rewrite terminated by signal 10");
@@ -81,6 +134,14 @@ fn end_cancelled(server: &Server) {
     // Switched off and on again meanwhile: the log still has no base.
     let is_waiting = control.mode == Mode::Waiting;
     control.rewrites.scheduled |= is_waiting;
+    release_if_off(server, &control);
+}
+
+/// Without a log its directory is nobody's once it is not written any more.
+fn release_if_off(server: &Server, control: &Control) {
+    if control.mode == Mode::Off {
+        server.aof.release();
+    }
 }
 
 fn end(server: &Server, worked: bool) {
@@ -101,26 +162,18 @@ fn end(server: &Server, worked: bool) {
         // The log cannot be on before a rewrite has worked.
         rewrites.scheduled |= is_waiting;
     }
+    release_if_off(server, &control);
 }
 
-fn run(server: &Arc<Server>, turn: (Mode, u64)) -> Result<(), Failure> {
-    let config = server.config.load();
-    let dir =
-        about(format!("Can't open or create append-only dir {}", config.appenddirname), make_dir(server, &config))?;
-    let mode = turn.0;
-    about("Can't start the log's thread", appender::start(server))?;
-    if mode == Mode::On {
-        // While the disk takes nothing, the log must not go on in another file: it would have a hole.
-        about("Can't finish the append-only file", server.aof.queue.flush().map_err(io::Error::other))?;
-    }
-    let incr = open_incr(server, &config, &dir, mode)?;
-    let temp = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
-    let written = write_base(server, &config, &dir, turn, incr, &temp);
+fn run(server: &Arc<Server>, turn: (Mode, u64), prepared: Prepared) -> Result<(), Failure> {
+    let Prepared { config, dir, base, temp, mut incr } = prepared;
+    let written = write_incr(server, &config, &dir, turn.0, &mut incr)
+        .and_then(|()| write_base(server, &config, turn, base, incr, &temp));
     let installed = written.and_then(|()| install(server, &config, &dir, turn, &temp));
     if installed.is_err() {
-        // It may never have been made.
+        // It may be gone already.
         let _ = dir.remove(&temp);
-        if mode == Mode::Waiting {
+        if turn.0 == Mode::Waiting {
             stop_logging(server);
             let _ = dir.remove(&temp_incr_name(&config.appendfilename));
         }
@@ -128,43 +181,42 @@ fn run(server: &Arc<Server>, turn: (Mode, u64)) -> Result<(), Failure> {
     installed
 }
 
-/// Opens the file that takes the records from the snapshot's instant on, and names it in the manifest.
-fn open_incr(
+/// While the log is on: opens the file that takes the records from the snapshot's instant on, and names it in the manifest.
+fn write_incr(
     server: &Server,
     config: &Config,
     dir: &DiskDir,
     mode: Mode,
-) -> Result<Option<Box<dyn redstart_persistence::file::File>>, Failure> {
+    incr: &mut Option<Box<dyn File>>,
+) -> Result<(), Failure> {
+    if mode != Mode::On {
+        return Ok(());
+    }
+    // While the disk takes nothing, the log must not go on in another file: it would have a hole.
+    about("Can't finish the append-only file", server.aof.queue.flush().map_err(io::Error::other))?;
     let filename = &config.appendfilename;
-    let name = match mode {
-        Mode::Off => return Ok(None),
-        Mode::Waiting => temp_incr_name(filename),
-        Mode::On => {
-            let mut control = server.aof.control.lock();
-            let mut manifest = control.manifest.clone();
-            let name = manifest.add_incr(filename);
-            drop(about(format!("Can't open the append-only file {name}"), dir.create(&name))?);
-            about("Can't write the AOF manifest", manifest.save(dir, filename))?;
-            control.manifest = manifest;
-            name
-        }
-    };
+    let _alone = server.aof.manifest_on_disk.lock();
+    let mut manifest = server.aof.manifest();
+    let name = manifest.add_incr(filename);
+    let file = about(format!("Can't open the append-only file {name}"), dir.create(&name))?;
+    about("Can't write the AOF manifest", manifest.save(dir, filename))?;
+    server.aof.set_manifest(manifest);
     server.log.notice(format_args!("Creating AOF incr file {name} on background rewrite"));
-    about(format!("Can't open the append-only file {name}"), dir.create(&name)).map(Some)
+    *incr = Some(file);
+    Ok(())
 }
 
 /// Takes the snapshot: from its instant on, records go to `incr`.
 fn write_base(
     server: &Arc<Server>,
     config: &Config,
-    dir: &DiskDir,
     turn: (Mode, u64),
-    incr: Option<Box<dyn redstart_persistence::file::File>>,
+    base: Box<dyn File>,
+    incr: Option<Box<dyn File>>,
     temp: &str,
 ) -> Result<(), Failure> {
     let what = || format!("Write error writing append only file on disk ({temp})");
-    let file = about(what(), dir.create(temp))?;
-    let out = Syncing::new(file, config.aof_rewrite_incremental_fsync);
+    let out = Syncing::new(base, config.aof_rewrite_incremental_fsync);
     let mut locked = server.shards.lock(server.shards.all());
     if let Some(incr) = incr {
         let mut control = server.aof.control.lock();
@@ -172,8 +224,7 @@ fn write_base(
         control.older_bytes += server.aof.incr_bytes.load(Ordering::Relaxed);
         server.aof.queue.add(Job::Switch(incr, 0));
         if turn.0 == Mode::Waiting && control.reader.is_none() {
-            let reader = QueueReader { queue: server.aof.queue.clone(), clock: server.clock.clone() };
-            control.reader = Some(server.feed.add_reader(Arc::new(reader)));
+            control.reader = Some(server.feed.add_reader(Arc::new(QueueReader::new(server))));
         }
     }
     let snapshot = Snapshot::begin(server, &mut locked);
@@ -196,9 +247,9 @@ fn write_base(
 fn install(server: &Server, config: &Config, dir: &DiskDir, turn: (Mode, u64), temp: &str) -> Result<(), Failure> {
     server.log.notice("Background AOF rewrite terminated with success");
     let filename = &config.appendfilename;
-    let mut control = server.aof.control.lock();
-    about("The log", still(turn, &control))?;
-    let mut manifest = control.manifest.clone();
+    let _alone = server.aof.manifest_on_disk.lock();
+    about("The log", still(turn, &server.aof.control.lock()))?;
+    let mut manifest = server.aof.manifest();
     let base = manifest.add_base(filename, config.aof_use_rdb_preamble);
     about(format!("Error trying to rename the temporary AOF base file {temp} into {base}"), dir.rename(temp, &base))?;
     server.log.notice(format_args!("Successfully renamed the temporary AOF base file {temp} into {base}"));
@@ -217,15 +268,22 @@ fn install(server: &Server, config: &Config, dir: &DiskDir, turn: (Mode, u64), t
     };
     manifest.retire_incr(kept);
     about("Can't write the AOF manifest", manifest.save(dir, filename))?;
-    control.manifest = manifest;
-    control.older_bytes = dir.len(&base).ok().flatten().unwrap_or(0);
-    control.bytes_at_rewrite = control.older_bytes + server.aof.incr_bytes.load(Ordering::Relaxed);
-    if control.mode == Mode::Waiting {
-        control.mode = Mode::On;
+    let base_bytes = dir.len(&base).ok().flatten().unwrap_or(0);
+    {
+        let mut control = server.aof.control.lock();
+        control.manifest = manifest;
+        // It may have been switched off while the disk was busy. What is on disk by now is as good as before.
+        about("The log", still(turn, &control))?;
+        control.older_bytes = base_bytes;
+        control.bytes_at_rewrite = base_bytes + server.aof.incr_bytes.load(Ordering::Relaxed);
+        if control.mode == Mode::Waiting {
+            control.mode = Mode::On;
+        }
     }
     if !config.aof_disable_auto_gc {
-        remove_history(server, dir, filename, &mut control.manifest);
+        remove_history(server, dir, filename);
     }
+    server.aof.locks.lock().keep(Some(&path(config)));
     Ok(())
 }
 
@@ -235,8 +293,10 @@ fn still(before: (Mode, u64), control: &Control) -> io::Result<()> {
     if before == now { Ok(()) } else { Err(io::Error::other("it was switched on or off while being rewritten")) }
 }
 
-/// Removes the files that are history. What cannot be removed stays named, and is tried again after the next rewrite.
-fn remove_history(server: &Server, dir: &DiskDir, filename: &str, manifest: &mut Manifest) {
+/// Removes the files that are history, alone with the manifest. What cannot be removed stays named, and is tried again after
+/// the next rewrite.
+fn remove_history(server: &Server, dir: &DiskDir, filename: &str) {
+    let mut manifest = server.aof.manifest();
     if manifest.history.is_empty() {
         return;
     }
@@ -253,22 +313,32 @@ fn remove_history(server: &Server, dir: &DiskDir, filename: &str, manifest: &mut
     if let Err(error) = manifest.save(dir, filename) {
         server.log.warning(format_args!("Can't write the AOF manifest: {error}"));
     }
+    server.aof.set_manifest(manifest);
 }
+
+const CANNOT_BEGIN: &str = "Unable to turn on AOF. Check server logs.";
 
 impl Server {
     /// Switches the log on while running: a rewrite makes its first base, after the transaction if that is where the
     /// wish came from. Source: Redis 7.2 CONFIG SET appendonly yes.
     pub fn start_logging(self: &Arc<Self>, in_exec: bool) -> Result<(), String> {
+        if self.aof.mode() != Mode::Off {
+            return Ok(());
+        }
+        let why_later = match self.has_snapshot_under_way() {
+            true => Some("but there is already another background operation"),
+            false => in_exec.then_some("during a transaction"),
+        };
+        if why_later.is_some()
+            && let Err(error) = prepare(self, Mode::Waiting)
+        {
+            self.log.warning(error);
+            release_if_off(self, &self.aof.control.lock());
+            return Err(CANNOT_BEGIN.to_owned());
+        }
         {
             let mut control = self.aof.control.lock();
-            if control.mode != Mode::Off {
-                return Ok(());
-            }
             control.mode = Mode::Waiting;
-            let why_later = match self.has_snapshot_under_way() {
-                true => Some("but there is already another background operation"),
-                false => in_exec.then_some("during a transaction"),
-            };
             if let Some(why) = why_later {
                 control.rewrites.scheduled = true;
                 self.log.notice(format_args!(
@@ -277,7 +347,6 @@ impl Server {
                 return Ok(());
             }
         }
-        self.aof.set_trouble(None);
         if start(self) {
             return Ok(());
         }
@@ -288,14 +357,16 @@ impl Server {
             return Ok(());
         }
         control.mode = Mode::Off;
-        Err("Unable to turn on AOF. Check server logs.".to_owned())
+        control.rewrites.scheduled = false;
+        release_if_off(self, &control);
+        Err(CANNOT_BEGIN.to_owned())
     }
 
     /// Removes what rewrites have left, after `aof-disable-auto-gc` was switched off.
     pub fn remove_log_history(&self, config: &Config) -> io::Result<()> {
         let dir = make_dir(self, config)?;
-        let mut control = self.aof.control.lock();
-        remove_history(self, &dir, &config.appendfilename, &mut control.manifest);
+        let _alone = self.aof.manifest_on_disk.lock();
+        remove_history(self, &dir, &config.appendfilename);
         Ok(())
     }
 
@@ -311,10 +382,27 @@ impl Server {
         if control.rewrites.since_s.is_some() {
             // It sees that there is no log any more.
             self.log.notice(format_args!("Killing running AOF rewrite child: {}", std::process::id()));
+        } else {
+            self.aof.release();
         }
-        drop(control);
-        self.aof.set_trouble(None);
     }
+}
+
+/// Removes what a process before this one has not finished. Called when the directory is this server's.
+fn remove_temporary(dir: &DiskDir, filename: &str) {
+    // What cannot be read or removed is in nobody's way.
+    let names = dir.names().unwrap_or_default();
+    for name in names.iter().filter(|name| is_temporary(name, filename)) {
+        let _ = dir.remove(name);
+    }
+}
+
+fn is_temporary(name: &str, filename: &str) -> bool {
+    let middle = |prefix: &str, suffix: &str| name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
+    let is_base = ["temp-rewriteaof-bg-", "temp-rewriteaof-"].into_iter().any(|prefix| {
+        middle(prefix, ".aof").is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    is_base || name == temp_incr_name(filename) || name == format!("temp-{}", manifest_name(filename))
 }
 
 fn stop_logging(server: &Server) {
@@ -337,6 +425,8 @@ impl Aof {
         let dir = make_dir(server, config).map_err(|error| {
             failed(&format!("Can't open or create append-only dir {}", path(config).display()), error)
         })?;
+        // It may have been made just now.
+        self.hold_dir(server, config)?;
         let filename = &config.appendfilename;
         if manifest.is_empty() {
             let name = manifest.add_base(filename, config.aof_use_rdb_preamble);
@@ -347,7 +437,7 @@ impl Aof {
             Some(last) => ("Opening", last.name.clone()),
             None => ("Creating", manifest.add_incr(filename)),
         };
-        let mut file =
+        let file =
             dir.append(&name).map_err(|error| failed(&format!("Can't open the append-only file {name}"), error))?;
         // What a process before this one has written may still be in the system's memory only.
         file.sync().map_err(|error| failed(&format!("Fail to fsync the AOF file {name}"), error))?;
@@ -362,13 +452,16 @@ impl Aof {
         self.queue.add(Job::Switch(file, incr_bytes));
         // Not when the thread gets there: a write may come first.
         self.queue.obey_now(config);
-        let reader = QueueReader { queue: self.queue.clone(), clock: server.clock.clone() };
-        control.reader = Some(server.feed.add_reader(Arc::new(reader)));
+        control.reader = Some(server.feed.add_reader(Arc::new(QueueReader::new(server))));
         control.mode = Mode::On;
         control.older_bytes = older;
         control.bytes_at_rewrite = manifest.base.as_ref().map_or(0, |base| len(&base.name));
         control.manifest = manifest;
-        drop(locked);
+        drop((control, locked));
+        remove_temporary(&dir, filename);
+        if !config.aof_disable_auto_gc {
+            remove_history(server, &dir, filename);
+        }
         Ok(())
     }
 
@@ -393,6 +486,6 @@ impl Aof {
         if let Some(growth) = growth {
             server.log.notice(format_args!("Starting automatic rewriting of AOF on {growth}% growth"));
         }
-        start(server);
+        start_later(server);
     }
 }

@@ -35,7 +35,7 @@ pub struct Connection {
     /// Replies; the first `sent` bytes are out.
     reply: Reply,
     sent: usize,
-    /// The replies up to `held_len` wait until so many bytes of the log are on disk.
+    /// The replies up to `held_len` wait until so many bytes of the log are written or, under `always`, on disk.
     held_until: u64,
     held_len: usize,
     /// Since when the soft output limit is exceeded, Unix ms.
@@ -141,8 +141,10 @@ impl Connection {
             // Part of it is missing: it must not be sent.
             self.count_memory(&worker.server)?;
         }
+        if worker.server.aof.queue.is_behind() {
+            worker.adds_to_log.notify_one();
+        }
         if self.is_held(&worker.server) {
-            worker.holds_replies.notify_one();
             return Poll::Pending;
         }
         let is_flushed = self.flush(cx, worker)?.is_ready();
@@ -285,8 +287,8 @@ impl Connection {
         done
     }
 
-    /// Whether replies must wait because what they tell of is not on disk yet (`appendfsync always`); the client is
-    /// woken when it is. What others have written counts too: a reply may tell of that.
+    /// Whether replies must wait because what they tell of is not in the log yet (under `appendfsync always`: on disk); the
+    /// client is woken when it is. What others have written counts too: a reply may tell of that.
     fn is_held(&mut self, server: &Server) -> bool {
         let len = self.reply.buf.len();
         if self.sent == len || self.session.replica.is_some() {
@@ -296,7 +298,7 @@ impl Connection {
         if len > self.held_len {
             (self.held_until, self.held_len) = (position, len);
         }
-        !server.aof.queue.is_durable(self.held_until, &self.session.client)
+        !server.aof.queue.may_reply(self.held_until, &self.session.client)
     }
 
     /// Writes what can be written, for a replica also of the stream. Ready when everything is out.

@@ -1,5 +1,7 @@
 //! Workers: one OS thread each, with a runtime of its own, on which its connections live and die.
 
+use crate::aof::output;
+use crate::aof::queue::Look;
 use crate::command::call::Engine;
 use crate::net::connection::{Connection, Task};
 use crate::server::Server;
@@ -17,8 +19,8 @@ pub struct Worker {
     pub desk: Mutex<Desk>,
     /// All connections of the server, by client id.
     pub connections: Arc<Connections>,
-    /// Replies have begun to wait for the disk.
-    pub holds_replies: Notify,
+    /// There are records that replies wait for.
+    pub adds_to_log: Notify,
 }
 
 /// All connections of a server, so that another thread can answer for a busy worker.
@@ -54,7 +56,7 @@ impl Handle {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let desk = Desk { engine: Engine::new(server.clone(), index), scratch: vec![0; SCRATCH_BYTES].into() };
-        let worker = Arc::new(Worker { server, desk: Mutex::new(desk), connections, holds_replies: Notify::new() });
+        let worker = Arc::new(Worker { server, desk: Mutex::new(desk), connections, adds_to_log: Notify::new() });
         let builder = std::thread::Builder::new().name(format!("worker_{index}")).stack_size(STACK_BYTES);
         let thread = builder.spawn(move || runtime.block_on(run(worker, arrivals)))?;
         Ok(Handle { inbox, runtime: handle, thread })
@@ -76,7 +78,7 @@ impl Handle {
 
 async fn run(worker: Arc<Worker>, mut arrivals: mpsc::UnboundedReceiver<Arc<Mutex<Connection>>>) {
     let server = worker.server.clone();
-    tokio::spawn(call_for_sync(worker.clone()));
+    tokio::spawn(write_log(server.clone(), worker.clone()));
     loop {
         let arrived = tokio::select! {
             arrived = arrivals.recv() => arrived,
@@ -87,11 +89,25 @@ async fn run(worker: Arc<Worker>, mut arrivals: mpsc::UnboundedReceiver<Arc<Mute
     }
 }
 
-/// Has the log brought to disk when replies wait for that. This task comes to its turn behind the connections that had
-/// something to do when the first of them began to wait, so that one sync serves them all.
-async fn call_for_sync(worker: Arc<Worker>) {
+/// Writes records into the log, or has it done. This task comes to its turn behind the connections that had something to do
+/// when the first of them added a record, so that one write, or one sync, serves them all.
+async fn write_log(server: Arc<Server>, worker: Arc<Worker>) {
+    let mut look: Option<Look> = None;
     loop {
-        worker.holds_replies.notified().await;
-        worker.server.aof.queue.call();
+        let is_late = async {
+            match &look {
+                Some(look) => tokio::time::sleep_until(look.at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = worker.adds_to_log.notified() => {
+                if !output::write_for_replies(&server) {
+                    server.aof.queue.call();
+                    look = look.or_else(|| Look::at_what_was_added(&server.aof.queue));
+                }
+            }
+            () = is_late => look = look.take().and_then(|look| server.aof.look_at_disk(&server, &look)),
+        }
     }
 }

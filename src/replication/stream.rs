@@ -10,7 +10,7 @@ use crate::replication::replica::Replica;
 use crate::util::sync::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Bytes a block has room for; a longer record has one of its own.
 const BLOCK_BYTES: usize = 16 * 1024;
@@ -23,6 +23,8 @@ pub struct Stream {
     inner: Mutex<Inner>,
     /// The offset of the last byte.
     end: AtomicU64,
+    /// Whether the offset counts bytes: [`Inner::active`], to be asked without the lock.
+    counts_bytes: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -107,7 +109,16 @@ impl Stream {
             readers: Vec::new(),
             limits: Limits::default(),
         };
-        Stream { inner: Mutex::new(inner), end: AtomicU64::new(0) }
+        Stream { inner: Mutex::new(inner), end: AtomicU64::new(0), counts_bytes: AtomicBool::new(false) }
+    }
+
+    /// While no bytes are kept, each command that is logged counts as one, so that an offset tells positions in the log
+    /// apart. Source: Redis 7.2.
+    #[inline]
+    pub fn count_commands(&self, count: usize) {
+        if !self.counts_bytes.load(Ordering::Relaxed) {
+            self.end.fetch_add(count as u64, Ordering::AcqRel);
+        }
     }
 
     /// The offset of the last byte.
@@ -148,6 +159,7 @@ impl Stream {
         inner.limits = limits;
         inner.history = History::new(id);
         inner.active = true;
+        self.counts_bytes.store(true, Ordering::Relaxed);
         inner.db = None;
     }
 
@@ -161,6 +173,7 @@ impl Stream {
         let mut inner = self.inner.lock();
         inner.history = History::new(id);
         inner.active = false;
+        self.counts_bytes.store(false, Ordering::Relaxed);
         inner.blocks.clear();
     }
 
