@@ -19,6 +19,7 @@ use crate::tls::{self, Tls};
 use crate::util::clock::Clock;
 use crate::util::rng::Random;
 use redstart_persistence::file::Faults;
+use redstart_types::seed::HashSeed;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct Options {
     pub clock: Clock,
     /// Makes everything random repeat.
     pub seed: Option<u64>,
+    /// The secret key of all hashes, in tests and fuzzers that want equal ones; None draws it at random.
+    pub hash_seed: Option<HashSeed>,
     pub log: Log,
     /// Load what is on disk.
     pub load: bool,
@@ -58,6 +61,7 @@ impl Default for Options {
             any_port: true,
             clock: Clock::System,
             seed: None,
+            hash_seed: None,
             log: Log::nowhere(),
             load: false,
             ready: Box::new(|_| {}),
@@ -127,8 +131,9 @@ impl Server {
         let registry = options.registry;
         let acl = options.acl.unwrap_or_else(|| Acl::new(registry.catalog(), config.requirepass.as_deref()));
         let shards = (workers * SHARDS_A_WORKER).next_power_of_two().min(Shards::MAX);
+        let hash_seed = options.hash_seed.unwrap_or_else(|| random.hash_seed());
         Server {
-            shards: Shards::new(shards, config.databases as usize, random.next_u64()),
+            shards: Shards::new(shards, config.databases as usize, hash_seed),
             stats: Stats::new(workers, registry.all().len()),
             errors: Default::default(),
             registry,

@@ -4,6 +4,7 @@ use super::console::Console;
 use super::{c_text, len, path_of};
 use crate::config::Config;
 use crate::snapshot::convert::{Builder, Limits, Unfit};
+use crate::util::rng::Random;
 use redstart_persistence::rdb::{
     Activity, ChecksumState, Key, Kind, RdbError, RdbErrorKind, ReadOptions, Reader, Record,
 };
@@ -25,7 +26,9 @@ pub(super) fn check_path(console: &mut Console, path: &[u8]) -> io::Result<bool>
 pub(super) fn check<R: Read>(console: &mut Console, path: &[u8], file: R, size: u64) -> io::Result<Option<u64>> {
     console.bytes(&[b"[offset 0] Checking RDB file ", path])?;
     console.begin(size);
-    let mut check = Check { console, tally: Tally::default(), limits: Limits::new(&Config::default(), 0), key: None };
+    // The file may be anyone's: its elements are hashed as a server would.
+    let limits = Limits::new(&Config::default(), &Random::new(None).hash_seed());
+    let mut check = Check { console, tally: Tally::default(), limits, key: None };
     let mut reader = match Reader::new(file, ReadOptions::default()) {
         Ok(reader) => reader,
         Err(error) => {

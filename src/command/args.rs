@@ -5,6 +5,7 @@ use crate::command::spec::Command;
 use crate::keyspace::Key;
 use crate::util::text;
 use redstart_types::number;
+use redstart_types::seed::HashSeed;
 use redstart_types::table::hash_key;
 
 /// One command as it was sent.
@@ -24,7 +25,7 @@ pub struct Args<'a> {
     sent: Option<&'a [&'a [u8]]>,
     encoded: Option<&'a [u8]>,
     next: usize,
-    seed: u64,
+    seed: &'a HashSeed,
     /// The key that was hashed to find its shard: its position and hash.
     hashed: (usize, u64),
     command: &'static Command,
@@ -33,12 +34,17 @@ pub struct Args<'a> {
 impl<'a> Args<'a> {
     /// A cursor over `argv` (name first); `hashed` is the position and hash of a key hashed already (position 0:
     /// none).
-    pub fn new(argv: &'a [&'a [u8]], command: &'static Command, seed: u64, hashed: (usize, u64)) -> Self {
+    pub fn new(argv: &'a [&'a [u8]], command: &'static Command, seed: &'a HashSeed, hashed: (usize, u64)) -> Self {
         Args::of_request(Request { argv, encoded: None }, command, seed, hashed)
     }
 
     /// The same for a command that has come from a client.
-    pub fn of_request(request: Request<'a>, command: &'static Command, seed: u64, hashed: (usize, u64)) -> Self {
+    pub fn of_request(
+        request: Request<'a>,
+        command: &'static Command,
+        seed: &'a HashSeed,
+        hashed: (usize, u64),
+    ) -> Self {
         let Request { argv, encoded } = request;
         let next = if command.name.contains('|') { 2 } else { 1 };
         Args { argv, sent: None, encoded, next, seed, hashed, command }

@@ -18,6 +18,7 @@ pub struct CommandRef {
 /// The commands of one server by name, as `rename-command` left them.
 #[derive(Debug, Clone)]
 pub struct Registry {
+    /// Its hash may be known: clients look names up, and add none.
     by_name: HashMap<Vec<u8>, CommandRef, foldhash::fast::FixedState>,
     /// Every command and subcommand; the index is its id.
     all: Vec<&'static Command>,

@@ -235,7 +235,7 @@ impl<'g> Db<'_, 'g> {
             db.insert(key.hash, entry);
         } else {
             let old = db.touched_entry_mut(place).replace_all(content, after);
-            db.expiry_changed(key.hash, before, after);
+            db.expiry_changed(key, before, after);
             if let Some(old) = old {
                 self.effects.free(old, self.effects.lazy_overwrite);
             }
@@ -256,7 +256,7 @@ impl<'g> Db<'_, 'g> {
         let entry = db.entry_mut(place);
         let before = entry.expire_at_ms();
         entry.set_expire_at_ms(at_ms);
-        db.expiry_changed(key.hash, before, at_ms);
+        db.expiry_changed(key, before, at_ms);
         true
     }
 

@@ -67,7 +67,7 @@ impl Pool {
         }
         let mut seen = 0;
         for _ in 0..choice.samples * BUCKETS_A_SAMPLE {
-            shard_db.keys.scan_anywhere(rng.next_u64(), |entry| {
+            shard_db.keys.sample([rng.next_u64(), rng.next_u64()], |entry| {
                 if !is_volatile || entry.expire_at_ms().is_some() {
                     seen += 1;
                     self.offer(db, entry, choice, rng);
@@ -77,9 +77,13 @@ impl Pool {
                 return true;
             }
         }
-        if seen == 0 {
+        if seen == 0 && is_volatile {
             // One key in very many expires: take those whose time comes first.
             shard_db.expiring_first(choice.samples).for_each(|entry| self.offer(db, entry, choice, rng));
+        } else if seen == 0
+            && let Some(entry) = shard_db.keys.random(rng)
+        {
+            self.offer(db, entry, choice, rng);
         }
         true
     }
@@ -122,8 +126,10 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::SmallRng;
     use redstart_types::entry::NewContent;
+    use redstart_types::seed::HashSeed;
     use redstart_types::table::hash_key;
 
+    const SEED: HashSeed = HashSeed::new([7, 8]);
     const NOW_MS: i64 = 1_700_000_000_000;
 
     fn choice(policy: MaxmemoryPolicy) -> Choice {
@@ -132,13 +138,13 @@ mod tests {
 
     /// 1000 keys: key n was used n seconds ago, and every tenth expires in n seconds.
     fn shard() -> Shard {
-        let mut shard = Shard::new(1, 7);
+        let mut shard = Shard::new(1, &SEED);
         for n in 0..1000_i64 {
             let key = n.to_string();
             let expires = (n % 10 == 0).then_some(NOW_MS + n * 1000);
             let mut entry = Entry::new(key.as_bytes(), NewContent::Str(b"x"), expires);
             entry.set_lru(crate::keyspace::db::lru_clock(NOW_MS - n * 1000));
-            shard.dbs[0].insert(hash_key(7, key.as_bytes()), entry);
+            shard.dbs[0].insert(hash_key(&SEED, key.as_bytes()), entry);
         }
         shard
     }
@@ -149,7 +155,7 @@ mod tests {
         let mut pick = || {
             assert!(pool.fill(0, &shard.dbs[0], &choice(policy), &mut rng));
             let best = pool.pop().unwrap();
-            shard.dbs[0].take(hash_key(7, &best.key), &best.key).expect("the pool has each key once");
+            shard.dbs[0].take(hash_key(&SEED, &best.key), &best.key).expect("the pool has each key once");
             std::str::from_utf8(&best.key).unwrap().parse().unwrap()
         };
         (0..rounds).map(|_| pick()).collect()
@@ -179,7 +185,7 @@ mod tests {
     #[test]
     fn there_may_be_nothing_to_take() {
         let mut pool = Pool::default();
-        let empty = Shard::new(1, 7);
+        let empty = Shard::new(1, &SEED);
         let mut rng = SmallRng::seed_from_u64(1);
         assert!(!pool.fill(0, &empty.dbs[0], &choice(MaxmemoryPolicy::AllkeysLru), &mut rng));
         assert_eq!(pool.pop(), None);

@@ -2,6 +2,7 @@
 
 use crate::keyspace::shard::Shard;
 use crate::util::sync::{Mutex, MutexGuard};
+use redstart_types::seed::HashSeed;
 use smallvec::SmallVec;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ pub struct ShardSet(u64);
 #[derive(Debug)]
 pub struct Shards {
     shards: Box<[Padded]>,
-    seed: u64,
+    seed: HashSeed,
 }
 
 /// A shard on cache lines of its own, so that two workers' locks do not share one.
@@ -70,15 +71,15 @@ impl Shards {
     pub const MAX: usize = 64;
 
     /// `count` empty shards (a power of two, at most [`Shards::MAX`]) of `databases` databases.
-    pub fn new(count: usize, databases: usize, seed: u64) -> Self {
+    pub fn new(count: usize, databases: usize, seed: HashSeed) -> Self {
         assert!(count.is_power_of_two() && count <= Self::MAX, "the number of shards is a power of two up to 64");
-        let shards = (0..count).map(|_| Padded(Mutex::new(Shard::new(databases, seed)))).collect();
+        let shards = (0..count).map(|_| Padded(Mutex::new(Shard::new(databases, &seed)))).collect();
         Shards { shards, seed }
     }
 
     /// The seed of every key's hash.
-    pub fn seed(&self) -> u64 {
-        self.seed
+    pub fn seed(&self) -> &HashSeed {
+        &self.seed
     }
 
     /// How many shards there are.

@@ -13,6 +13,7 @@ pub mod value;
 pub mod waiters;
 pub mod walk;
 
+use redstart_types::seed::HashSeed;
 use redstart_types::table::hash_key;
 
 /// A key and its hash, computed once.
@@ -24,7 +25,7 @@ pub struct Key<'a> {
 
 impl<'a> Key<'a> {
     /// Hashes `bytes` under the server's seed.
-    pub fn new(seed: u64, bytes: &'a [u8]) -> Self {
+    pub fn new(seed: &HashSeed, bytes: &'a [u8]) -> Self {
         Key { bytes, hash: hash_key(seed, bytes) }
     }
 }

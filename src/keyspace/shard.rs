@@ -7,8 +7,9 @@ use crate::keyspace::waiters::Waiters;
 use crate::keyspace::walk::Walk;
 use crate::util::id_map::IdMap;
 use redstart_types::deadlines::Deadlines;
+use redstart_types::seed::HashSeed;
 use redstart_types::table::{Keyed, Place, Table, hash_key};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A shard's part of all databases. Behind one lock.
@@ -34,8 +35,10 @@ pub struct Watcher {
 pub struct ShardDb {
     /// Changed only by methods of this type, which know of a walk.
     pub keys: Table<Entry>,
-    /// (expire_at_ms, hash) of every key that expires. Two keys of equal hash and time share one record.
+    /// (expire_at_ms, hash) of every key that expires, but those below.
     expires: Deadlines,
+    /// expire_at_ms and name of those that the table has no room for among the very many of one hash.
+    crowded_expires: BTreeSet<(i64, Box<[u8]>)>,
     /// Clients blocked on keys.
     pub waiters: Waiters,
     /// Who watches which key (WATCH), by client id: no more than clients have named, and each only until it is told.
@@ -48,17 +51,18 @@ pub struct ShardDb {
 
 impl Shard {
     /// An empty shard of `databases` databases.
-    pub fn new(databases: usize, seed: u64) -> Self {
+    pub fn new(databases: usize, seed: &HashSeed) -> Self {
         let dbs = (0..databases).map(|_| ShardDb::new(seed)).collect();
         Shard { dbs, cross_shard_waiters: 0, watched: 0 }
     }
 }
 
 impl ShardDb {
-    fn new(seed: u64) -> Self {
+    fn new(seed: &HashSeed) -> Self {
         ShardDb {
             keys: Table::new(seed),
             expires: Deadlines::new(),
+            crowded_expires: BTreeSet::new(),
             waiters: Waiters::default(),
             watchers: BTreeMap::new(),
             epoch: false,
@@ -68,25 +72,33 @@ impl ShardDb {
 
     /// How many keys expire.
     pub fn expires_len(&self) -> usize {
-        self.expires.len()
+        self.expires.len() + self.crowded_expires.len()
     }
 
     /// The key that expires first, and when (Unix ms).
     pub fn first_to_expire(&self) -> Option<(i64, &Entry)> {
-        let (at, hash) = self.expires.first()?;
-        Some((at, self.keys.find_by_hash(hash, |entry| self.is_record_of(entry, at, hash))?))
+        let by_hash = self.expires.first();
+        let crowded = self.crowded_expires.first();
+        if let Some((at, name)) = crowded
+            && by_hash.is_none_or(|(other, _)| *at < other)
+        {
+            return Some((*at, self.named(name)?));
+        }
+        let (at, hash) = by_hash?;
+        Some((at, self.of_record(at, hash)?))
     }
 
     /// Up to `limit` keys, those that expire first.
     pub fn expiring_first(&self, limit: usize) -> impl Iterator<Item = &Entry> {
-        let of_record =
-            |(at, hash): (i64, u64)| self.keys.find_by_hash(hash, |entry| self.is_record_of(entry, at, hash));
-        self.expires.iter().take(limit).filter_map(of_record)
+        let by_hash = self.expires.iter().take(limit).filter_map(|(at, hash)| self.of_record(at, hash));
+        let left = limit.saturating_sub(self.expires.len());
+        by_hash.chain(self.crowded_expires.iter().take(left).filter_map(|(_, name)| self.named(name)))
     }
 
     /// Sum and number of the times left of up to `limit` keys that expire first, for INFO's avg_ttl.
     pub fn sample_ttl_ms(&self, now_ms: i64, limit: usize) -> (i64, i64) {
-        let left = self.expires.iter().take(limit).map(|(at, _)| at.saturating_sub(now_ms).max(0));
+        let times = self.expires.iter().map(|(at, _)| at).chain(self.crowded_expires.iter().map(|(at, _)| *at));
+        let left = times.take(limit).map(|at| at.saturating_sub(now_ms).max(0));
         left.fold((0_i64, 0), |(sum, count), ttl| (sum.saturating_add(ttl), count + 1))
     }
 
@@ -94,16 +106,17 @@ impl ShardDb {
     pub fn insert(&mut self, hash: u64, mut entry: Entry) {
         entry.set_marked(self.epoch);
         self.note_arrival(&entry);
-        if let Some(at) = entry.expire_at_ms() {
-            self.expires.insert(at, hash);
+        let expire_at_ms = entry.expire_at_ms();
+        let place = self.keys.insert(hash, entry);
+        if let Some(at) = expire_at_ms {
+            self.note_expiry(at, hash, place);
         }
-        self.keys.insert(hash, entry);
     }
 
     /// Takes a key out, to be put in again elsewhere.
     pub fn take(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
         let mut entry = self.keys.remove(hash, key)?;
-        self.forget_expiry(hash, entry.expire_at_ms());
+        self.forget_expiry(Key { bytes: key, hash }, entry.expire_at_ms());
         self.preserve_taken(&mut entry);
         Some(entry)
     }
@@ -112,7 +125,7 @@ impl ShardDb {
     /// a walk has taken it.
     pub fn discard(&mut self, hash: u64, key: &[u8]) -> Option<Option<Entry>> {
         let entry = self.keys.remove(hash, key)?;
-        self.forget_expiry(hash, entry.expire_at_ms());
+        self.forget_expiry(Key { bytes: key, hash }, entry.expire_at_ms());
         Some(self.give_taken(entry))
     }
 
@@ -130,13 +143,15 @@ impl ShardDb {
     }
 
     /// Notes that an entry's expiry has changed from `before` to `after` (Unix ms).
-    pub fn expiry_changed(&mut self, hash: u64, before: Option<i64>, after: Option<i64>) {
+    pub fn expiry_changed(&mut self, key: Key<'_>, before: Option<i64>, after: Option<i64>) {
         if before == after {
             return;
         }
-        self.forget_expiry(hash, before);
-        if let Some(at) = after {
-            self.expires.insert(at, hash);
+        self.forget_expiry(key, before);
+        if let Some(at) = after
+            && let Some(place) = self.keys.locate(key.hash, key.bytes)
+        {
+            self.note_expiry(at, key.hash, place);
         }
     }
 
@@ -163,6 +178,7 @@ impl ShardDb {
     /// Takes everything out, for the caller to free; waiters and watchers stay.
     pub fn take_keys(&mut self) -> Table<Entry> {
         self.expires.clear();
+        self.crowded_expires.clear();
         let empty = Table::new(self.keys.seed());
         let keys = std::mem::replace(&mut self.keys, empty);
         self.give_all(keys)
@@ -172,16 +188,33 @@ impl ShardDb {
     pub fn swap_keys(&mut self, other: &mut ShardDb) {
         std::mem::swap(&mut self.keys, &mut other.keys);
         std::mem::swap(&mut self.expires, &mut other.expires);
+        std::mem::swap(&mut self.crowded_expires, &mut other.crowded_expires);
         std::mem::swap(&mut self.walk, &mut other.walk);
     }
 
-    fn forget_expiry(&mut self, hash: u64, at: Option<i64>) {
-        if let Some(at) = at {
-            self.expires.remove(at, hash);
+    fn note_expiry(&mut self, at: i64, hash: u64, place: Place) {
+        if place.is_crowded_out() {
+            self.crowded_expires.insert((at, self.keys.at(place).key().into()));
+        } else {
+            self.expires.insert(at, hash);
         }
     }
 
-    fn is_record_of(&self, entry: &Entry, at: i64, hash: u64) -> bool {
-        entry.expire_at_ms() == Some(at) && hash_key(self.keys.seed(), entry.key()) == hash
+    fn forget_expiry(&mut self, key: Key<'_>, at: Option<i64>) {
+        let Some(at) = at else { return };
+        let is_crowded = !self.crowded_expires.is_empty() && self.crowded_expires.remove(&(at, key.bytes.into()));
+        if !is_crowded {
+            self.expires.remove(at, key.hash);
+        }
+    }
+
+    /// A key that a record of `expires` stands for.
+    fn of_record(&self, at: i64, hash: u64) -> Option<&Entry> {
+        let is_it = |entry: &Entry| entry.expire_at_ms() == Some(at) && hash_key(self.keys.seed(), entry.key()) == hash;
+        self.keys.find_by_hash(hash, is_it)
+    }
+
+    fn named(&self, name: &[u8]) -> Option<&Entry> {
+        self.keys.get(hash_key(self.keys.seed(), name), name)
     }
 }

@@ -396,11 +396,11 @@ impl ShardDb {
     /// Gives all entries to the walk, if it needs any; otherwise back.
     pub(super) fn give_all(&mut self, mut keys: Table<Entry>) -> Table<Entry> {
         let Some(walk) = &mut self.walk else { return keys };
-        let seed = keys.seed();
+        let seed = *keys.seed();
         let mut waiting = walk.handover.inner.lock();
         for (id, big) in &mut waiting.frozen {
             let Whereabouts::At(db, key) = &big.now else { continue };
-            let hash = hash_key(seed, key);
+            let hash = hash_key(&seed, key);
             if *db == walk.db
                 && keys.get(hash, key).is_some_and(|entry| frozen_id(entry) == Some(*id))
                 && let Some(value) = keys.remove(hash, key).and_then(Entry::into_object)
@@ -413,7 +413,7 @@ impl ShardDb {
         }
         walk.is_over = true;
         waiting.queue.push_back(Handed::Table(walk.db, keys, self.epoch));
-        Table::new(seed)
+        Table::new(&seed)
     }
 }
 
@@ -628,9 +628,10 @@ mod tests {
     use super::*;
     use crate::keyspace::shard::Shard;
     use redstart_types::entry::NewContent;
+    use redstart_types::seed::HashSeed;
     use std::collections::BTreeMap;
 
-    const SEED: u64 = 5;
+    const SEED: HashSeed = HashSeed::new([5, 6]);
     const KEYS: usize = 100;
     const LRU: u32 = 77;
 
@@ -647,13 +648,13 @@ mod tests {
 
     impl Walked {
         fn begin() -> Walked {
-            let mut shard = Shard::new(2, SEED);
+            let mut shard = Shard::new(2, &SEED);
             for (db, part) in shard.dbs.iter_mut().enumerate() {
                 for n in 0..KEYS {
                     let (key, at) = (key(db, n), (n % 2 == 0).then_some(n as i64));
                     let mut entry = Entry::new(&key, NewContent::Str(b"old"), at);
                     entry.set_lru(LRU);
-                    part.insert(hash_key(SEED, &key), entry);
+                    part.insert(hash_key(&SEED, &key), entry);
                 }
             }
             let handover = Arc::new(Handover::new(Arc::default()));
@@ -701,7 +702,7 @@ mod tests {
     fn to_each(shard: &mut Shard, change: fn(&mut [ShardDb], u64, &[u8])) {
         for n in 0..KEYS {
             let key = key(0, n);
-            let hash = hash_key(SEED, &key);
+            let hash = hash_key(&SEED, &key);
             if shard.dbs[0].keys.get(hash, &key).is_some() {
                 change(&mut shard.dbs, hash, &key);
             }
@@ -748,7 +749,7 @@ mod tests {
             ("flushed and filled", |shard| {
                 drop(shard.dbs[0].take_keys());
                 let new = Entry::new(&key(0, 1), NewContent::Str(b"new"), None);
-                shard.dbs[0].insert(hash_key(SEED, &key(0, 1)), new);
+                shard.dbs[0].insert(hash_key(&SEED, &key(0, 1)), new);
             }),
             ("overwritten and flushed", |shard| {
                 to_each(shard, overwrite);

@@ -11,6 +11,7 @@ use redstart_types::encoding::listpack::{Element, Listpack};
 use redstart_types::entry::Content;
 use redstart_types::hash::{Hash, HashLimits};
 use redstart_types::list::{Chunk, End, List, ListLimits};
+use redstart_types::seed::HashSeed;
 use redstart_types::set::{Set, SetLimits};
 use redstart_types::stream::{self, Stream};
 use redstart_types::zset::{self, Order, Range, ZSet};
@@ -27,16 +28,12 @@ pub struct Limits {
 
 impl Limits {
     /// As the directives say; `hash_seed` is the server's.
-    pub fn new(config: &Config, hash_seed: u64) -> Self {
+    pub fn new(config: &Config, hash_seed: &HashSeed) -> Self {
         Limits {
             list: limits::list(config),
             hash: limits::hash(config, hash_seed),
             set: limits::set(config, hash_seed),
-            zset: zset::Limits {
-                max_listpack_entries: config.zset_max_listpack_entries,
-                max_listpack_value: config.zset_max_listpack_value,
-                hash_seed,
-            },
+            zset: limits::zset(config, hash_seed),
         }
     }
 }

@@ -135,9 +135,10 @@ mod tests {
     use crate::snapshot::convert::{Builder, Limits};
     use crate::snapshot::load;
     use redstart_persistence::rdb::{Kind, Part, Str};
+    use redstart_types::seed::HashSeed;
 
     fn digest_of(kind: Kind, parts: Vec<Part>) -> String {
-        let limits = Limits::new(&Config::default(), 7);
+        let limits = Limits::new(&Config::default(), &HashSeed::new([7, 8]));
         let mut builder = Builder::new(&limits, kind, parts.len() as u64 - 1);
         parts.into_iter().for_each(|part| builder.part(part).unwrap());
         let loaded = builder.finish().unwrap().unwrap();

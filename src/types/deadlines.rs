@@ -1,4 +1,4 @@
-//! When keys expire: a sorted set of (time, hash), for as many keys as there are.
+//! When keys expire: (time, hash) in order, for as many keys as there are.
 //!
 //! ```text
 //! BTreeMap:   (time, hash) of a lower bound  ->  [ ms since that time | hash ] [ .. | .. ] ..   up to 64 records
@@ -7,6 +7,7 @@
 //!
 //! A record takes 12 bytes, and about 15 with its share of the rest, whatever the order the times come in; in a
 //! `BTreeSet<(i64, u64)>` it takes 28, or 35 when times only rise, as they do where every key has the same TTL.
+//! Where two keys have one time and one hash, which is as good as never, a second map counts the others.
 //! Complexity: O(log n + 64).
 //!
 //! Invariants: no chunk is empty; its records rise, from its bound on, and stay below the bound of the next.
@@ -26,6 +27,8 @@ type Deadline = (i64, u64);
 #[derive(Debug, Default)]
 pub struct Deadlines {
     chunks: BTreeMap<Deadline, Vec<Record>>,
+    /// How many more there are of some.
+    more: BTreeMap<Deadline, usize>,
     len: usize,
 }
 
@@ -60,7 +63,7 @@ impl Deadlines {
         self.len == 0
     }
 
-    /// All of them, the earliest first.
+    /// All of them, the earliest first; of equal ones, one.
     pub fn iter(&self) -> impl Iterator<Item = Deadline> + '_ {
         self.chunks.iter().flat_map(|(&bound, chunk)| chunk.iter().map(move |record| record.deadline(bound)))
     }
@@ -70,14 +73,18 @@ impl Deadlines {
         self.iter().next()
     }
 
-    /// Adds one, unless it is there.
+    /// Adds one.
     pub fn insert(&mut self, at_ms: i64, hash: u64) {
         let deadline = (at_ms, hash);
         let Some((&bound, chunk)) = self.chunks.range_mut(..=deadline).next_back() else {
             return self.insert_in_front(deadline);
         };
         let Some(record) = Record::new(bound, deadline) else { return self.begin_chunk(deadline) };
-        let Err(idx) = chunk.binary_search(&record) else { return };
+        let Err(idx) = chunk.binary_search(&record) else {
+            *self.more.entry(deadline).or_default() += 1;
+            self.len += 1;
+            return;
+        };
         if chunk.len() < CHUNK_RECORDS {
             put(chunk, idx, record);
             self.len += 1;
@@ -100,8 +107,11 @@ impl Deadlines {
         let Some((&bound, chunk)) = self.chunks.range_mut(..=deadline).next_back() else { return };
         let found = Record::new(bound, deadline).and_then(|record| chunk.binary_search(&record).ok());
         let Some(idx) = found else { return };
-        chunk.remove(idx);
         self.len -= 1;
+        if !self.more.is_empty() && take_one(&mut self.more, deadline) {
+            return;
+        }
+        chunk.remove(idx);
         if chunk.is_empty() {
             self.chunks.remove(&bound);
             return;
@@ -154,6 +164,16 @@ impl Deadlines {
     }
 }
 
+/// Counts one less of these; whether there was any.
+fn take_one(more: &mut BTreeMap<Deadline, usize>, deadline: Deadline) -> bool {
+    let Some(count) = more.get_mut(&deadline) else { return false };
+    *count -= 1;
+    if *count == 0 {
+        more.remove(&deadline);
+    }
+    true
+}
+
 /// The same records under another bound; None when that is too far from one of them.
 fn rebase(records: &[Record], from: Deadline, to: Deadline) -> Option<Vec<Record>> {
     records.iter().map(|record| Record::new(to, record.deadline(from))).collect()
@@ -172,46 +192,48 @@ fn put(chunk: &mut Vec<Record>, idx: usize, record: Record) {
 mod tests {
     use super::*;
     use rand::{Rng, SeedableRng, rngs::SmallRng};
-    use std::collections::BTreeSet;
 
-    fn check(deadlines: &Deadlines, model: &BTreeSet<Deadline>) {
-        assert!(deadlines.iter().eq(model.iter().copied()));
-        assert_eq!((deadlines.len(), deadlines.first()), (model.len(), model.first().copied()));
+    /// How many there are of each.
+    type Model = BTreeMap<Deadline, usize>;
+
+    fn check(deadlines: &Deadlines, model: &Model) {
+        assert!(deadlines.iter().eq(model.keys().copied()));
+        assert_eq!((deadlines.len(), deadlines.first()), (model.values().sum(), model.keys().next().copied()));
         assert!(deadlines.chunks.values().all(|chunk| (1..=CHUNK_RECORDS).contains(&chunk.len())));
     }
 
     #[test]
-    fn behaves_as_a_btree_set() {
+    fn behaves_as_a_btree_map_of_counts() {
         const DAY_MS: i64 = 86_400_000;
         for seed in 0..8 {
             let mut rng = SmallRng::seed_from_u64(seed);
             // Few times for many keys; a day; years, so that chunks end before they are full; all there are.
             let (from, to) =
                 [(0, 9), (0, DAY_MS), (-900 * DAY_MS, 900 * DAY_MS), (i64::MIN, i64::MAX)][seed as usize % 4];
-            let (mut deadlines, mut model) = (Deadlines::new(), BTreeSet::new());
+            let (mut deadlines, mut model) = (Deadlines::new(), Model::new());
             for round in 0..6_000 {
                 let removes = (round / 1_500) % 2 == 1;
                 if rng.random_bool(if removes { 0.9 } else { 0.1 }) {
                     let some = (rng.random_range(from..=to), rng.random());
-                    let (at_ms, hash) = model.range(some..).next().copied().unwrap_or(some);
+                    let (at_ms, hash) = model.range(some..).next().map_or(some, |(deadline, _)| *deadline);
                     deadlines.remove(at_ms, hash);
-                    model.remove(&(at_ms, hash));
+                    take_one(&mut model, (at_ms, hash));
                 } else {
                     let (at_ms, hash) = (rng.random_range(from..=to), rng.random_range(0..u64::MAX / 2) << (round % 2));
-                    // Twice, which is once.
-                    deadlines.insert(at_ms, hash);
-                    deadlines.insert(at_ms, hash);
-                    model.insert((at_ms, hash));
+                    for _ in 0..[1, 1, 1, 1, 1, 1, 2, 300][round % 8] {
+                        deadlines.insert(at_ms, hash);
+                        *model.entry((at_ms, hash)).or_default() += 1;
+                    }
                 }
                 if round % 100 == 0 {
                     check(&deadlines, &model);
                 }
             }
-            for (at_ms, hash) in std::mem::take(&mut model) {
-                deadlines.remove(at_ms, hash);
+            for ((at_ms, hash), count) in std::mem::take(&mut model) {
+                (0..count).for_each(|_| deadlines.remove(at_ms, hash));
             }
             check(&deadlines, &model);
-            assert!(deadlines.chunks.is_empty());
+            assert!(deadlines.chunks.is_empty() && deadlines.more.is_empty());
         }
     }
 

@@ -6,7 +6,8 @@
 //! so that no step has to give out or free many at once.
 
 use crate::table::{CURSOR_BITS, Keyed, Table, hash_key, is_before};
-use smallvec::SmallVec;
+use std::borrow::Borrow;
+use std::cmp::Ordering as Order;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,8 +66,55 @@ impl Beside for Box<[u8]> {
     }
 }
 
-/// An element that is no longer what it was: its key, and what it had beside it if it was there.
-type Note<V> = (Box<[u8]>, Option<V>);
+/// An element that is no longer what it was. In order of hash and key: very many may have one hash.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Changed {
+    hash: u64,
+    key: Box<[u8]>,
+}
+
+/// A [`Changed`], or what one is looked up by.
+trait InOrder {
+    fn place(&self) -> (u64, &[u8]);
+}
+
+impl InOrder for Changed {
+    fn place(&self) -> (u64, &[u8]) {
+        (self.hash, &self.key)
+    }
+}
+
+impl InOrder for (u64, &[u8]) {
+    fn place(&self) -> (u64, &[u8]) {
+        *self
+    }
+}
+
+impl<'a> Borrow<dyn InOrder + 'a> for Changed {
+    fn borrow(&self) -> &(dyn InOrder + 'a) {
+        self
+    }
+}
+
+impl Ord for dyn InOrder + '_ {
+    fn cmp(&self, other: &Self) -> Order {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl PartialOrd for dyn InOrder + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Order> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for dyn InOrder + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for dyn InOrder + '_ {}
 
 /// The elements of a table at one instant, as far as they have not been given out. `V` is what an element has beside
 /// its key.
@@ -76,8 +124,8 @@ pub struct Frozen<V: Beside> {
     id: u64,
     /// Elements in front of this scan cursor have been given out.
     cursor: u64,
-    /// Elements behind the cursor that have changed, by their hashes.
-    notes: BTreeMap<u64, SmallVec<[Note<V>; 1]>>,
+    /// Elements behind the cursor that have changed, and what they had beside their keys if they were there.
+    notes: BTreeMap<Changed, Option<V>>,
     /// How many elements there were at the instant.
     len: usize,
     kept: Arc<Kept>,
@@ -116,13 +164,12 @@ impl<V: Beside> Frozen<V> {
         if is_before(hash, self.cursor) {
             return;
         }
-        let notes = self.notes.entry(hash).or_default();
-        if notes.iter().any(|(noted, _)| **noted == *key) {
+        if has_note(&self.notes, hash, key) {
             return;
         }
-        let note = (key.into(), old());
-        let bytes = note_bytes(&note);
-        notes.push(note);
+        let (changed, old) = (Changed { hash, key: key.into() }, old());
+        let bytes = note_bytes(&changed, &old);
+        self.notes.insert(changed, old);
         self.bytes += bytes;
         self.kept.add(bytes);
     }
@@ -135,27 +182,20 @@ impl<V: Beside> Frozen<V> {
         mut live: impl FnMut(&T),
         mut noted: impl FnMut(&[u8], &V),
     ) -> bool {
-        let (from, notes) = (self.cursor, &self.notes);
-        let has_changed = |hash, key: &[u8]| {
-            let notes = notes.get(&hash).into_iter().flatten();
-            notes.into_iter().any(|(noted, _)| **noted == *key)
-        };
-        let next = table.scan(from, |element| {
-            // After a merge the bucket may begin in front of the cursor.
-            let hash = hash_key(table.seed(), element.key());
-            if !is_before(hash, from) && (notes.is_empty() || !has_changed(hash, element.key())) {
+        let notes = &self.notes;
+        let next = table.scan(self.cursor, |element| {
+            if notes.is_empty() || !has_note(notes, hash_key(table.seed(), element.key()), element.key()) {
                 live(element);
             }
         });
         while let Some(first) = self.notes.first_entry()
-            && (next == 0 || is_before(*first.key(), next))
+            && (next == 0 || is_before(first.key().hash, next))
         {
-            for note in first.remove() {
-                if let (key, Some(old)) = &note {
-                    noted(key, old);
-                }
-                self.forget(note_bytes(&note));
+            let (changed, old) = first.remove_entry();
+            if let Some(old) = &old {
+                noted(&changed.key, old);
             }
+            self.forget(note_bytes(&changed, &old));
         }
         self.cursor = if next == 0 { 1 << CURSOR_BITS } else { next };
         table.prefetch_scan(self.cursor, AHEAD);
@@ -174,13 +214,18 @@ impl<V: Beside> Drop for Frozen<V> {
     }
 }
 
-fn note_bytes<V: Beside>((key, old): &Note<V>) -> usize {
-    NOTE_BYTES + key.len() + old.as_ref().map_or(0, V::bytes)
+fn has_note<V>(notes: &BTreeMap<Changed, Option<V>>, hash: u64, key: &[u8]) -> bool {
+    notes.contains_key(&(hash, key) as &dyn InOrder)
+}
+
+fn note_bytes<V: Beside>(changed: &Changed, old: &Option<V>) -> usize {
+    NOTE_BYTES + changed.key.len() + old.as_ref().map_or(0, V::bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seed::HashSeed;
     use rand::{Rng, SeedableRng, rngs::SmallRng};
 
     #[derive(Debug)]
@@ -201,7 +246,9 @@ mod tests {
             (0, Some(pair)) if !removes => pair.1 += 1_000_000.0,
             (_, Some(_)) if removes => drop(table.remove(hash, &key)),
             (1, Some(_)) => drop(table.remove(hash, &key)),
-            (2, None) => table.insert(hash, Pair(key, 7.0)),
+            (2, None) => {
+                table.insert(hash, Pair(key, 7.0));
+            }
             _ => {}
         }
     }
@@ -210,11 +257,14 @@ mod tests {
     fn gives_out_the_instant_whatever_happens_meanwhile() {
         for seed in 0..60 {
             let mut rng = SmallRng::seed_from_u64(seed);
-            let mut table: Table<Pair> = Table::new(seed);
+            // Every second one with hashes of which very many are equal.
+            let hash_seed =
+                HashSeed::new([seed, 0]).keeping([u64::MAX, 0, u64::MAX, 7, u64::MAX, 7 << 60][seed as usize % 6]);
+            let mut table: Table<Pair> = Table::new(&hash_seed);
             let mut wanted = BTreeMap::new();
             for n in 0..rng.random_range(0..3000u32) {
                 let key: Box<[u8]> = n.to_string().into_bytes().into();
-                table.insert(hash_key(seed, &key), Pair(key.clone(), n.into()));
+                table.insert(hash_key(&hash_seed, &key), Pair(key.clone(), n.into()));
                 wanted.insert(key, f64::from(n));
             }
             let kept = Arc::new(Kept::default());

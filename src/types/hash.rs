@@ -16,6 +16,7 @@ use crate::encoding::listpack::{Element, Listpack};
 use crate::encoding::thin::Thin;
 use crate::encoding::word::{Either, Form, OddBox};
 use crate::frozen::{Frozen, Kept};
+use crate::seed::HashSeed;
 use crate::set::has_duplicates;
 use crate::table::{Keyed, Table, hash_key};
 
@@ -27,7 +28,7 @@ pub struct HashLimits {
     /// `hash-max-listpack-value`, in bytes.
     pub max_listpack_value: usize,
     /// The server's secret seed.
-    pub hash_seed: u64,
+    pub hash_seed: HashSeed,
 }
 
 /// Fields with values.
@@ -257,7 +258,7 @@ impl Hash {
 
     fn make_table(&mut self, limits: &HashLimits) -> &mut Fields {
         if let Form::Packed(_) = self.encoding.form() {
-            let mut fields = Fields { table: Table::new(limits.hash_seed), fields_bytes: 0, frozen: None };
+            let mut fields = Fields { table: Table::new(&limits.hash_seed), fields_bytes: 0, frozen: None };
             let (mut digits, mut more_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
             for (field, value) in self.iter() {
                 fields.insert(field.text(&mut digits), value.text(&mut more_digits));
@@ -400,7 +401,7 @@ mod tests {
     use super::*;
 
     fn limits(max_listpack_entries: usize, max_listpack_value: usize) -> HashLimits {
-        HashLimits { max_listpack_entries, max_listpack_value, hash_seed: 3 }
+        HashLimits { max_listpack_entries, max_listpack_value, hash_seed: HashSeed::new([3, 4]) }
     }
 
     fn text() -> impl Strategy<Value = Vec<u8>> {

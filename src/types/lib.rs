@@ -16,6 +16,7 @@ pub mod long_double;
 pub mod long_string;
 pub mod number;
 pub mod prefetch;
+pub mod seed;
 pub mod set;
 pub mod stream;
 pub mod table;

@@ -20,6 +20,7 @@ use crate::encoding::thin::Thin;
 use crate::encoding::word::{Either, Form, OddBox};
 use crate::frozen::{Frozen, Kept};
 use crate::number::parse_int;
+use crate::seed::HashSeed;
 use crate::table::{Keyed, Table, hash_key};
 
 /// When a set changes its encoding, and how its table hashes from then on.
@@ -32,7 +33,7 @@ pub struct SetLimits {
     /// `set-max-listpack-value`, in bytes.
     pub max_listpack_value: usize,
     /// The server's secret seed.
-    pub hash_seed: u64,
+    pub hash_seed: HashSeed,
 }
 
 /// A set of byte strings.
@@ -94,7 +95,7 @@ impl Set {
         } else if len <= limits.max_listpack_entries {
             Self::new_listpack()
         } else {
-            Self::table(Members::new(limits.hash_seed))
+            Self::table(Members::new(&limits.hash_seed))
         }
     }
 
@@ -395,7 +396,7 @@ impl Set {
 
     fn make_table(&mut self, limits: &SetLimits) -> &mut Members {
         if !matches!(self.encoding(), Encoding::Table(_)) {
-            let mut members = Members::new(limits.hash_seed);
+            let mut members = Members::new(&limits.hash_seed);
             let mut buffer = itoa::Buffer::new();
             self.iter().for_each(|member| {
                 members.insert(member.text(&mut buffer));
@@ -410,7 +411,7 @@ impl Set {
 }
 
 impl Members {
-    fn new(hash_seed: u64) -> Self {
+    fn new(hash_seed: &HashSeed) -> Self {
         Self { table: Table::new(hash_seed), members_bytes: 0, frozen: None }
     }
 
@@ -501,7 +502,7 @@ mod tests {
     use super::*;
 
     fn limits(max_intset_entries: usize, max_listpack_entries: usize, max_listpack_value: usize) -> SetLimits {
-        SetLimits { max_intset_entries, max_listpack_entries, max_listpack_value, hash_seed: 11 }
+        SetLimits { max_intset_entries, max_listpack_entries, max_listpack_value, hash_seed: HashSeed::new([11, 12]) }
     }
 
     fn member() -> impl Strategy<Value = Vec<u8>> {

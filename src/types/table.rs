@@ -17,11 +17,19 @@
 //! granularity, however it has grown. A scan cursor is a position in hash space: splitting and merging segments
 //! never moves an element across it, which gives SCAN's guarantee.
 //!
+//! Hashes are secret and random ([`HashSeed`]), so elements spread evenly. If they do not all the same, the number of
+//! segments and the directory's length stay bounded by the number of elements ([`Table::may_split`]), and elements that
+//! find their segment full are kept in order of hash and key instead ([`Overflow`]), where they stay until they are
+//! removed. A lookup then takes O(log n), an insertion at most one split for each doubling of the table besides.
+//!
 //! Complexity: O(1) lookup, insertion and removal; growth rehashes at most [`SEGMENT_BUCKETS`] * 7 elements at once.
 
+mod overflow;
+
 use crate::prefetch::prefetch;
+use crate::seed::HashSeed;
+use overflow::{Overflow, Spot};
 use rand::RngCore;
-use std::hash::{BuildHasher, Hasher};
 
 /// What a [`Table`] stores: something that knows its own key.
 pub trait Keyed {
@@ -36,30 +44,46 @@ pub trait Keyed {
 }
 
 /// The hash of `key` under `seed`. The same value picks the shard (bits 8 to 31) and the place in the table.
-pub fn hash_key(seed: u64, key: &[u8]) -> u64 {
-    let mut hasher = foldhash::quality::FixedState::with_seed(seed).build_hasher();
-    hasher.write(key);
-    hasher.finish()
+#[inline]
+pub fn hash_key(seed: &HashSeed, key: &[u8]) -> u64 {
+    seed.hash(key)
 }
 
 /// A set of [`Keyed`] elements. Hashes are computed once by the caller with [`hash_key`] and [`Table::seed`].
 #[derive(Debug)]
 pub struct Table<T> {
-    seed: u64,
+    seed: HashSeed,
+    /// Elements in the segments and in the overflow.
     len: usize,
-    /// Directory of 2^depth indexes into `segments`; empty while the table never held anything.
+    /// Directory of 2^depth indexes into `segments`; empty while the table holds nothing.
     directory: Vec<u32>,
     segments: Vec<Segment<T>>,
     depth: u32,
+    /// How many segments have this depth; the directory is halved when there is none.
+    deepest: u32,
+    /// Elements that their segments have no room for; None nearly always.
+    overflow: Option<Box<Overflow<T>>>,
 }
 
 /// Where an element is, until the table changes.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
+    /// [`IN_OVERFLOW`], and then the others are a [`Spot`].
     segment: usize,
     bucket: usize,
     slot: usize,
 }
+
+impl Place {
+    /// Whether the element is in the overflow, and stays there until it is removed.
+    #[inline]
+    pub fn is_crowded_out(self) -> bool {
+        self.segment == IN_OVERFLOW
+    }
+}
+
+/// No segment has this index.
+const IN_OVERFLOW: usize = usize::MAX;
 
 #[derive(Debug)]
 struct Segment<T> {
@@ -67,6 +91,8 @@ struct Segment<T> {
     len: u32,
     /// How many top bits of the hash all elements here share.
     depth: u32,
+    /// These bits, and zeros below them.
+    prefix: u64,
 }
 
 #[derive(Debug)]
@@ -82,18 +108,30 @@ const SLOTS: usize = 7;
 pub const SEGMENT_BUCKETS: usize = 64;
 const PASSED_ONE: u64 = 1 << 56;
 const PASSED_MAX: u64 = 255;
+/// A full-grown segment grows no fuller than this: beyond it, searches become long.
+const SEGMENT_FULL: usize = SEGMENT_BUCKETS * SLOTS * 7 / 8;
+/// Two halves that have no more elements together are joined to one segment.
+const SPARSE_LEN: u32 = (SEGMENT_BUCKETS * SLOTS / 4) as u32;
+/// Segments there may be, and entries of the directory before it is doubled, for each that full ones would do. Random
+/// hashes need up to 2 and 1.5; more of either is no use.
+const SPARSEST: usize = 8;
+/// Elements of the overflow that one step of a scan visits, unless more have one cursor.
+const OVERFLOW_A_STEP: usize = 64;
+/// Slots that are tried for a random element before the elements are counted.
+const TRIES: usize = 64;
 /// Whoever goes through all buckets asks for the elements so many buckets ahead.
 const AHEAD: usize = 3;
 
 impl<T: Keyed> Table<T> {
     /// An empty table; allocates nothing.
-    pub fn new(seed: u64) -> Self {
-        Table { seed, len: 0, directory: Vec::new(), segments: Vec::new(), depth: 0 }
+    pub fn new(seed: &HashSeed) -> Self {
+        let (directory, segments) = (Vec::new(), Vec::new());
+        Table { seed: *seed, len: 0, directory, segments, depth: 0, deepest: 0, overflow: None }
     }
 
     /// The seed to give [`hash_key`].
-    pub fn seed(&self) -> u64 {
-        self.seed
+    pub fn seed(&self) -> &HashSeed {
+        &self.seed
     }
 
     /// Number of elements.
@@ -108,121 +146,141 @@ impl<T: Keyed> Table<T> {
 
     /// The number of elements that fit before the table grows (Redis: the dict's size).
     pub fn capacity(&self) -> usize {
-        self.segments.iter().map(|segment| segment.buckets.len() * SLOTS).sum()
+        self.segments.iter().map(|segment| segment.buckets.len() * SLOTS).sum::<usize>() + self.overflow_len()
     }
 
     /// Bytes allocated by the table itself, without what its elements own.
     pub fn memory_bytes(&self) -> usize {
         let buckets: usize = self.segments.iter().map(|segment| segment.buckets.len() * size_of::<Bucket<T>>()).sum();
-        buckets + self.directory.capacity() * 4 + self.segments.capacity() * size_of::<Segment<T>>()
+        let overflow = self.overflow.as_ref().map_or(0, |overflow| overflow.memory_bytes());
+        buckets + self.directory.capacity() * 4 + self.segments.capacity() * size_of::<Segment<T>>() + overflow
     }
 
     /// The element with this key, or None.
     #[inline]
     pub fn get(&self, hash: u64, key: &[u8]) -> Option<&T> {
-        let segment = &self.segments[self.segment_of(hash)?];
-        let (bucket, slot) = segment.find(hash, |element| element.key() == key)?;
-        segment.buckets[bucket].slots[slot].as_ref()
+        self.locate(hash, key).map(|place| self.at(place))
     }
 
     /// The element with this key, or None. Its key must stay as it is.
     #[inline]
     pub fn get_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut T> {
-        let idx = self.segment_of(hash)?;
-        let segment = &mut self.segments[idx];
-        let (bucket, slot) = segment.find(hash, |element| element.key() == key)?;
-        segment.buckets[bucket].slots[slot].as_mut()
+        self.locate(hash, key).map(|place| self.at_mut(place))
     }
 
     /// Where the element with this key is, for [`Table::at`] and [`Table::at_mut`] until the next change.
     #[inline]
     pub fn locate(&self, hash: u64, key: &[u8]) -> Option<Place> {
         let segment = self.segment_of(hash)?;
-        let (bucket, slot) = self.segments[segment].find(hash, |element| element.key() == key)?;
-        Some(Place { segment, bucket, slot })
+        match self.segments[segment].find(hash, |element| element.key() == key) {
+            Some((bucket, slot)) => Some(Place { segment, bucket, slot }),
+            None => {
+                let (bucket, slot) = self.overflow.as_ref()?.find(hash, key)?;
+                Some(Place { segment: IN_OVERFLOW, bucket, slot })
+            }
+        }
     }
 
     /// The element at a place that [`Table::locate`] has just found.
     #[inline]
     pub fn at(&self, place: Place) -> &T {
-        let slot = &self.segments[place.segment].buckets[place.bucket].slots[place.slot];
-        slot.as_ref().expect("a place is used before the table changes")
+        let Some(segment) = self.segments.get(place.segment) else {
+            return self.overflow.as_ref().expect(STALE).at((place.bucket, place.slot));
+        };
+        segment.buckets[place.bucket].slots[place.slot].as_ref().expect(STALE)
     }
 
     /// The same, to change it.
     #[inline]
     pub fn at_mut(&mut self, place: Place) -> &mut T {
-        let slot = &mut self.segments[place.segment].buckets[place.bucket].slots[place.slot];
-        slot.as_mut().expect("a place is used before the table changes")
+        let Some(segment) = self.segments.get_mut(place.segment) else {
+            return self.overflow.as_mut().expect(STALE).at_mut((place.bucket, place.slot));
+        };
+        segment.buckets[place.bucket].slots[place.slot].as_mut().expect(STALE)
     }
 
-    /// The first element in `hash`'s bucket chain that `matches`.
+    /// The first element in `hash`'s bucket chain that `matches`. Does not look at elements that are
+    /// [crowded out](Place::is_crowded_out): there may be very many of one hash.
     pub fn find_by_hash(&self, hash: u64, mut matches: impl FnMut(&T) -> bool) -> Option<&T> {
         let segment = &self.segments[self.segment_of(hash)?];
         let (bucket, slot) = segment.find(hash, &mut matches)?;
         segment.buckets[bucket].slots[slot].as_ref()
     }
 
-    /// Adds an element whose key is not in the table yet (the caller has looked).
-    pub fn insert(&mut self, hash: u64, element: T) {
+    /// Adds an element whose key is not in the table yet (the caller has looked); where it is then.
+    pub fn insert(&mut self, hash: u64, element: T) -> Place {
         if self.directory.is_empty() {
             self.directory.push(0);
-            self.segments.push(Segment::new(1, 0));
+            self.segments.push(Segment::new(1, 0, 0));
+            self.deepest = 1;
         }
-        let mut idx = self.directory[self.directory_index(hash)] as usize;
-        while self.segments[idx].is_full() {
-            self.grow(idx);
-            idx = self.directory[self.directory_index(hash)] as usize;
-        }
-        self.segments[idx].insert(hash, element);
         self.len += 1;
+        loop {
+            let segment = self.directory[self.directory_index(hash)] as usize;
+            if !self.segments[segment].is_full() {
+                let (bucket, slot) = self.segments[segment].insert(hash, element);
+                return Place { segment, bucket, slot };
+            }
+            if !self.grow(segment) {
+                let overflow = self.overflow.get_or_insert_with(|| Box::new(Overflow::new()));
+                let (bucket, slot) = overflow.insert(hash, element);
+                return Place { segment: IN_OVERFLOW, bucket, slot };
+            }
+        }
     }
 
     /// Takes the element with this key out.
     pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<T> {
-        let idx = self.segment_of(hash)?;
-        let segment = &mut self.segments[idx];
-        let (bucket, slot) = segment.find(hash, |element| element.key() == key)?;
-        let element = segment.take(hash, bucket, slot);
+        let place = self.locate(hash, key)?;
         self.len -= 1;
+        if place.is_crowded_out() {
+            return self.take_from_overflow((place.bucket, place.slot));
+        }
+        let segment = &mut self.segments[place.segment];
+        let element = segment.take(hash, place.bucket, place.slot);
         if self.len == 0 {
-            *self = Table::new(self.seed);
-        } else if (segment.len as usize) * 8 < segment.buckets.len() * SLOTS {
-            self.shrink(idx, hash);
+            *self = Table::new(&self.seed);
+        } else if segment.is_sparse() {
+            self.shrink(place.segment);
         }
         element
     }
 
-    /// Visits every element of the bucket at `cursor` (0 to start) and returns the next cursor, 0 at the end.
-    /// Every element that is present from the first call to the last is visited at least once, whatever is
-    /// inserted or removed between the calls. Cursors stay below 2^40.
+    /// Visits some elements, those whose hashes follow `cursor` (0 to start), and returns the next cursor, 0 at the end:
+    /// the elements of one bucket, or of a part of one that many overflow from. Every element that is present from the
+    /// first call to the last is visited at least once, whatever is inserted or removed between the calls. Cursors
+    /// stay below 2^40.
     pub fn scan(&self, cursor: u64, mut visit: impl FnMut(&T)) -> u64 {
-        if self.directory.is_empty() || cursor >= 1 << CURSOR_BITS {
-            return 0;
+        let Some((idx, range)) = self.step(cursor) else { return 0 };
+        self.segments[idx].visit(&range, &self.seed, &mut visit);
+        if let Some(overflow) = &self.overflow {
+            let records = overflow.from(range.first).take_while(|(hash, _)| *hash <= range.last);
+            records.for_each(|(_, element)| visit(element));
         }
-        let position = cursor << (64 - CURSOR_BITS);
-        let segment = &self.segments[self.directory[self.directory_index(position)] as usize];
-        let home = segment.home(position);
-        segment.visit_home(home, self.seed, &mut visit);
-        segment.cursor_behind(position)
-    }
-
-    /// Visits every element of the bucket that a hash of `point` would be in: a cheap sample of a few elements.
-    pub fn scan_anywhere(&self, point: u64, visit: impl FnMut(&T)) {
-        self.scan(point >> (64 - CURSOR_BITS), visit);
+        range.next_cursor()
     }
 
     /// [`Table::scan`] that may change the elements, but not their keys.
     pub fn scan_mut(&mut self, cursor: u64, mut visit: impl FnMut(&mut T)) -> u64 {
-        if self.directory.is_empty() || cursor >= 1 << CURSOR_BITS {
-            return 0;
+        let Some((idx, range)) = self.step(cursor) else { return 0 };
+        self.segments[idx].visit_mut(&range, &self.seed, &mut visit);
+        if let Some(overflow) = &mut self.overflow {
+            let records = overflow.from_mut(range.first).take_while(|(hash, _)| *hash <= range.last);
+            records.for_each(|(_, element)| visit(element));
         }
-        let position = cursor << (64 - CURSOR_BITS);
-        let idx = self.directory[self.directory_index(position)] as usize;
-        let segment = &mut self.segments[idx];
-        let home = segment.home(position);
-        segment.visit_home_mut(home, self.seed, &mut visit);
-        segment.cursor_behind(position)
+        range.next_cursor()
+    }
+
+    /// Visits the elements of some bucket, or one that is crowded out, as two random numbers choose: a cheap sample,
+    /// perhaps of none.
+    pub fn sample(&self, [place, position]: [u64; 2], mut visit: impl FnMut(&T)) {
+        if let Some(element) = self.chosen_in_overflow(place) {
+            return visit(element);
+        }
+        if let Some(idx) = self.segment_of(position) {
+            let segment = &self.segments[idx];
+            segment.visit(&segment.bucket_range(position), &self.seed, &mut visit);
+        }
     }
 
     /// Asks for the memory of some `elements` that a scan from this cursor on will visit.
@@ -238,7 +296,7 @@ impl<T: Keyed> Table<T> {
                 asked += 1;
             }
             asked += 1;
-            cursor = segment.cursor_behind(position);
+            cursor = segment.bucket_range(position).next_cursor();
             if cursor == 0 {
                 return;
             }
@@ -250,27 +308,31 @@ impl<T: Keyed> Table<T> {
         if self.len == 0 {
             return None;
         }
-        loop {
+        if let Some(element) = self.chosen_in_overflow(rng.next_u64()) {
+            return Some(element);
+        }
+        for _ in 0..TRIES {
             let segment = &self.segments[below(rng, self.segments.len())];
-            // A segment far emptier than its slots would take many tries: skip the guessing inside it.
             let slot = below(rng, segment.buckets.len() * SLOTS);
             if let Some(element) = &segment.buckets[slot / SLOTS].slots[slot % SLOTS] {
                 return Some(element);
             }
         }
+        self.nth_in_segments(below(rng, self.len - self.overflow_len()))
     }
 
     /// All elements, in no useful order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.segments.iter().flat_map(|segment| segment.buckets.iter()).flat_map(|bucket| bucket.slots.iter().flatten())
+        let buckets = self.segments.iter().flat_map(|segment| segment.buckets.iter());
+        let overflow = self.overflow.iter().flat_map(|overflow| overflow.iter());
+        buckets.flat_map(|bucket| bucket.slots.iter().flatten()).chain(overflow)
     }
 
     /// All elements, by value.
     pub fn into_elements(self) -> impl Iterator<Item = T> {
-        self.segments
-            .into_iter()
-            .flat_map(|segment| segment.buckets.into_vec())
-            .flat_map(|bucket| bucket.slots.into_iter().flatten())
+        let buckets = self.segments.into_iter().flat_map(|segment| segment.buckets.into_vec());
+        let overflow = self.overflow.into_iter().flat_map(|overflow| overflow.into_elements());
+        buckets.flat_map(|bucket| bucket.slots.into_iter().flatten()).chain(overflow)
     }
 
     /// First half of a batched lookup: asks for the bucket that `hash` lives in.
@@ -306,83 +368,208 @@ impl<T: Keyed> Table<T> {
         top_bits(hash, self.depth)
     }
 
-    fn grow(&mut self, idx: usize) {
-        if self.segments[idx].buckets.len() < SEGMENT_BUCKETS {
-            let segment = &mut self.segments[idx];
-            let buckets = segment.buckets.len() * 2;
-            segment.resize(buckets, self.seed);
-        } else {
+    /// Makes room in a full segment; false if there are too many segments for so few elements already.
+    fn grow(&mut self, idx: usize) -> bool {
+        let segment = &mut self.segments[idx];
+        if segment.buckets.len() < SEGMENT_BUCKETS {
+            segment.resize(segment.buckets.len() * 2, &self.seed);
+            return true;
+        }
+        let may_split = self.may_split(idx);
+        if may_split {
             self.split(idx);
         }
+        may_split
+    }
+
+    /// Whether the number of segments and the directory's length allow for a split: they stay bounded by `len`.
+    fn may_split(&self, idx: usize) -> bool {
+        let most = SPARSEST * (self.len / SEGMENT_FULL + 1);
+        let doubles = self.segments[idx].depth == self.depth;
+        self.segments.len() < most && !(doubles && self.directory.len() > most)
     }
 
     fn split(&mut self, idx: usize) {
         if self.segments[idx].depth == self.depth {
             self.directory = self.directory.iter().flat_map(|segment| [*segment, *segment]).collect();
             self.depth += 1;
+            self.deepest = 0;
         }
-        let depth = self.segments[idx].depth + 1;
-        let full = std::mem::replace(&mut self.segments[idx], Segment::new(SEGMENT_BUCKETS, depth));
-        let mut upper = Segment::new(SEGMENT_BUCKETS, depth);
-        let mut first_hash = 0;
-        full.drain(self.seed, |hash, element| {
-            first_hash = hash;
-            let half = if (hash >> (64 - depth)) & 1 == 1 { &mut upper } else { &mut self.segments[idx] };
+        let Segment { depth, prefix, .. } = self.segments[idx];
+        let (depth, upper_bit) = (depth + 1, 1 << (63 - depth));
+        let full = std::mem::replace(&mut self.segments[idx], Segment::new(SEGMENT_BUCKETS, depth, prefix));
+        let mut upper = Segment::new(SEGMENT_BUCKETS, depth, prefix | upper_bit);
+        full.drain(&self.seed, |hash, element| {
+            let half = if hash & upper_bit != 0 { &mut upper } else { &mut self.segments[idx] };
             half.insert(hash, element);
         });
-        let upper_idx = u32::try_from(self.segments.len()).expect("2^32 segments are more than memory holds");
+        if depth == self.depth {
+            self.deepest += 2;
+        }
         self.segments.push(upper);
-        let span = 1usize << (self.depth - depth);
-        let start = (self.directory_index(first_hash) & !(2 * span - 1)) + span;
-        self.directory[start..start + span].fill(upper_idx);
+        self.enter(self.segments.len() - 1);
     }
 
-    /// After a removal left a segment nearly empty: halves it, or joins it with its other half.
-    fn shrink(&mut self, idx: usize, hash: u64) {
+    /// Lets the directory name the segment at `idx` for all hashes of its prefix.
+    fn enter(&mut self, idx: usize) {
+        let Segment { depth, prefix, .. } = self.segments[idx];
+        let start = self.directory_index(prefix);
+        let named = u32::try_from(idx).expect("2^32 segments are more than memory holds");
+        self.directory[start..start + (1 << (self.depth - depth))].fill(named);
+    }
+
+    /// After a removal left a segment nearly empty: halves it, or joins it with its other half, and that again.
+    fn shrink(&mut self, mut idx: usize) {
+        while self.segments[idx].depth > 0 {
+            let Some(joined) = self.join(idx) else { return };
+            idx = joined;
+        }
         let segment = &mut self.segments[idx];
-        if segment.depth == 0 {
-            let buckets = segment.buckets.len() / 2;
-            if buckets >= 1 {
-                segment.resize(buckets, self.seed);
-            }
-            return;
+        let buckets = segment.buckets.len() / 2;
+        if buckets >= 1 && segment.is_sparse() {
+            segment.resize(buckets, &self.seed);
         }
-        let depth = segment.depth;
-        let span = 1usize << (self.depth - depth);
-        let start = self.directory_index(hash) & !(span - 1);
-        let buddy_start = start ^ span;
-        let buddy = self.directory[buddy_start] as usize;
-        let joined = self.segments[idx].len + self.segments[buddy].len;
-        if self.segments[buddy].depth != depth || joined as usize * 4 > SEGMENT_BUCKETS * SLOTS {
-            return;
-        }
-        let other = std::mem::replace(&mut self.segments[buddy], Segment::new(0, depth));
-        let mine = &mut self.segments[idx];
-        mine.depth -= 1;
-        mine.resize(SEGMENT_BUCKETS, self.seed);
-        other.drain(self.seed, |hash, element| mine.insert(hash, element));
-        self.directory[buddy_start..buddy_start + span].fill(idx as u32);
-        self.drop_segment(buddy);
     }
 
-    /// Frees the place of a segment that nothing points at any more, moving the last one into it.
-    fn drop_segment(&mut self, free: usize) {
+    /// Joins a segment with its other half if both have few elements; where it is then.
+    fn join(&mut self, idx: usize) -> Option<usize> {
+        let Segment { depth, prefix, len, .. } = self.segments[idx];
+        let upper_bit = 1 << (64 - depth);
+        let buddy = self.directory[self.directory_index(prefix ^ upper_bit)] as usize;
+        let joined = len + self.segments[buddy].len;
+        if self.segments[buddy].depth != depth || joined > SPARSE_LEN {
+            return None;
+        }
+        let other = std::mem::replace(&mut self.segments[buddy], Segment::new(0, depth, prefix));
+        let mine = &mut self.segments[idx];
+        (mine.depth, mine.prefix) = (depth - 1, prefix & !upper_bit);
+        mine.resize(SEGMENT_BUCKETS, &self.seed);
+        other.drain(&self.seed, |hash, element| {
+            mine.insert(hash, element);
+        });
+        self.enter(idx);
         let last = self.segments.len() - 1;
-        self.segments.swap_remove(free);
-        if free != last {
-            for idx in &mut self.directory {
-                if *idx as usize == last {
-                    *idx = free as u32;
-                }
-            }
+        self.segments.swap_remove(buddy);
+        if buddy != last {
+            self.enter(buddy);
+        }
+        if depth == self.depth {
+            self.deepest -= 2;
+            self.halve_directory();
+        }
+        Some(if idx == last { buddy } else { idx })
+    }
+
+    /// Halves the directory if no segment needs its last bit.
+    fn halve_directory(&mut self) {
+        if self.deepest == 0 {
+            self.directory = self.directory.iter().step_by(2).copied().collect();
+            self.depth -= 1;
+            self.deepest = self.segments.iter().filter(|segment| segment.depth == self.depth).count() as u32;
+        }
+    }
+
+    #[inline]
+    fn overflow_len(&self) -> usize {
+        self.overflow.as_ref().map_or(0, |overflow| overflow.len())
+    }
+
+    #[cold]
+    fn take_from_overflow(&mut self, spot: Spot) -> Option<T> {
+        let overflow = self.overflow.as_mut()?;
+        let element = overflow.remove(spot);
+        if overflow.len() == 0 {
+            self.overflow = None;
+        }
+        if self.len == 0 {
+            *self = Table::new(&self.seed);
+        }
+        Some(element)
+    }
+
+    /// With the chance that an element is in the overflow, one of these.
+    #[inline]
+    fn chosen_in_overflow(&self, random: u64) -> Option<&T> {
+        self.overflow.as_ref()?.nth(scaled(random, self.len))
+    }
+
+    fn nth_in_segments(&self, mut nth: usize) -> Option<&T> {
+        let segment = self.segments.iter().find(|segment| {
+            let is_here = nth < segment.len as usize;
+            nth -= if is_here { 0 } else { segment.len as usize };
+            is_here
+        })?;
+        segment.buckets.iter().flat_map(|bucket| bucket.slots.iter().flatten()).nth(nth)
+    }
+
+    /// The segment and the hashes that a scan visits next; None at the end.
+    #[inline]
+    fn step(&self, cursor: u64) -> Option<(usize, HashRange)> {
+        if cursor >= 1 << CURSOR_BITS {
+            return None;
+        }
+        let position = cursor << (64 - CURSOR_BITS);
+        let idx = self.segment_of(position)?;
+        let mut range = self.segments[idx].bucket_range(position).from(position);
+        if let Some(overflow) = &self.overflow {
+            range.shorten(overflow.from(position).map(|(hash, _)| hash));
+        }
+        Some((idx, range))
+    }
+}
+
+/// Hashes that one step of a scan visits, first and last included.
+struct HashRange {
+    first: u64,
+    last: u64,
+    /// Whether they are all hashes of a bucket.
+    is_whole: bool,
+}
+
+impl HashRange {
+    /// Without those in front of this one.
+    #[inline]
+    fn from(self, hash: u64) -> Self {
+        HashRange { first: hash, is_whole: self.first == hash, ..self }
+    }
+
+    #[inline]
+    fn has(&self, hash: u64) -> bool {
+        (self.first..=self.last).contains(&hash)
+    }
+
+    /// The scan cursor behind these hashes, 0 at the end.
+    fn next_cursor(&self) -> u64 {
+        self.last.wrapping_add(1) >> (64 - CURSOR_BITS)
+    }
+
+    /// Leaves out what would make a step too long; hashes of one cursor stay together. `crowded` are hashes in the
+    /// overflow, in order, from the first on.
+    #[cold]
+    fn shorten(&mut self, crowded: impl Iterator<Item = u64>) {
+        let mut crowded = crowded.take_while(|hash| *hash <= self.last);
+        if let Some(next) = crowded.nth(OVERFLOW_A_STEP) {
+            let cursor = next >> (64 - CURSOR_BITS);
+            let end = if cursor == self.first >> (64 - CURSOR_BITS) { cursor + 1 } else { cursor };
+            let last = (end << (64 - CURSOR_BITS)).wrapping_sub(1);
+            self.is_whole &= last == self.last;
+            self.last = last;
         }
     }
 }
 
+const STALE: &str = "a place is used before the table changes";
+
 impl<T: Keyed> Segment<T> {
-    fn new(buckets: usize, depth: u32) -> Self {
+    fn new(buckets: usize, depth: u32, prefix: u64) -> Self {
         let buckets = (0..buckets).map(|_| Bucket { meta: 0, slots: [const { None }; SLOTS] }).collect();
-        Segment { buckets, len: 0, depth }
+        Segment { buckets, len: 0, depth, prefix }
+    }
+
+    /// Whether it might be halved, or joined with its other half.
+    #[inline]
+    fn is_sparse(&self) -> bool {
+        self.len <= SPARSE_LEN && (self.depth > 0 || (self.len as usize) * 8 < self.buckets.len() * SLOTS)
     }
 
     fn is_full(&self) -> bool {
@@ -397,7 +584,16 @@ impl<T: Keyed> Segment<T> {
 
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        home_in(self.depth, self.bucket_bits(), hash)
+        top_bits(hash.checked_shl(self.depth).unwrap_or(0), self.bucket_bits())
+    }
+
+    /// The hashes of the bucket that this one belongs to.
+    #[inline]
+    fn bucket_range(&self, hash: u64) -> HashRange {
+        // 0 when the bucket is all there is.
+        let width = 1_u64.checked_shl(64 - self.depth - self.bucket_bits()).unwrap_or(0);
+        let rest = width.wrapping_sub(1);
+        HashRange { first: hash & !rest, last: hash | rest, is_whole: true }
     }
 
     #[inline]
@@ -419,7 +615,7 @@ impl<T: Keyed> Segment<T> {
         None
     }
 
-    fn insert(&mut self, hash: u64, element: T) {
+    fn insert(&mut self, hash: u64, element: T) -> (usize, usize) {
         let mask = self.buckets.len() - 1;
         let mut idx = self.home(hash);
         loop {
@@ -428,7 +624,7 @@ impl<T: Keyed> Segment<T> {
                 bucket.meta |= u64::from(tag(hash)) << (slot * 8);
                 bucket.slots[slot] = Some(element);
                 self.len += 1;
-                return;
+                return (idx, slot);
             }
             bucket.pass();
             idx = (idx + 1) & mask;
@@ -448,14 +644,16 @@ impl<T: Keyed> Segment<T> {
         bucket.slots[slot].take()
     }
 
-    fn resize(&mut self, buckets: usize, seed: u64) {
-        let old = std::mem::replace(self, Segment::new(buckets, self.depth));
-        old.drain(seed, |hash, element| self.insert(hash, element));
+    fn resize(&mut self, buckets: usize, seed: &HashSeed) {
+        let old = std::mem::replace(self, Segment::new(buckets, self.depth, self.prefix));
+        old.drain(seed, |hash, element| {
+            self.insert(hash, element);
+        });
     }
 
     /// Hands out every element with its hash. The keys of a few buckets are asked for ahead: a split would
     /// otherwise wait for memory once an element.
-    fn drain(self, seed: u64, mut each: impl FnMut(u64, T)) {
+    fn drain(self, seed: &HashSeed, mut each: impl FnMut(u64, T)) {
         let mut buckets = self.buckets.into_vec();
         for idx in 0..buckets.len() {
             if let Some(later) = buckets.get(idx + AHEAD) {
@@ -467,44 +665,49 @@ impl<T: Keyed> Segment<T> {
         }
     }
 
-    fn visit_home_mut(&mut self, home: usize, seed: u64, visit: &mut impl FnMut(&mut T)) {
-        let (mask, depth, bits) = (self.buckets.len() - 1, self.depth, self.bucket_bits());
-        for distance in 0..=mask {
-            let bucket = &mut self.buckets[(home + distance) & mask];
-            for element in bucket.slots.iter_mut().flatten() {
-                if home_in(depth, bits, hash_key(seed, element.key())) == home {
-                    visit(element);
-                }
-            }
-            if bucket.passed() == 0 {
-                return;
-            }
-        }
-    }
-
-    /// The scan cursor behind the bucket that `position` lies in, 0 if that is the last.
-    fn cursor_behind(&self, position: u64) -> u64 {
-        let bits = self.depth + self.bucket_bits();
-        if bits == 0 {
-            return 0;
-        }
-        let width = 1u64 << (64 - bits);
-        ((position & !(width - 1)).wrapping_add(width)) >> (64 - CURSOR_BITS)
-    }
-
-    fn visit_home(&self, home: usize, seed: u64, visit: &mut impl FnMut(&T)) {
-        let mask = self.buckets.len() - 1;
-        for distance in 0..=mask {
-            let bucket = &self.buckets[(home + distance) & mask];
+    fn visit(&self, range: &HashRange, seed: &HashSeed, visit: &mut impl FnMut(&T)) {
+        let mut are_all_home = self.are_all_home(range);
+        for idx in self.chain(range.first) {
+            let bucket = &self.buckets[idx];
             for element in bucket.slots.iter().flatten() {
-                if self.home(hash_key(seed, element.key())) == home {
+                if are_all_home || range.has(hash_key(seed, element.key())) {
                     visit(element);
                 }
             }
             if bucket.passed() == 0 {
                 return;
             }
+            are_all_home = false;
         }
+    }
+
+    fn visit_mut(&mut self, range: &HashRange, seed: &HashSeed, visit: &mut impl FnMut(&mut T)) {
+        let mut are_all_home = self.are_all_home(range);
+        for idx in self.chain(range.first) {
+            let bucket = &mut self.buckets[idx];
+            for element in bucket.slots.iter_mut().flatten() {
+                if are_all_home || range.has(hash_key(seed, element.key())) {
+                    visit(element);
+                }
+            }
+            if bucket.passed() == 0 {
+                return;
+            }
+            are_all_home = false;
+        }
+    }
+
+    /// The buckets in which an element of this hash may be, as far as nothing says that there is none further on.
+    fn chain(&self, hash: u64) -> impl Iterator<Item = usize> + use<T> {
+        let (home, mask) = (self.home(hash), self.buckets.len() - 1);
+        (0..=mask).map(move |distance| (home + distance) & mask)
+    }
+
+    /// Whether every element in the bucket of these hashes has one of them, as nothing passed the bucket in front of it:
+    /// nearly always, and then no key has to be hashed.
+    fn are_all_home(&self, range: &HashRange) -> bool {
+        let mask = self.buckets.len() - 1;
+        range.is_whole && self.buckets[self.home(range.first).wrapping_sub(1) & mask].passed() == 0
     }
 }
 
@@ -556,12 +759,6 @@ pub fn is_before(hash: u64, cursor: u64) -> bool {
     hash >> (64 - CURSOR_BITS) < cursor
 }
 
-/// The home bucket of a hash in a segment of this depth and 2^`bits` buckets.
-#[inline]
-fn home_in(depth: u32, bits: u32, hash: u64) -> usize {
-    top_bits(hash.checked_shl(depth).unwrap_or(0), bits)
-}
-
 #[inline]
 fn tag(hash: u64) -> u8 {
     (hash as u8).max(1)
@@ -573,131 +770,13 @@ fn top_bits(hash: u64, bits: u32) -> usize {
 }
 
 fn below(rng: &mut impl RngCore, limit: usize) -> usize {
-    ((u128::from(rng.next_u64()) * limit as u128) >> 64) as usize
+    scaled(rng.next_u64(), limit)
+}
+
+/// Makes a random number one below `limit`.
+fn scaled(random: u64, limit: usize) -> usize {
+    ((u128::from(random) * limit as u128) >> 64) as usize
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rand::{Rng, SeedableRng, rngs::SmallRng};
-    use std::collections::{HashMap, HashSet};
-
-    #[derive(Debug, Clone, PartialEq)]
-    struct Element(Box<[u8; 8]>);
-
-    impl Keyed for Element {
-        fn key(&self) -> &[u8] {
-            &self.0[..]
-        }
-    }
-
-    fn element(n: u64) -> Element {
-        Element(Box::new(n.to_be_bytes()))
-    }
-
-    fn put(table: &mut Table<Element>, n: u64) {
-        let hash = hash_key(table.seed(), &n.to_be_bytes());
-        if table.get(hash, &n.to_be_bytes()).is_none() {
-            table.insert(hash, element(n));
-        }
-    }
-
-    fn take(table: &mut Table<Element>, n: u64) -> bool {
-        let hash = hash_key(table.seed(), &n.to_be_bytes());
-        table.remove(hash, &n.to_be_bytes()).is_some()
-    }
-
-    #[test]
-    fn a_bucket_is_one_cache_line() {
-        assert_eq!(size_of::<Bucket<Element>>(), 64);
-    }
-
-    #[test]
-    fn behaves_like_a_std_map_under_random_operations() {
-        let seed = 7;
-        let mut rng = SmallRng::seed_from_u64(seed);
-        let mut table = Table::new(seed);
-        let mut model = HashSet::new();
-        for round in 0..80_000u64 {
-            let range = if (round / 20_000) % 2 == 0 { 60_000 } else { 600 };
-            let n = rng.random_range(0..range);
-            if rng.random_bool(if range == 600 { 0.1 } else { 0.7 }) {
-                put(&mut table, n);
-                model.insert(n);
-            } else {
-                assert_eq!(take(&mut table, n), model.remove(&n), "round {round} of seed {seed}");
-            }
-            assert_eq!(table.len(), model.len());
-        }
-        for n in 0..60_000u64 {
-            let hash = hash_key(seed, &n.to_be_bytes());
-            assert_eq!(table.get(hash, &n.to_be_bytes()).is_some(), model.contains(&n));
-        }
-        for n in model.drain() {
-            assert!(take(&mut table, n));
-        }
-        assert!(table.is_empty());
-        assert_eq!(table.memory_bytes(), 0);
-    }
-
-    #[test]
-    fn scan_visits_all_that_stays_while_the_table_grows_and_shrinks() {
-        let mut rng = SmallRng::seed_from_u64(3);
-        for round in 0..8 {
-            let mut table = Table::new(round);
-            (0..2_000).for_each(|n| put(&mut table, n));
-            let mut seen = HashMap::new();
-            let (mut cursor, mut step) = (0, 0u64);
-            loop {
-                cursor = table.scan(cursor, |element| *seen.entry(element.0.clone()).or_insert(0) += 1);
-                step += 1;
-                let noise: u64 = rng.random_range(10_000..30_000);
-                for n in noise..noise + 40 {
-                    if (step / 50) % 2 == 0 {
-                        put(&mut table, n)
-                    } else {
-                        take(&mut table, n);
-                    }
-                }
-                if step > 100 {
-                    (10_000..30_000).step_by(7).for_each(|n| {
-                        take(&mut table, n);
-                    });
-                }
-                if cursor == 0 {
-                    break;
-                }
-                assert!(cursor < 1 << 40);
-            }
-            (0..2_000u64).for_each(|n| assert!(seen.contains_key(&n.to_be_bytes()), "{n} of round {round}"));
-        }
-    }
-
-    #[test]
-    fn scan_of_a_still_table_visits_each_once() {
-        let mut table = Table::new(1);
-        (0..50_000).for_each(|n| put(&mut table, n));
-        let (mut cursor, mut visits) = (0, 0);
-        loop {
-            cursor = table.scan(cursor, |_| visits += 1);
-            if cursor == 0 {
-                break;
-            }
-        }
-        assert_eq!(visits, 50_000);
-        assert_eq!(table.iter().count(), 50_000);
-    }
-
-    #[test]
-    fn random_reaches_every_element() {
-        let mut table = Table::new(1);
-        (0..1_000).for_each(|n| put(&mut table, n));
-        let mut rng = SmallRng::seed_from_u64(1);
-        let mut seen = HashMap::new();
-        for _ in 0..100_000 {
-            *seen.entry(table.random(&mut rng).unwrap().0.clone()).or_insert(0) += 1;
-        }
-        assert_eq!(seen.len(), 1_000);
-        assert!(seen.values().all(|count| (40..220).contains(count)), "{:?}", seen.values().max());
-    }
-}
+mod tests;

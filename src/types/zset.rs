@@ -22,6 +22,7 @@ pub use range::{LexBound, Order, Range, ScoreBound};
 use crate::encoding::listpack::{Element, Listpack};
 use crate::encoding::word::{Either, Form, OddBox};
 use crate::frozen::{Frozen, Kept};
+use crate::seed::HashSeed;
 use big::{Big, BigEntries};
 use packed::{Packed, PackedEntries};
 use rand::RngCore;
@@ -36,7 +37,7 @@ pub struct Limits {
     /// `zset-max-listpack-value`, in bytes.
     pub max_listpack_value: usize,
     /// The server's secret seed.
-    pub hash_seed: u64,
+    pub hash_seed: HashSeed,
 }
 
 /// A member with its score.
@@ -81,7 +82,7 @@ impl ZSet {
         if len <= limits.max_listpack_entries && member_bytes <= limits.max_listpack_value {
             Self(Encoding::packed(Packed::new()))
         } else {
-            Self(Encoding::big(OddBox::new(Big::new(limits.hash_seed))))
+            Self(Encoding::big(OddBox::new(Big::new(&limits.hash_seed))))
         }
     }
 
@@ -95,7 +96,7 @@ impl ZSet {
     /// Changes the encoding ahead when `len` members are about to come in and are too many for a listpack.
     pub fn expect_members(&mut self, len: usize, limits: &Limits) {
         if len > limits.max_listpack_entries {
-            self.make_big(limits.hash_seed);
+            self.make_big(&limits.hash_seed);
         }
     }
 
@@ -191,7 +192,7 @@ impl ZSet {
         choose: impl FnOnce(Option<f64>) -> Option<f64>,
     ) -> Change {
         let Form::Packed(packed) = self.0.form_mut() else {
-            return self.as_big(limits.hash_seed).update(member, choose);
+            return self.as_big(&limits.hash_seed).update(member, choose);
         };
         if let Some(cursor) = packed.find(member) {
             let old = packed.score_at(cursor);
@@ -206,7 +207,7 @@ impl ZSet {
         if fits {
             packed.insert(member, score);
         } else {
-            self.as_big(limits.hash_seed).insert(member, score);
+            self.as_big(&limits.hash_seed).insert(member, score);
         }
         Change::Added
     }
@@ -289,7 +290,7 @@ impl ZSet {
     }
 
     /// The big form of this set, made from the listpack if that is what it was.
-    fn as_big(&mut self, hash_seed: u64) -> &mut Big {
+    fn as_big(&mut self, hash_seed: &HashSeed) -> &mut Big {
         self.make_big(hash_seed);
         match self.0.form_mut() {
             Form::Big(big) => big,
@@ -297,7 +298,7 @@ impl ZSet {
         }
     }
 
-    fn make_big(&mut self, hash_seed: u64) {
+    fn make_big(&mut self, hash_seed: &HashSeed) {
         if let Form::Packed(_) = self.0.form() {
             let mut big = Big::new(hash_seed);
             let mut member = Vec::new();
@@ -339,10 +340,11 @@ mod tests {
     use rand::{Rng, SeedableRng, rngs::SmallRng};
     use std::collections::{HashMap, HashSet};
 
-    const LIMITS: Limits = Limits { max_listpack_entries: 128, max_listpack_value: 64, hash_seed: 5 };
+    const LIMITS: Limits =
+        Limits { max_listpack_entries: 128, max_listpack_value: 64, hash_seed: HashSeed::new([5, 6]) };
     const ALWAYS_BIG: Limits = Limits { max_listpack_entries: 0, ..LIMITS };
     const ALWAYS_SMALL: Limits =
-        Limits { max_listpack_entries: usize::MAX, max_listpack_value: usize::MAX, hash_seed: 5 };
+        Limits { max_listpack_entries: usize::MAX, max_listpack_value: usize::MAX, hash_seed: HashSeed::new([5, 6]) };
 
     /// The slow truth: a sorted vector.
     #[derive(Default)]

@@ -3,6 +3,7 @@
 use crate::util::sync::Mutex;
 use rand::rngs::{SmallRng, StdRng};
 use rand::{RngCore, SeedableRng, TryRngCore};
+use redstart_types::seed::HashSeed;
 
 /// A server's random source. With a seed, everything drawn from it repeats.
 #[derive(Debug)]
@@ -23,6 +24,11 @@ impl Random {
     /// 64 unpredictable bits.
     pub fn next_u64(&self) -> u64 {
         self.secure.lock().next_u64()
+    }
+
+    /// A secret key for hashing.
+    pub fn hash_seed(&self) -> HashSeed {
+        HashSeed::random(&mut *self.secure.lock())
     }
 
     /// A small fast generator for sampling; not for secrets.

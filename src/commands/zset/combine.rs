@@ -241,7 +241,7 @@ impl<'z> Input<'z> {
 fn union(inputs: &mut [Input<'_>], aggregate: Aggregate) -> Vec<(f64, Vec<u8>)> {
     inputs.sort_by_key(Input::len);
     let largest = inputs.last().map_or(0, Input::len);
-    let mut scores: HashMap<Vec<u8>, f64, foldhash::quality::RandomState> = HashMap::default();
+    let mut scores: HashMap<Vec<u8>, f64> = HashMap::new();
     scores.reserve(largest);
     let mut digits = itoa::Buffer::new();
     for input in inputs {

@@ -10,6 +10,7 @@ use super::tree::{self, Tree};
 use super::{Change, Entry};
 use crate::encoding::listpack::Element;
 use crate::frozen::{Frozen, Kept};
+use crate::seed::HashSeed;
 use crate::table::{Table, hash_key};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ pub(super) struct Big {
 }
 
 impl Big {
-    pub(super) fn new(hash_seed: u64) -> Self {
+    pub(super) fn new(hash_seed: &HashSeed) -> Self {
         Self { tree: Tree::new(), table: Table::new(hash_seed), members_bytes: 0, frozen: None }
     }
 
