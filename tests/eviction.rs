@@ -3,6 +3,7 @@
 use redstart::config::Config;
 use redstart::server::Server;
 use redstart::startup::{Options, Running};
+use redstart_types::seed::HashSeed;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 
@@ -32,7 +33,7 @@ fn used(running: &Running) -> u64 {
 }
 
 /// Allows 500 KB more than is used and sets keys of 1 KB until that would be more than twice as much.
-fn fill(policy: &str, expire: &str, lazily: bool) {
+fn fill(policy: &str, expire: &str, lazily: bool, hash_seed: Option<HashSeed>) {
     let config = Config {
         port: 0,
         bind: vec!["127.0.0.1".to_owned()],
@@ -41,7 +42,7 @@ fn fill(policy: &str, expire: &str, lazily: bool) {
         lazyfree_lazy_eviction: lazily,
         ..Config::default()
     };
-    let running = Server::start(Options { config, ..Options::default() }).expect("a free port on 127.0.0.1");
+    let running = Server::start(Options { config, hash_seed, ..Options::default() }).expect("a free port on 127.0.0.1");
     let mut client = Client::connect(&running);
     assert_eq!(client.run("SET stays 1"), "+OK");
     let limit = used(&running) + 500_000;
@@ -62,10 +63,17 @@ fn fill(policy: &str, expire: &str, lazily: bool) {
 #[test]
 fn each_policy_makes_room() {
     for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random"] {
-        fill(policy, "", false);
+        fill(policy, "", false, None);
     }
     for policy in ["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"] {
-        fill(policy, "EX 1000", false);
+        fill(policy, "EX 1000", false, None);
     }
-    fill("allkeys-lru", "", true);
+    fill("allkeys-lru", "", true, None);
+    // Hashes of which most are equal.
+    for kept in [0, 0xffff] {
+        let hash_seed = Some(HashSeed::new([1, 2]).keeping(kept));
+        fill("allkeys-lru", "", false, hash_seed);
+        fill("volatile-random", "EX 1000", false, hash_seed);
+        fill("volatile-ttl", "EX 1000", false, hash_seed);
+    }
 }

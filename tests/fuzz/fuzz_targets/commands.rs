@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use redstart_fuzz::bench::{Bench, CLIENTS, text};
+use redstart_fuzz::bench::{Bench, CLIENTS, KEPT_BITS, config, text};
 use redstart_fuzz::choices::Choices;
 use redstart_fuzz::grammar::{Kept, grammar};
 
@@ -14,9 +14,9 @@ const MOST_KEPT: usize = 8;
 
 fuzz_target!(|input: &[u8]| {
     let mut choices = Choices::new(input);
-    let mut bench = Bench::new();
-    let shown = std::env::var_os("SHOW").is_some();
     let small = choices.byte();
+    let mut bench = Bench::hashing(config(), KEPT_BITS[usize::from(small >> 1) % KEPT_BITS.len()]);
+    let shown = std::env::var_os("SHOW").is_some();
     if small.is_multiple_of(2) {
         // Collections leave their small encodings early.
         for name in ["hash", "set", "zset"] {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use redstart_fuzz::bench::{Bench, text};
+use redstart_fuzz::bench::{Bench, KEPT_BITS, config, text};
 use redstart_fuzz::choices::Choices;
 use redstart_fuzz::grammar::{Kept, grammar};
 use redstart_fuzz::memory::bounded;
@@ -17,7 +17,8 @@ const INPUTS_A_SERVER: usize = 200;
 
 thread_local! {
     static PAYLOADS: Vec<Vec<u8>> = payloads();
-    static BENCH: RefCell<(usize, Bench)> = RefCell::new((0, Bench::new()));
+    /// One with hashes as they should be, one whose hashes are all equal.
+    static BENCHES: RefCell<[(usize, Bench); 2]> = RefCell::new([0, 1].map(|equal| (0, bench(equal))));
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -31,14 +32,20 @@ fuzz_target!(|input: &[u8]| {
             _ => body.truncate(index.max(1)),
         }
     }
-    BENCH.with_borrow_mut(|(used, bench)| {
+    let equal = choices.below(2);
+    BENCHES.with_borrow_mut(|benches| {
+        let (used, server) = &mut benches[equal];
         *used += 1;
         if *used % INPUTS_A_SERVER == 0 {
-            *bench = Bench::new();
+            *server = bench(equal);
         }
-        run(bench, &body, &mut choices);
+        run(server, &body, &mut choices);
     });
 });
+
+fn bench(equal: usize) -> Bench {
+    Bench::hashing(config(), KEPT_BITS[equal])
+}
 
 fn run(bench: &mut Bench, body: &[u8], choices: &mut Choices<'_>) {
     let shown = std::env::var_os("SHOW").is_some();

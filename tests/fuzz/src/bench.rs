@@ -14,6 +14,7 @@ use redstart::server::Server;
 use redstart::startup::Options;
 use redstart::util::clock::Clock;
 use redstart_persistence::aof::{Item, Reader};
+use redstart_types::seed::HashSeed;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -50,6 +51,8 @@ impl feed::Reader for Log {
     }
 }
 
+/// What may be kept of hashes: all; nothing; a few bits at the top; those of the shard and the tag.
+pub const KEPT_BITS: [u64; 4] = [u64::MAX, 0, 7 << 61, 0xffff];
 /// Clients that a [`Bench`] has for its callers; one more is its own.
 pub const CLIENTS: usize = 2;
 /// Where the clock stands at first, Unix time.
@@ -70,7 +73,14 @@ impl Bench {
     }
 
     pub fn with(config: Config) -> Bench {
-        let options = Options { config, clock: Clock::stopped_at(START_MS), seed: Some(1), ..Options::default() };
+        Bench::hashing(config, u64::MAX)
+    }
+
+    /// One that keeps only these bits of its hashes: with few of them, very many are equal.
+    pub fn hashing(config: Config, kept: u64) -> Bench {
+        let hash_seed = Some(HashSeed::new([1, 2]).keeping(kept));
+        let clock = Clock::stopped_at(START_MS);
+        let options = Options { config, clock, seed: Some(1), hash_seed, ..Options::default() };
         let server = Arc::new(Server::new(options));
         let log = Log::default();
         server.feed.add_reader(Arc::new(log.clone()));
