@@ -143,20 +143,33 @@ fn leave_channels(running: &Running, count: usize) -> Vec<Client> {
 }
 
 fn await_keys(running: &Running, count: usize) -> Vec<Client> {
+    let mut clients = connected(running, 20);
+    let share = count / clients.len();
+    for (idx, client) in clients.iter_mut().enumerate() {
+        let keys: Vec<String> = (idx * share..(idx + 1) * share).map(|number| format!("q{number}")).collect();
+        client.start(&format!("BLPOP {} 0", keys.join(" ")));
+    }
+    common::until_blocked(running, clients.len());
+    clients
+}
+
+/// A script takes its own time: what is filled by each is little, and waited for again by the client that was served.
+fn fill_awaited(running: &Running, count: usize) -> Vec<Client> {
     let mut client = Client::connect(running);
-    let keys: Vec<String> = (0..count).map(|number| format!("q{number}")).collect();
-    client.start(&format!("BLPOP {} 0", keys.join(" ")));
-    common::until_blocked(running, 1);
+    let script = "for i = ARGV[1], ARGV[2] - 1 do redis.call('RPUSH', 'q' .. i, 'x') end";
+    let mut other = Client::connect(running);
+    for start in (0..count).step_by(PART) {
+        let keys: Vec<String> = (start..start + PART).map(|number| format!("q{number}")).collect();
+        client.start(&format!("BLPOP {} 0", keys.join(" ")));
+        common::until_blocked(running, 1);
+        other.call(&["EVAL", script, "0", &start.to_string(), &(start + PART).to_string()]);
+        client.reply();
+    }
     vec![client]
 }
 
-fn fill_awaited(running: &Running, count: usize) -> Vec<Client> {
-    let clients = await_keys(running, count);
-    let script = "for i = 0, ARGV[1] - 1 do redis.call('RPUSH', 'q' .. i, 'x') end";
-    let mut other = Client::connect(running);
-    other.call(&["EVAL", script, "0", &count.to_string()]);
-    clients
-}
+/// Keys of one script: it takes some milliseconds.
+const PART: usize = 4000;
 
 fn await_one_key(running: &Running, count: usize) -> Vec<Client> {
     let mut clients = connected(running, count);
@@ -346,7 +359,7 @@ fn load_libraries(running: &Running, count: usize) -> Vec<Client> {
 
 fn load_functions(running: &Running, count: usize) -> Vec<Client> {
     let mut client = Client::connect(running);
-    let loop_head = format!("for i = 1, {} do", count / 2);
+    let loop_head = format!("for i = 1, {} do", count / 8);
     let code = format!("#!lua name=lib\n{loop_head} redis.register_function('f' .. i, function() end) end");
     assert_eq!(client.call(&["FUNCTION", "LOAD", &code]).to_string(), "lib");
     vec![client]
