@@ -344,7 +344,7 @@ fn load_scripts(running: &Running, count: usize) -> Vec<Client> {
 }
 
 fn flush_scripts(client: &mut Client) {
-    assert_eq!(client.run("SCRIPT FLUSH"), "+OK");
+    assert_eq!(client.run("SCRIPT FLUSH ASYNC"), "+OK");
 }
 
 fn load_libraries(running: &Running, count: usize) -> Vec<Client> {
@@ -366,7 +366,7 @@ fn load_functions(running: &Running, count: usize) -> Vec<Client> {
 }
 
 fn flush_libraries(client: &mut Client) {
-    assert_eq!(client.run("FUNCTION FLUSH"), "+OK");
+    assert_eq!(client.run("FUNCTION FLUSH ASYNC"), "+OK");
 }
 
 fn make_consumers(running: &Running, count: usize) -> Vec<Client> {

@@ -13,13 +13,14 @@ use crate::command::table::CommandRef;
 use crate::server::Server;
 use crate::util::quote;
 use crate::util::sync::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The monitoring clients of one server.
+/// The monitoring clients of one server, by id: entering and leaving is O(log n).
 #[derive(Debug, Default)]
 pub struct Monitors {
-    clients: Mutex<Vec<Arc<Client>>>,
+    clients: Mutex<BTreeMap<u64, Arc<Client>>>,
     len: AtomicUsize,
 }
 
@@ -34,8 +35,7 @@ impl Monitors {
     pub fn add(&self, client: &Arc<Client>) {
         client.set(Client::MONITOR, true);
         let mut clients = self.clients.lock();
-        clients.retain(|other| other.id != client.id);
-        clients.push(client.clone());
+        clients.insert(client.id, client.clone());
         self.len.store(clients.len(), Ordering::Relaxed);
     }
 
@@ -43,7 +43,7 @@ impl Monitors {
     pub fn remove(&self, client: &Client) {
         client.set(Client::MONITOR, false);
         let mut clients = self.clients.lock();
-        clients.retain(|other| other.id != client.id);
+        clients.remove(&client.id);
         self.len.store(clients.len(), Ordering::Relaxed);
     }
 
@@ -91,7 +91,7 @@ impl Monitors {
             quote::push_quoted(&mut line, arg);
         }
         line.extend_from_slice(b"\r\n");
-        for client in self.clients.lock().iter() {
+        for client in self.clients.lock().values() {
             client.mailbox.send(&line);
         }
     }
