@@ -149,7 +149,7 @@ impl Engine {
         if !command.command.takes(argv.len()) {
             return Err(CmdError::Arity(command.command.name));
         }
-        let needed = locks::needed(&server.shards, session, command, argv);
+        let needed = locks::needed(&server.shards, session, command, argv, None);
         let Some(held) = held else {
             let mut locked = server.shards.lock(needed.shards);
             self.apply_locked(&mut locked, session, reply, command, argv, needed);
@@ -200,7 +200,7 @@ impl Engine {
     ) -> CmdResult {
         let argv = request.argv;
         let server = self.server.clone();
-        let needed = locks::needed(&server.shards, session, command, argv);
+        let needed = locks::needed(&server.shards, session, command, argv, request.first_hash);
         let mut locked = self.lock(&server, needed)?;
         if server.migrations.is_active() && self.is_held(session, command, argv) {
             return Ok(());
