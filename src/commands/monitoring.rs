@@ -445,6 +445,7 @@ fn memory_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::{Checker, Peer, until};
+    use crate::startup::Options;
 
     #[test]
     fn the_slow_log() {
@@ -681,6 +682,15 @@ mod tests {
         assert!(c.next().ends_with("\"EXEC\""));
         c.check("QUIT", "OK");
         assert!(c.is_closed());
+    }
+
+    #[test]
+    fn no_line_follows_reset() {
+        for io_threads in [1, 4] {
+            let mut options = Options::default();
+            options.config.io_threads = io_threads;
+            Checker::with(options).check_silence_after("PING", "MONITOR", "RESET", "RESET");
+        }
     }
 
     #[test]

@@ -253,6 +253,19 @@ fn pubsub_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::Checker;
+    use crate::startup::Options;
+
+    #[test]
+    fn no_message_follows_the_end_of_a_subscription() {
+        for io_threads in [1, 4] {
+            let mut options = Options::default();
+            options.config.io_threads = io_threads;
+            let mut c = Checker::with(options);
+            let left = "[\"unsubscribe\", \"news\", :0]";
+            c.check_silence_after("PUBLISH news hi", "SUBSCRIBE news", "UNSUBSCRIBE news", left);
+            c.check_silence_after("PUBLISH news hi", "SUBSCRIBE news", "RESET", "RESET");
+        }
+    }
 
     #[test]
     fn messages_reach_channels_and_patterns() {

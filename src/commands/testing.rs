@@ -18,6 +18,7 @@ use crate::util::sync::Mutex;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A fresh server with two clients, and the oracle's two if there is one.
@@ -83,6 +84,8 @@ impl Checker {
         let oracle = std::env::var("ORACLE").ok().map(|address| {
             let mut peers = [Peer::connect(&address), Peer::connect(&address)];
             peers[0].run("FLUSHALL");
+            // A test may have left it otherwise.
+            peers[0].run("CONFIG SET slowlog-log-slower-than 10000");
             peers
         });
         Checker { running, clock, own, oracle }
@@ -278,6 +281,30 @@ impl Checker {
         if let Some(peers) = &mut self.oracle {
             assert_eq!(peers[1].run(&command.replace('@', oracle)), expected, "{command} (the oracle)");
         }
+    }
+
+    /// Our second client sends `noise` again and again while our first one enters and leaves, the reply to `leave` being
+    /// `left`. Nothing may come behind that reply: the client would take it for the next one.
+    #[track_caller]
+    pub(crate) fn check_silence_after(&mut self, noise: &str, enter: &str, leave: &str, left: &str) {
+        let is_over = AtomicBool::new(false);
+        let [leaver, noisy] = &mut self.own;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    noisy.run(noise);
+                }
+            });
+            for _ in 0..300 {
+                leaver.run(enter);
+                leaver.send(leave);
+                while leaver.receive() != left {}
+                let reply = leaver.run("ECHO x");
+                is_over.store(reply != "\"x\"", Ordering::Relaxed);
+                assert_eq!(reply, "\"x\"", "after {leave}");
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
     }
 
     /// Lets time pass: a clock that the test turns is turned; the machine's, or the oracle's, is waited for.
