@@ -9,6 +9,7 @@ use crate::config::LogLevel;
 use crate::keyspace::db::{Expiry, lru_idle_seconds};
 use crate::keyspace::value::{self, Value};
 use crate::memory;
+use crate::process;
 use crate::util::{glob, text};
 use rand::Rng;
 use redstart_types::entry::Content;
@@ -288,7 +289,14 @@ fn populate(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let count = args.positive()?;
     let prefix = args.optional().unwrap_or(b"key");
     let size = if args.is_empty() { 0 } else { args.positive()? };
+    if !has_room_for_table(count as u64) {
+        return Err(CmdError::Text("ERR OOM in dictTryExpand"));
+    }
     for number in 0..count {
+        // Everybody waits, who ends the server as well.
+        if number % POPULATED_AT_ONCE == 0 && (ctx.server.stop.is_requested() || ctx.server.stop.is_signalled()) {
+            return Err(CmdError::Text("ERR the server ends"));
+        }
         let name = [prefix, format!(":{number}").as_bytes()].concat();
         let key = args.as_key(&name);
         if ctx.db.peek(key).is_some() {
@@ -304,6 +312,16 @@ fn populate(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     ctx.propagate_nothing();
     ctx.reply.ok();
     Ok(())
+}
+
+/// Keys that DEBUG POPULATE makes between two looks at whether the server is to end.
+const POPULATED_AT_ONCE: usize = 4096;
+
+/// Whether there is memory for a table of so many keys, by Redis's count: 8 bytes for each of the next power of two.
+fn has_room_for_table(keys: u64) -> bool {
+    let bytes = keys.checked_next_power_of_two().and_then(|slots| slots.checked_mul(8));
+    // Where the kernel does not tell, it is tried.
+    bytes.is_some_and(|bytes| process::available_bytes().map_or(true, |available| bytes < available))
 }
 
 /// `DEBUG OBJECT key`: status, how the value is stored.
@@ -576,6 +594,7 @@ mod tests {
         c.check("DBSIZE", ":3");
         c.check("GET x:2", "\"value:2\\x00\\x00\\x00\"");
         c.check("DEBUG POPULATE 2", "OK");
+        c.check("DEBUG POPULATE 1000000000000000", "-ERR OOM in dictTryExpand");
         c.check("GET key:1", "\"value:1\"");
         c.check("DEBUG OBJECT none", "-ERR no such key");
         let shown = c.run("DEBUG OBJECT key:1");
