@@ -1,9 +1,11 @@
 //! Threads that do a server's long work beside it: loading, saving, rewriting, sending the data set. The end of a server
 //! waits for them, so that none of them touches its files, or those of a server started after it, any more.
 
+use crate::keyspace::lock::MayWait;
 use crate::util::sync::{Condvar, Mutex};
 use std::io;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// The threads of one server.
 #[derive(Debug, Default)]
@@ -24,7 +26,7 @@ struct Place(Arc<Background>);
 
 impl Background {
     /// Runs `work` on a thread of this name. Fails when there is no thread, or the server has ended.
-    pub fn spawn(self: &Arc<Self>, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    pub fn spawn(self: &Arc<Self>, name: &str, work: impl FnOnce(MayWait) + Send + 'static) -> io::Result<()> {
         let mut state = self.state.lock();
         if state.is_over {
             return Err(io::Error::other("the server ends"));
@@ -32,11 +34,11 @@ impl Background {
         state.running += 1;
         drop(state);
         let place = Place(self.clone());
-        let run = move || {
+        let run = move |may_wait| {
             let _place = place;
-            work();
+            work(may_wait);
         };
-        std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
+        spawn(name, run).map(drop)
     }
 
     /// Waits for all threads; they have been told that the server ends. None begins any more.
@@ -47,6 +49,14 @@ impl Background {
             self.ended.wait(&mut state);
         }
     }
+}
+
+/// Runs `work` on a thread of this name, which the end of a server does not wait for.
+pub fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce(MayWait) -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(|| work(MayWait::of_thread()))
 }
 
 impl Drop for Place {
@@ -68,7 +78,7 @@ mod tests {
         let done = Arc::new(AtomicUsize::new(0));
         for n in 0..4 {
             let done = done.clone();
-            let work = move || {
+            let work = move |_| {
                 std::thread::sleep(Duration::from_millis(20 * n));
                 done.fetch_add(1, Ordering::Relaxed);
             };
@@ -76,6 +86,6 @@ mod tests {
         }
         background.end();
         assert_eq!(done.load(Ordering::Relaxed), 4);
-        assert!(background.spawn("late", || unreachable!()).is_err());
+        assert!(background.spawn("late", |_| unreachable!()).is_err());
     }
 }

@@ -46,6 +46,9 @@ pub struct Client {
     pub argv_bytes: AtomicUsize,
     /// Lengths of the arguments that MULTI has queued.
     pub multi_bytes: AtomicUsize,
+    /// The number of its WATCH under way, or of the next one, and of the last one of which a key has changed.
+    watch: AtomicU64,
+    changed_watch: AtomicU64,
     /// What is kept for it: watched keys, names of subscriptions, tracked prefixes.
     kept_bytes: AtomicUsize,
     /// Bytes of replies waiting to be sent.
@@ -95,8 +98,6 @@ impl Client {
     pub const NO_TOUCH: u32 = 1 << 5;
     /// CLIENT TRACKING on.
     pub const TRACKING: u32 = 1 << 6;
-    /// A watched key has changed: the next EXEC will fail.
-    pub const DIRTY_CAS: u32 = 1 << 7;
     /// A replica.
     pub const REPLICA: u32 = 1 << 8;
     /// Closed because clients used too much memory (`maxmemory-clients`).
@@ -133,6 +134,8 @@ impl Client {
             query_buffer: Default::default(),
             argv_bytes: AtomicUsize::new(0),
             multi_bytes: AtomicUsize::new(0),
+            watch: AtomicU64::new(1),
+            changed_watch: AtomicU64::new(0),
             kept_bytes: AtomicUsize::new(0),
             output_buffer: AtomicUsize::new(0),
             output_peak: AtomicUsize::new(0),
@@ -143,6 +146,26 @@ impl Client {
             names: Mutex::default(),
             account: Mutex::new(account),
         }
+    }
+
+    /// The number of its WATCH under way, or of the next one.
+    pub fn watch(&self) -> u64 {
+        self.watch.load(Ordering::Acquire)
+    }
+
+    /// A key of this WATCH has changed.
+    pub fn note_change(&self, watch: u64) {
+        self.changed_watch.fetch_max(watch, Ordering::AcqRel);
+    }
+
+    /// Whether a watched key has changed: the next EXEC will fail.
+    pub fn has_changed_watch(&self) -> bool {
+        self.changed_watch.load(Ordering::Acquire) == self.watch()
+    }
+
+    /// Its WATCH ends; its number.
+    pub fn end_watch(&self) -> u64 {
+        self.watch.fetch_add(1, Ordering::AcqRel)
     }
 
     /// Where its writes end.

@@ -3,6 +3,7 @@
 use crate::aof;
 use crate::check;
 use crate::config::Config;
+use crate::keyspace::lock::MayWait;
 use crate::server::Server;
 use crate::snapshot::load::{self, LoadError, Purpose, Target};
 use crate::snapshot::save;
@@ -15,7 +16,11 @@ use std::time::Instant;
 
 /// Begins to load what is on disk, on a thread of its own, while `server.loading` is set; `ready` is called when the data set is complete. With
 /// nothing to load that is at once. When loading fails, the server ends.
-pub fn begin(server: &Arc<Server>, ready: impl FnOnce(&Server) + Send + 'static) -> Result<(), String> {
+pub fn begin(
+    server: &Arc<Server>,
+    may_wait: MayWait,
+    ready: impl FnOnce(&Server) + Send + 'static,
+) -> Result<(), String> {
     let config = server.config.load();
     if config.appendonly {
         // Loading may already change the files: it cuts torn tails off.
@@ -25,7 +30,7 @@ pub fn begin(server: &Arc<Server>, ready: impl FnOnce(&Server) + Send + 'static)
     let path = config.dir.join(&config.dbfilename);
     let is_there = if config.appendonly { aof::exists(&config) } else { path.exists() };
     if !is_there {
-        open_log(server, &config, Manifest::default())?;
+        open_log(server, may_wait, &config, Manifest::default())?;
         server.loading.store(false, Ordering::Release);
         ready(server);
         return Ok(());
@@ -33,8 +38,9 @@ pub fn begin(server: &Arc<Server>, ready: impl FnOnce(&Server) + Send + 'static)
     let loading = &server.persistence.loading;
     loading.start_s.store((server.clock.now_ms() / 1000).unsigned_abs(), Ordering::Relaxed);
     let own = server.clone();
-    let load = move || {
-        let is_loaded = if config.appendonly { log(&own, &config) } else { rdb(&own, &config, &path) };
+    let load = move |may_wait| {
+        let is_loaded =
+            if config.appendonly { log(&own, may_wait, &config) } else { rdb(&own, may_wait, &config, &path) };
         if is_loaded {
             own.loading.store(false, Ordering::Release);
             ready(&own);
@@ -47,25 +53,26 @@ pub fn begin(server: &Arc<Server>, ready: impl FnOnce(&Server) + Send + 'static)
 }
 
 /// Loads the append-only file and opens it to go on; false if that failed, which has been logged.
-fn log(server: &Arc<Server>, config: &Config) -> bool {
+fn log(server: &Arc<Server>, may_wait: MayWait, config: &Config) -> bool {
     let start = Instant::now();
-    let Ok(manifest) = aof::load::all(server, config) else { return false };
+    let Ok(manifest) = aof::load::all(server, config, may_wait) else { return false };
     let took = start.elapsed().as_secs_f64();
     server.log.notice(format_args!("DB loaded from append only file: {took:.3} seconds"));
-    open_log(server, config, manifest).map_err(|error| server.log.warning(error)).is_ok()
+    open_log(server, may_wait, config, manifest).map_err(|error| server.log.warning(error)).is_ok()
 }
 
 /// Opens the append-only file if it is switched on.
-fn open_log(server: &Arc<Server>, config: &Config, manifest: Manifest) -> Result<(), String> {
-    if config.appendonly { server.aof.open(server, config, manifest) } else { server.aof.know(config) }
+fn open_log(server: &Arc<Server>, may_wait: MayWait, config: &Config, manifest: Manifest) -> Result<(), String> {
+    if config.appendonly { server.aof.open(server, may_wait, config, manifest) } else { server.aof.know(config) }
 }
 
 /// Loads the RDB file; false if that failed, which has been logged.
-fn rdb(server: &Server, config: &Config, path: &Path) -> bool {
+fn rdb(server: &Server, may_wait: MayWait, config: &Config, path: &Path) -> bool {
     let start = Instant::now();
     let len = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     server.persistence.loading.total_bytes.store(len, Ordering::Relaxed);
-    let loaded = load::file(server, config, path, &mut Target::Shards(&server.shards), Purpose::default());
+    let mut target = Target::Shards(&server.shards, may_wait);
+    let loaded = load::file(server, config, path, &mut target, Purpose::default());
     match loaded {
         Ok(_) => {
             server.log.notice(format_args!("DB loaded from disk: {:.3} seconds", start.elapsed().as_secs_f64()));

@@ -23,6 +23,7 @@ pub mod histogram;
 pub mod keyspace;
 pub mod latency;
 pub mod log;
+pub mod main_loop;
 pub mod memory;
 pub mod metrics;
 pub mod migration;

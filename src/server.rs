@@ -7,9 +7,10 @@ use crate::clients::Clients;
 use crate::command::error::CmdError;
 use crate::command::monitor::Monitors;
 use crate::command::table::Registry;
+use crate::command::watch::Watches;
 use crate::config::{Config, KeyspaceEvents};
 use crate::feed::Feed;
-use crate::keyspace::lock::Shards;
+use crate::keyspace::lock::{Locked, MayWait, Shards};
 use crate::latency::LatencyMonitor;
 use crate::log::Log;
 use crate::memory::UsedMemory;
@@ -68,6 +69,7 @@ pub struct Server {
     /// Threads that load, save and rewrite.
     pub background: Arc<Background>,
     pub busy: Busy,
+    pub watches: Watches,
     /// The scripts of EVAL. Used after shard locks are taken.
     pub scripts: ScriptRegister,
     /// The libraries of FUNCTION. Used after shard locks are taken.
@@ -224,12 +226,12 @@ impl Busy {
         self.since_ms.store(now_ms.max(1), Ordering::Release);
     }
 
-    /// It has ended.
-    pub fn end(&self) {
+    /// It has ended. Whether others were told BUSY.
+    pub fn end(&self) -> bool {
         if self.is_function() {
             *self.function.lock() = None;
         }
-        self.since_ms.store(0, Ordering::Release);
+        self.since_ms.swap(0, Ordering::AcqRel) < 0
     }
 
     /// When the running script began (Unix ms), if one runs.
@@ -304,6 +306,11 @@ impl Server {
     /// A directory for files of the data set.
     pub fn disk(&self, path: impl Into<PathBuf>) -> DiskDir {
         DiskDir::new(path).with_faults(self.faults.clone())
+    }
+
+    /// Locks all shards for work that has time; None when the server ends before it gets them.
+    pub fn lock_all(&self, may_wait: MayWait) -> Option<Locked<'_>> {
+        self.shards.lock_unless(self.shards.all(), may_wait, || self.stop.is_requested())
     }
 
     /// Whether commands that need memory must be refused.

@@ -2,7 +2,7 @@
 
 use crate::aof::Mode;
 use crate::config::ShutdownFlags;
-use crate::keyspace::lock::{Locked, ShardSet};
+use crate::keyspace::lock::{Locked, MayWait, ShardSet};
 use crate::server::Server;
 use crate::snapshot::save;
 use crate::stop::{CalledOff, NotEnded};
@@ -14,9 +14,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Server {
     /// Ends the server as SHUTDOWN does with these options. The caller has locked no shard.
-    pub fn shut_down(&self, flags: ShutdownFlags) -> Result<(), NotEnded> {
+    pub fn shut_down(&self, may_wait: MayWait, flags: ShutdownFlags) -> Result<(), NotEnded> {
         let id = self.begin_end(flags).map_err(NotEnded::UnderWay)?;
-        self.end(id, flags)
+        self.end(may_wait, id, flags)
     }
 
     /// Begins an attempt to end the server, and gives its number for [`Server::end`]; the number of the one under way if
@@ -28,15 +28,15 @@ impl Server {
     }
 
     /// Goes on with an attempt that has begun. The caller has locked no shard.
-    pub fn end(&self, id: u64, flags: ShutdownFlags) -> Result<(), NotEnded> {
+    pub fn end(&self, may_wait: MayWait, id: u64, flags: ShutdownFlags) -> Result<(), NotEnded> {
         self.log.notice("User requested shutdown...");
         if !flags.now && !self.wait_for_replicas(id) {
             return Err(NotEnded::Failed);
         }
         // A script that runs for long has the shards: they are needed for a save only.
         let is_not_worth_waiting = || self.busy.is_busy() && !self.saves_at_end(flags);
-        let locked = self.shards.lock_unless(self.shards.all(), is_not_worth_waiting);
-        let locked = locked.unwrap_or_else(|| self.shards.lock(ShardSet::NONE));
+        let locked = self.shards.lock_unless(self.shards.all(), may_wait, is_not_worth_waiting);
+        let locked = locked.unwrap_or_else(|| self.shards.lock(ShardSet::NONE, may_wait));
         let ended = self.shut_down_locked(&locked, flags);
         if ended.is_err() {
             self.stop.give_up(id);

@@ -3,9 +3,11 @@
 use crate::acl::selector::RuleError;
 use crate::acl::user::merge_selectors;
 use crate::acl::{self, Acl, Catalog, User};
+use crate::background;
 use crate::banner;
 use crate::command::table::Registry;
 use crate::config::{AclPubsubDefault, Config, ConfigError, Loaded, Located, LogLevel, ShutdownFlags, Supervised};
+use crate::keyspace::lock::MayWait;
 use crate::log::{Log, Role};
 use crate::process::{self, OpenFiles, OwnProcess, PidFile};
 use crate::restart;
@@ -338,7 +340,11 @@ async fn listen(server: Arc<Server>, mut signals: Signals) {
         if server.stop.signal() {
             let ending = server.clone();
             // Saving may take long; a second SIGINT is heard meanwhile.
-            std::thread::spawn(move || end(&ending, name));
+            let thread = background::spawn("shutdown", move |may_wait| end(&ending, may_wait, name));
+            if let Err(error) = thread {
+                server.log.warning(format_args!("Can't start a thread for the shutdown: {error}"));
+                server.stop.call_off();
+            }
         }
     }
     // A script that is being waited for would hold its worker until the grace is over.
@@ -368,7 +374,7 @@ fn remove_pid_file(server: &Server) {
 
 /// Ends the server as a signal asks, unless SHUTDOWN ABORT is faster. Signals are obeyed by the periodic work, in Redis;
 /// while that rests, by DEBUG PAUSE-CRON, they wait.
-fn end(server: &Server, signal: &str) {
+fn end(server: &Server, may_wait: MayWait, signal: &str) {
     while server.switches.cron_paused() && server.stop.is_signalled() {
         std::thread::sleep(LOOK_AGAIN);
     }
@@ -378,5 +384,5 @@ fn end(server: &Server, signal: &str) {
     let config = server.config.load();
     let flags: ShutdownFlags = if signal == "SIGTERM" { config.shutdown_on_sigterm } else { config.shutdown_on_sigint };
     // Why it goes on has been logged; an attempt that is under way goes on for this signal too.
-    let _ = server.shut_down(flags);
+    let _ = server.shut_down(may_wait, flags);
 }

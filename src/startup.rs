@@ -4,9 +4,10 @@ use crate::acl::Acl;
 use crate::command::call::Engine;
 use crate::command::table::Registry;
 use crate::config::Config;
-use crate::cron::Cron;
-use crate::keyspace::lock::Shards;
+use crate::cron;
+use crate::keyspace::lock::{MayWait, Shards};
 use crate::log::Log;
+use crate::main_loop;
 use crate::net::listener::{Acceptor, Listeners};
 use crate::net::worker::{Connections, Handle};
 use crate::process::OwnProcess;
@@ -104,19 +105,21 @@ impl Server {
             (0..count).map(|index| Handle::start(server.clone(), index, connections.clone())).collect();
         let workers = workers.map_err(|error| format!("Fatal: can't start a worker thread: {error}"))?;
         let acceptor = Acceptor::new(server.clone(), connections, workers);
-        let cron = Cron::new(Engine::new(server.clone(), count));
+        let cron = cron::start(server.clone(), count + 1);
+        let cron = cron.map_err(|error| format!("Fatal: can't start the thread of the periodic work: {error}"))?;
+        let engine = Engine::new(server.clone(), count, None);
         let (rebinds, wishes) = tokio::sync::mpsc::unbounded_channel();
         // A new server's cell is empty.
         let _ = server.main_loop.set(rebinds);
         let thread = std::thread::Builder::new()
             .name("main_loop".to_owned())
-            .spawn(move || crate::cron::run(acceptor, cron, listeners, wishes))
+            .spawn(move || main_loop::run(acceptor, engine, cron, listeners, wishes))
             .map_err(|error| format!("Fatal: can't start the main loop: {error}"))?;
         server.start_watchdog(server.config.load().watchdog_period);
         server.startup_memory.store(server.read_memory().allocated, Ordering::Relaxed);
         let running = Running { server, address, thread: Some(thread) };
         if loads {
-            crate::dataset::begin(&running.server, ready)?;
+            crate::dataset::begin(&running.server, MayWait::of_thread(), ready)?;
         } else {
             ready(&running.server);
         }
@@ -161,6 +164,7 @@ impl Server {
             reclaimer: Default::default(),
             background: Default::default(),
             busy: Busy::default(),
+            watches: Default::default(),
             scripts: Default::default(),
             functions: Default::default(),
             debug_sessions: AtomicUsize::new(0),

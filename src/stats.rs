@@ -36,7 +36,7 @@ pub struct Stats {
     pub sanitized_payloads: AtomicU64,
 }
 
-/// One worker's counters; the last slot belongs to the server's own threads.
+/// One worker's counters; the last two slots belong to the main loop and to the server's own threads.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct WorkerStats {
@@ -100,10 +100,10 @@ impl Counter {
 }
 
 impl Stats {
-    /// Counters for `workers` workers and the server's own threads, and for `commands` commands.
+    /// Counters for `workers` workers, the main loop and the server's own threads, and for `commands` commands.
     pub fn new(workers: usize, commands: usize) -> Self {
         Stats {
-            workers: (0..=workers).map(|_| WorkerStats::new(commands)).collect(),
+            workers: (0..workers + 2).map(|_| WorkerStats::new(commands)).collect(),
             connections_received: AtomicU64::new(0),
             rejected_connections: AtomicU64::new(0),
             dirty: AtomicI64::new(0),

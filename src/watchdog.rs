@@ -4,8 +4,9 @@
 //! command would; whoever waits for longer than the period tells which commands were begun last. It runs only while the
 //! period is not 0.
 
+use crate::background;
 use crate::clients::Client;
-use crate::keyspace::lock::ShardSet;
+use crate::keyspace::lock::{MayWait, ShardSet};
 use crate::server::Server;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,18 +25,18 @@ impl Server {
             return;
         }
         let server = self.clone();
-        let thread = std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || server.watch(period_ms));
+        let thread = background::spawn("watchdog", move |may_wait| server.watch(may_wait, period_ms));
         if let Err(error) = thread {
             self.is_watched.store(false, Ordering::Release);
             self.log.warning(format_args!("Can't start the watchdog: {error}"));
         }
     }
 
-    fn watch(self: &Arc<Self>, first_period_ms: u32) {
+    fn watch(self: &Arc<Self>, may_wait: MayWait, first_period_ms: u32) {
         let mut period_ms = first_period_ms;
         while period_ms > 0 && !self.stop.is_requested() {
             let period = Duration::from_millis(period_ms.into());
-            (0..self.shards.count()).for_each(|idx| self.look_at_shard(idx, period));
+            (0..self.shards.count()).for_each(|idx| self.look_at_shard(may_wait, idx, period));
             std::thread::sleep((period / 4).clamp(*NAP.start(), *NAP.end()));
             period_ms = self.config.load().watchdog_period;
         }
@@ -47,16 +48,16 @@ impl Server {
     }
 
     /// Waits for a shard. A hang is reported once, however long it is.
-    fn look_at_shard(&self, idx: usize, period: Duration) {
+    fn look_at_shard(&self, may_wait: MayWait, idx: usize, period: Duration) {
         let mut set = ShardSet::NONE;
         set.add(idx);
         let began = Instant::now();
-        if self.shards.lock_unless(set, || began.elapsed() > period || self.stop.is_requested()).is_some() {
+        if self.shards.lock_unless(set, may_wait, || began.elapsed() > period || self.stop.is_requested()).is_some() {
             return;
         }
         if !self.stop.is_requested() {
             self.report_hang(began.elapsed());
-            drop(self.shards.lock_unless(set, || self.stop.is_requested()));
+            drop(self.shards.lock_unless(set, may_wait, || self.stop.is_requested()));
         }
     }
 
@@ -81,6 +82,7 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use crate::config::{Config, LogLevel};
+    use crate::keyspace::lock::MayWait;
     use crate::log::Log;
     use crate::server::Server;
     use crate::startup::Options;
@@ -112,7 +114,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(600));
         assert_eq!(reports(), 0, "nobody holds anything");
         let end = Instant::now() + Duration::from_secs(60);
-        let locked = running.server.shards.lock(running.server.shards.all());
+        let locked = running.server.shards.lock(running.server.shards.all(), MayWait::of_thread());
         while reports() == 0 {
             assert!(Instant::now() < end, "no report");
             std::thread::sleep(Duration::from_millis(5));

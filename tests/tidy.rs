@@ -45,7 +45,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["commands"],
     &["net"],
-    &["cron", "startup", "shutdown", "restart", "standalone"],
+    &["cron", "main_loop", "startup", "shutdown", "restart", "standalone"],
 ];
 
 /// Uses that go upwards all the same, with the reason.
@@ -115,6 +115,28 @@ fn uses_go_downwards() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Where threads begin that may wait for shards. The main loop must not: see `src/main_loop.rs`.
+const MAY_WAIT: &[&str] = &["src/background.rs", "src/keyspace/lock.rs", "src/net/worker.rs", "src/startup.rs"];
+
+#[test]
+fn only_where_threads_begin_they_get_leave_to_wait() {
+    let mut wrong = Vec::new();
+    for path in server_files() {
+        let name = relative(&path);
+        let text = fs::read_to_string(&path).expect("it is text");
+        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let gets_leave = code.contains("MayWait::of_thread(") && !is_test(&name);
+        if gets_leave && !MAY_WAIT.contains(&&*name) {
+            wrong.push(name);
+        } else if name == "src/main_loop.rs"
+            && code.lines().any(|line| line.contains("MayWait") && !line.starts_with("//!"))
+        {
+            wrong.push(name);
+        }
+    }
+    assert!(wrong.is_empty(), "these let their thread wait for shards: {}", wrong.join(", "));
 }
 
 #[test]

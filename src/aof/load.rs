@@ -4,7 +4,7 @@ use crate::aof::path;
 use crate::command::call::Engine;
 use crate::command::session::Session;
 use crate::config::Config;
-use crate::keyspace::lock::Locked;
+use crate::keyspace::lock::MayWait;
 use crate::resp::reply::Reply;
 use crate::server::Server;
 use crate::snapshot::load::{self, LoadError, Purpose, Target};
@@ -30,10 +30,10 @@ enum End {
 }
 
 /// Loads all files of the log; gives the manifest to go on with.
-pub fn all(server: &Arc<Server>, config: &Config) -> Result<Manifest, Refused> {
+pub fn all(server: &Arc<Server>, config: &Config, may_wait: MayWait) -> Result<Manifest, Refused> {
     let mut manifest = read_manifest(server, config)?;
     adopt_old_file(server, config, &mut manifest)?;
-    if files(server, config, &manifest, None)? == Mixed::Yes {
+    if files(server, config, &manifest, Target::Shards(&server.shards, may_wait))? == Mixed::Yes {
         // Batches of ours behind those commands would make them look like damage.
         manifest.add_incr(&config.appendfilename);
     }
@@ -47,12 +47,12 @@ pub enum Mixed {
     No,
 }
 
-/// Loads the files that `manifest` names, into shards that are free, or into all shards `held` by the caller.
-pub fn files<'g>(
+/// Loads the files that `manifest` names.
+pub fn files(
     server: &Arc<Server>,
     config: &Config,
     manifest: &Manifest,
-    held: Option<&mut Locked<'g>>,
+    target: Target<'_, '_>,
 ) -> Result<Mixed, Refused> {
     let dir = server.disk(path(config));
     let mut total = 0;
@@ -70,7 +70,7 @@ pub fn files<'g>(
         }
     }
     server.persistence.loading.total_bytes.store(total, Ordering::Relaxed);
-    let mut replay = Replay::new(server, config, held);
+    let mut replay = Replay::new(server, config, target);
     let names: Vec<String> = manifest.files_to_load().map(|info| info.name.clone()).collect();
     for (n, name) in names.iter().enumerate() {
         let kind = if n == 0 && manifest.base.is_some() { "base" } else { "incr" };
@@ -139,7 +139,7 @@ fn adopt_old_file(server: &Server, config: &Config, manifest: &mut Manifest) -> 
 
 /// Runs the commands of a log.
 struct Replay<'a, 'g> {
-    held: Option<&'a mut Locked<'g>>,
+    target: Target<'a, 'g>,
     server: &'a Arc<Server>,
     config: &'a Config,
     engine: Engine,
@@ -155,10 +155,10 @@ struct Replay<'a, 'g> {
 const COMMANDS_PER_PROGRESS: u64 = 1024;
 
 impl<'a, 'g> Replay<'a, 'g> {
-    fn new(server: &'a Arc<Server>, config: &'a Config, held: Option<&'a mut Locked<'g>>) -> Self {
-        let engine = Engine::new(server.clone(), config.io_threads);
+    fn new(server: &'a Arc<Server>, config: &'a Config, target: Target<'a, 'g>) -> Self {
+        let engine = Engine::new(server.clone(), config.io_threads, None);
         let session = Session::new(engine.own_client.clone(), true);
-        Replay { held, server, config, engine, session, reply: Reply::default(), loaded: 0, mixed: Mixed::No }
+        Replay { target, server, config, engine, session, reply: Reply::default(), loaded: 0, mixed: Mixed::No }
     }
 
     fn file(&mut self, dir: &DiskDir, name: &str) -> Result<End, Refused> {
@@ -202,11 +202,7 @@ impl<'a, 'g> Replay<'a, 'g> {
         }
         self.server.log.notice("Reading RDB base file on AOF loading...");
         let purpose = Purpose { log_follows: true, merge: false };
-        let mut target = match &mut self.held {
-            Some(held) => Target::Locked(held),
-            None => Target::Shards(&self.server.shards),
-        };
-        let loaded = load::read(self.server, self.config, &mut *file, &mut target, purpose);
+        let loaded = load::read(self.server, self.config, &mut *file, &mut self.target, purpose);
         let tally = loaded.or_else(|error| {
             if matches!(error, LoadError::ServerEnds) {
                 return Err(Refused);
@@ -244,8 +240,7 @@ impl<'a, 'g> Replay<'a, 'g> {
     fn command(&mut self, command: &Command, name: &str) -> Result<(), Refused> {
         let argv: Vec<&[u8]> = command.args().collect();
         self.reply.buf.clear();
-        let Err(unknown) = self.engine.apply(self.held.as_deref_mut(), &mut self.session, &mut self.reply, &argv)
-        else {
+        let Err(unknown) = self.engine.apply(&mut self.target, &mut self.session, &mut self.reply, &argv) else {
             if let Some(error) = self.reply.buf.strip_prefix(b"-") {
                 self.server.log.warning(format_args!(
                     "== CRITICAL == This AOF is sending an error to its AOF client: '{}' after processing the command '{}'",

@@ -7,6 +7,7 @@
 use crate::aof::queue::{Job, QueueReader};
 use crate::aof::{Aof, Control, Mode, appender, make_dir, path};
 use crate::config::Config;
+use crate::keyspace::lock::MayWait;
 use crate::server::Server;
 use crate::snapshot::commands;
 use crate::snapshot::save::{self, Syncing};
@@ -79,7 +80,7 @@ fn begin(server: &Arc<Server>, prepare: impl FnOnce((Mode, u64)) -> Result<Optio
     };
     server.log.notice(format_args!("Background append only file rewriting started by pid {}", std::process::id()));
     let own = server.clone();
-    let thread = server.background.spawn("aof_rewrite", move || in_background(&own, turn, prepared));
+    let thread = server.background.spawn("aof_rewrite", move |may_wait| in_background(&own, may_wait, turn, prepared));
     if let Err(error) = &thread {
         server.log.warning(format_args!("Can't rewrite append only file in background: fork: {error}"));
         end(server, false);
@@ -111,8 +112,9 @@ fn prepare(server: &Arc<Server>, mode: Mode) -> Result<Prepared, Failure> {
     Ok(Prepared { config, dir, base, temp, incr })
 }
 
-fn in_background(server: &Arc<Server>, turn: (Mode, u64), prepared: Option<Prepared>) {
-    let result = prepared.map_or_else(|| prepare(server, turn.0), Ok).and_then(|prepared| run(server, turn, prepared));
+fn in_background(server: &Arc<Server>, may_wait: MayWait, turn: (Mode, u64), prepared: Option<Prepared>) {
+    let prepared = prepared.map_or_else(|| prepare(server, turn.0), Ok);
+    let result = prepared.and_then(|prepared| run(server, may_wait, turn, prepared));
     match &result {
         Err(_) if server.aof.turn() != turn || server.stop.is_requested() => {
             server.log.notice("Background AOF rewrite terminated by signal 10");
@@ -165,10 +167,10 @@ fn end(server: &Server, worked: bool) {
     release_if_off(server, &control);
 }
 
-fn run(server: &Arc<Server>, turn: (Mode, u64), prepared: Prepared) -> Result<(), Failure> {
+fn run(server: &Arc<Server>, may_wait: MayWait, turn: (Mode, u64), prepared: Prepared) -> Result<(), Failure> {
     let Prepared { config, dir, base, temp, mut incr } = prepared;
     let written = write_incr(server, &config, &dir, turn.0, &mut incr)
-        .and_then(|()| write_base(server, &config, turn, base, incr, &temp));
+        .and_then(|()| write_base(server, may_wait, &config, turn, base, incr, &temp));
     let installed = written.and_then(|()| install(server, &config, &dir, turn, &temp));
     if installed.is_err() {
         // It may be gone already.
@@ -209,6 +211,7 @@ fn write_incr(
 /// Takes the snapshot: from its instant on, records go to `incr`.
 fn write_base(
     server: &Arc<Server>,
+    may_wait: MayWait,
     config: &Config,
     turn: (Mode, u64),
     base: Box<dyn File>,
@@ -217,7 +220,8 @@ fn write_base(
 ) -> Result<(), Failure> {
     let what = || format!("Write error writing append only file on disk ({temp})");
     let out = Syncing::new(base, config.aof_rewrite_incremental_fsync);
-    let mut locked = server.shards.lock(server.shards.all());
+    let locked = server.lock_all(may_wait).ok_or_else(|| io::Error::other("the server ends"));
+    let mut locked = about("The log", locked)?;
     if let Some(incr) = incr {
         let mut control = server.aof.control.lock();
         about("The log", still(turn, &control))?;
@@ -232,9 +236,9 @@ fn write_base(
     drop(locked);
     let is_cancelled = || server.stop.is_requested() || server.aof.turn() != turn;
     let written = if config.aof_use_rdb_preamble {
-        save::write_snapshot(server, config, snapshot, out, true, is_cancelled)
+        save::write_snapshot(server, config, snapshot, may_wait, out, true, is_cancelled)
     } else {
-        commands::write_snapshot(server, config, snapshot, out, is_cancelled)
+        commands::write_snapshot(server, config, snapshot, may_wait, out, is_cancelled)
     };
     let persistence = &server.persistence;
     persistence.last_rewrite_kept.store(persistence.kept.peak_bytes(), Ordering::Relaxed);
@@ -419,7 +423,13 @@ fn stop_logging(server: &Server) {
 
 impl Aof {
     /// The log is complete up to here: opens it to go on. Called once, after loading.
-    pub fn open(&self, server: &Arc<Server>, config: &Config, mut manifest: Manifest) -> Result<(), String> {
+    pub fn open(
+        &self,
+        server: &Arc<Server>,
+        may_wait: MayWait,
+        config: &Config,
+        mut manifest: Manifest,
+    ) -> Result<(), String> {
         let failed = |what: &str, error: io::Error| format!("{what}: {error}");
         appender::start(server).map_err(|error| failed("Can't start the log's thread", error))?;
         let dir = make_dir(server, config).map_err(|error| {
@@ -430,7 +440,7 @@ impl Aof {
         let filename = &config.appendfilename;
         if manifest.is_empty() {
             let name = manifest.add_base(filename, config.aof_use_rdb_preamble);
-            self.write_first_base(server, config, &dir, &name).map_err(|error| error.to_string())?;
+            self.write_first_base(server, may_wait, config, &dir, &name).map_err(|error| error.to_string())?;
             server.log.notice(format_args!("Creating AOF base file {name} on server start"));
         }
         let (verb, name) = match manifest.incr.last() {
@@ -447,7 +457,7 @@ impl Aof {
         let older: u64 = manifest.files_to_load().map(|info| len(&info.name)).sum::<u64>() - incr_bytes;
         server.log.notice(format_args!("{verb} AOF incr file {name} on server start"));
         self.incr_bytes.store(incr_bytes, Ordering::Relaxed);
-        let locked = server.shards.lock(server.shards.all());
+        let locked = server.shards.lock(server.shards.all(), may_wait);
         let mut control = self.control.lock();
         self.queue.add(Job::Switch(file, incr_bytes));
         // Not when the thread gets there: a write may come first.
@@ -465,10 +475,17 @@ impl Aof {
         Ok(())
     }
 
-    fn write_first_base(&self, server: &Server, config: &Config, dir: &DiskDir, name: &str) -> Result<(), Failure> {
+    fn write_first_base(
+        &self,
+        server: &Server,
+        may_wait: MayWait,
+        config: &Config,
+        dir: &DiskDir,
+        name: &str,
+    ) -> Result<(), Failure> {
         let what = || format!("Write error writing append only file on disk ({name})");
         let out = FileWriter(about(what(), dir.create(name))?);
-        let locked = server.shards.lock(server.shards.all());
+        let locked = server.shards.lock(server.shards.all(), may_wait);
         let written = if config.aof_use_rdb_preamble {
             save::write(server, config, &locked, out, true)
         } else {

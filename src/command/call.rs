@@ -10,15 +10,17 @@ use crate::command::observe::Ended;
 use crate::command::room::Evictor;
 use crate::command::serve;
 use crate::command::session::{self, Multi, Queued, ReplyMode, Session};
-use crate::command::spec::{ADMIN, NO_MULTI, READONLY, Scope, WRITE, acl};
+use crate::command::spec::{ADMIN, ALLOW_BUSY, NO_MULTI, READONLY, Scope, WRITE, acl};
 use crate::command::table::{CommandRef, key_positions};
+use crate::command::watch;
 use crate::config::Config;
-use crate::feed::records::Target;
+use crate::feed::records;
 use crate::keyspace::db::{Access, Db, Touch, lfu_minutes, lru_clock};
 use crate::keyspace::effects::Effects;
-use crate::keyspace::lock::Locked;
+use crate::keyspace::lock::{Locked, MayWait, ShardSet};
 use crate::resp::reply::Reply;
 use crate::server::Server;
+use crate::snapshot::load::Target;
 use crate::util::text;
 use redstart_types::number;
 use std::sync::Arc;
@@ -29,7 +31,10 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Engine {
     pub server: Arc<Server>,
+    /// Whose counters it counts on.
     pub worker: usize,
+    /// The main loop's may not wait for shards, and runs only what is allowed while a script runs.
+    pub may_wait: Option<MayWait>,
     pub config: Arc<Config>,
     /// Unix time in ms, read once a batch.
     pub now_ms: i64,
@@ -48,14 +53,14 @@ const REPLY_BYTES: usize = 16 * 1024;
 
 impl Engine {
     /// An engine that counts on `worker`'s counters.
-    pub fn new(server: Arc<Server>, worker: usize) -> Self {
+    pub fn new(server: Arc<Server>, worker: usize, may_wait: Option<MayWait>) -> Self {
         let config = server.config.load();
         let now_ms = server.clock.now_ms();
         let own_client = server.clients.nobody(worker, now_ms);
         let evictor = Evictor::new(server.random.small());
         let effects = Effects::default();
         let (clock, spare_reply) = (Instant::now(), Vec::with_capacity(REPLY_BYTES));
-        Engine { server, worker, config, now_ms, clock, effects, own_client, evictor, spare_reply }
+        Engine { server, worker, may_wait, config, now_ms, clock, effects, own_client, evictor, spare_reply }
     }
 
     /// Reads clock and configuration afresh. Called before each batch of commands.
@@ -122,6 +127,11 @@ impl Engine {
         request: Request<'_>,
     ) -> CmdResult {
         self.check(session, command, request.argv)?;
+        if self.may_wait.is_none() && !command.command.has(ALLOW_BUSY) {
+            // The script that the main loop answers for has just ended.
+            session.come_again();
+            return Ok(());
+        }
         session.paused_until_ms = self.paused_until_ms(session, command, request.argv);
         if session.paused_until_ms.is_some() {
             return Ok(());
@@ -135,11 +145,11 @@ impl Engine {
         self.run(session, reply, command, request)
     }
 
-    /// Applies a command of a log or a master: its keys are what the log says, whatever the time is now. `held` are all
-    /// shards, if the caller has locked them. An error is a command that there is not, or not with so many arguments.
-    pub fn apply<'g>(
+    /// Applies a command of a log or a master: its keys are what the log says, whatever the time is now. An error is a
+    /// command that there is not, or not with so many arguments.
+    pub fn apply(
         &mut self,
-        held: Option<&mut Locked<'g>>,
+        target: &mut Target<'_, '_>,
         session: &mut Session,
         reply: &mut Reply,
         argv: &[&[u8]],
@@ -149,13 +159,14 @@ impl Engine {
         if !command.command.takes(argv.len()) {
             return Err(CmdError::Arity(command.command.name));
         }
-        let needed = locks::needed(&server.shards, session, command, argv, None);
-        let Some(held) = held else {
-            let mut locked = server.shards.lock(needed.shards);
-            self.apply_locked(&mut locked, session, reply, command, argv, needed);
-            return Ok(());
-        };
-        self.apply_locked(held, session, reply, command, argv, needed);
+        let needed = locks::needed(&server.shards, session, command, argv);
+        match target {
+            Target::Locked(locked) => self.apply_locked(locked, session, reply, command, argv, needed),
+            Target::Shards(shards, may_wait) => {
+                let mut locked = shards.lock(needed.shards, *may_wait);
+                self.apply_locked(&mut locked, session, reply, command, argv, needed);
+            }
+        }
         Ok(())
     }
 
@@ -200,8 +211,10 @@ impl Engine {
     ) -> CmdResult {
         let argv = request.argv;
         let server = self.server.clone();
-        let needed = locks::needed(&server.shards, session, command, argv, request.first_hash);
-        let mut locked = self.lock(&server, needed)?;
+        let needed = locks::needed(&server.shards, session, command, argv);
+        let Some(mut locked) = self.lock_with_waiters(&server, needed.shards) else {
+            return self.run_without(session, reply, command, request);
+        };
         if server.migrations.is_active() && self.is_held(session, command, argv) {
             return Ok(());
         }
@@ -254,17 +267,45 @@ impl Engine {
         session.held_since.is_some()
     }
 
-    /// Locks the shards of a command; all of them when a client is blocked on keys across shards that this command
+    /// Locks the shards of a command, of an expiry or an eviction; all of them when a client is blocked on keys across shards that this command
     /// could make ready: by a write, by a write in its transaction, or by finding a key expired.
-    fn lock<'g>(&self, server: &'g Server, needed: Needed) -> CmdResult<Locked<'g>> {
-        let give_up = || server.busy.is_busy();
-        let lock = |set| server.shards.lock_unless(set, give_up).ok_or_else(|| server.busy.error());
-        let locked = lock(needed.shards)?;
+    pub fn lock_with_waiters<'g>(&self, server: &'g Server, set: ShardSet) -> Option<Locked<'g>> {
+        let locked = self.shards(server, set)?;
         if !locked.is_all() && locked.iter().any(|shard| shard.cross_shard_waiters > 0) {
             drop(locked);
-            return lock(server.shards.all());
+            return self.shards(server, server.shards.all());
         }
-        Ok(locked)
+        Some(locked)
+    }
+
+    /// Locks shards; None when a script holds them that has been running for long or, in the main loop, when anybody does.
+    pub fn shards<'g>(&self, server: &'g Server, set: ShardSet) -> Option<Locked<'g>> {
+        match self.may_wait {
+            Some(may_wait) => server.shards.lock_unless(set, may_wait, || server.busy.is_busy()),
+            None => server.shards.try_lock(set),
+        }
+    }
+
+    /// What becomes of a command whose shards cannot be had.
+    fn run_without(
+        &mut self,
+        session: &mut Session,
+        reply: &mut Reply,
+        command: CommandRef,
+        request: Request<'_>,
+    ) -> CmdResult {
+        let is_watch = command.command.name == "watch";
+        if is_watch && self.server.watches.begin_later(&self.server, session, &request.argv[1..])? {
+            reply.ok();
+            return Ok(());
+        }
+        if self.may_wait.is_none() {
+            // The script has just ended.
+            session.come_again();
+            return Ok(());
+        }
+        // WATCH is never refused.
+        if is_watch { self.run(session, reply, command, request) } else { Err(self.server.busy.error()) }
     }
 
     fn begin_effects(&mut self) {
@@ -301,7 +342,7 @@ impl Engine {
         }
         if let Some(exec) = command.filter(|command| command.command.scope == Scope::Queue) {
             session::discard(session);
-            session::unwatch(&self.server, session);
+            watch::end(&self.server, session);
             let reason = text.strip_prefix(b"ERR ").unwrap_or(&text);
             text = text::fill("EXECABORT Transaction discarded because of: {}", &[reason]).into();
             self.server.monitors.show_refused(&self.server, &session.client, exec, argv);
@@ -425,8 +466,8 @@ fn record(ctx: &mut Ctx<'_, '_>, args: &Args<'_>, index: usize, dirty_before: u6
     let has_changed = effects.dirty != dirty_before;
     if effects.recording && has_changed && !effects.has_spoken && ctx.origin != Origin::Log {
         match args.encoded() {
-            Some(command) => effects.records.push_encoded(index, Target::Everybody, command),
-            None => effects.records.push(index, Target::Everybody, args.argv()),
+            Some(command) => effects.records.push_encoded(index, records::Target::Everybody, command),
+            None => effects.records.push(index, records::Target::Everybody, args.argv()),
         }
     }
 }
@@ -487,7 +528,7 @@ pub fn parse_count(arg: &[u8]) -> Option<i64> {
 fn queue(session: &mut Session, command: CommandRef, argv: &[&[u8]], flags: u32) {
     let multi = session.multi.get_or_insert_with(Box::<Multi>::default);
     // What EXEC will not run is not kept.
-    if multi.aborted || session.client.has(Client::DIRTY_CAS) {
+    if multi.aborted || session.client.has_changed_watch() {
         return;
     }
     multi.flags |= flags;

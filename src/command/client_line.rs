@@ -81,7 +81,7 @@ fn flags(client: &Client, tracking: Option<&(Options, bool)>) -> String {
         (client.has(Client::TRACKING), 't'),
         (tracking.is_some_and(|(_, is_broken)| *is_broken), 'R'),
         (tracking.is_some_and(|(options, _)| options.bcast), 'B'),
-        (client.has(Client::DIRTY_CAS), 'd'),
+        (client.has_changed_watch(), 'd'),
         (client.has(Client::CLOSING), 'c'),
         (client.has(Client::EVICTED), 'A'),
         (client.has(Client::UNIX_SOCKET), 'U'),

@@ -16,3 +16,4 @@ pub mod serve;
 pub mod session;
 pub mod spec;
 pub mod table;
+pub mod watch;

@@ -4,7 +4,7 @@ use crate::command::call::Engine;
 use crate::config::{KeyspaceEvents, MaxmemoryPolicy};
 use crate::keyspace::Key;
 use crate::keyspace::evict::{Candidate, Choice, Pool};
-use crate::keyspace::lock::{Locked, ShardSet};
+use crate::keyspace::lock::ShardSet;
 use crate::keyspace::value::{MEMORY_SAMPLES, memory_bytes};
 use crate::memory;
 use crate::server::Server;
@@ -145,12 +145,11 @@ impl Engine {
             now_ms: self.now_ms,
         };
         let (shards, databases) = (server.shards.count(), self.config.databases as usize);
-        let first = evictor.rng.next_u32() as usize;
+        let first = self.evictor.rng.next_u32() as usize;
         for idx in (0..shards).map(|step| (first + step) % shards) {
-            let mut set = ShardSet::NONE;
-            set.add(idx);
-            let locked = server.shards.lock_unless(set, || server.busy.is_busy())?;
+            let locked = self.shards(server, ShardSet::of(idx))?;
             let Some(shard) = locked.numbered(idx) else { continue };
+            let evictor = &mut self.evictor;
             let mut found = false;
             for _ in 0..databases {
                 evictor.next_db = (evictor.next_db + 1) % databases;
@@ -169,7 +168,8 @@ impl Engine {
     /// Deletes a key if it is still there and may go.
     fn evict_candidate(&mut self, server: &Server, candidate: &Candidate) -> Outcome {
         let key = Key { bytes: &candidate.key, hash: hash_key(server.shards.seed(), &candidate.key) };
-        let Some(mut locked) = lock_with_waiters(server, key) else { return Outcome::Busy };
+        let shard = ShardSet::of(server.shards.shard_of(key.hash));
+        let Some(mut locked) = self.lock_with_waiters(server, shard) else { return Outcome::Busy };
         let is_volatile = self.config.maxmemory_policy.is_volatile();
         let in_background = self.config.lazyfree_lazy_eviction;
         let mut outcome = Outcome::Nothing;
@@ -212,19 +212,6 @@ fn note_exceeded(stats: &Stats, has_room: bool, now_us: i64) {
         let took = if began == 0 { 0 } else { now_us - began };
         stats.memory_exceeded_us.fetch_add(took.max(0).unsigned_abs(), Ordering::Relaxed);
     }
-}
-
-/// Locks a key's shard, or all when clients are blocked on keys across shards: a deletion may serve one.
-fn lock_with_waiters<'s>(server: &'s Server, key: Key<'_>) -> Option<Locked<'s>> {
-    let mut set = ShardSet::NONE;
-    set.add(server.shards.shard_of(key.hash));
-    let is_busy = || server.busy.is_busy();
-    let locked = server.shards.lock_unless(set, is_busy)?;
-    if locked.iter().all(|shard| shard.cross_shard_waiters == 0) {
-        return Some(locked);
-    }
-    drop(locked);
-    server.shards.lock_unless(server.shards.all(), is_busy)
 }
 
 /// How long an eviction may hold up a command; None without limit. Source: Redis 7.2 `maxmemory-eviction-tenacity`.

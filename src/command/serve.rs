@@ -12,7 +12,7 @@ use crate::config::KeyspaceEvents;
 use crate::keyspace::Key;
 use crate::keyspace::db::Db;
 use crate::keyspace::effects::KeyEvent;
-use crate::keyspace::lock::ShardSet;
+use crate::keyspace::lock::{MayWait, ShardSet};
 use crate::keyspace::shard::Shard;
 use crate::keyspace::value;
 use crate::keyspace::waiters::Waiter;
@@ -89,8 +89,9 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
         db: ctx.session.db,
         resp3: ctx.session.resp3,
         is_muted: matches!(ctx.session.reply_mode, ReplyMode::Off | ReplyMode::Skip),
+        // Who does not wait for keys is in no queue.
+        shards: if block.keys.is_empty() { ShardSet::NONE } else { shards },
         keys: block.keys,
-        shards,
         wants: block.wants,
         deadline_ms: block.deadline_ms,
         on_timeout: block.on_timeout,
@@ -119,10 +120,12 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
     }
 }
 
-/// Ends a wait with this reply. False when it has ended already.
+/// Ends a wait that is not for keys with this reply. False when it has ended already.
 pub fn answer(server: &Server, waiter: &Arc<Waiter>, reply: &[u8]) -> bool {
-    let is_first = abandon(server, waiter);
+    debug_assert!(waiter.keys.is_empty(), "who waits for keys is in queues, and is served there");
+    let is_first = end_wait(server, waiter);
     if is_first {
+        server.replication.waits.forget(waiter);
         if let Some(line) = reply.strip_prefix(b"-") {
             // It is answered once.
             let _ = waiter.error.set(line.into());
@@ -143,9 +146,9 @@ pub fn time_out(server: &Server, waiter: &Waiter, reply: &mut Reply) {
 
 /// Takes a waiter out of all its queues: it has timed out, was unblocked or its client is gone. False when it was
 /// answered meanwhile: the reply is in its mailbox.
-pub fn abandon(server: &Server, waiter: &Arc<Waiter>) -> bool {
-    let mut locked = server.shards.lock(waiter.shards);
-    if waiter.done.swap(true, Ordering::AcqRel) {
+pub fn abandon(server: &Server, waiter: &Arc<Waiter>, may_wait: MayWait) -> bool {
+    let mut locked = server.shards.lock(waiter.shards, may_wait);
+    if !end_wait(server, waiter) {
         return false;
     }
     let seed = server.shards.seed();
@@ -155,8 +158,19 @@ pub fn abandon(server: &Server, waiter: &Arc<Waiter>) -> bool {
     }
     server.replication.waits.forget(waiter);
     count_cross_shard(locked.iter_mut(), waiter, -1);
-    finish_wait(server, waiter);
     true
+}
+
+/// Ends a wait; false when it has ended already. Under the locks of its shards, if it is for keys.
+fn end_wait(server: &Server, waiter: &Waiter) -> bool {
+    let is_first = !waiter.done.swap(true, Ordering::AcqRel);
+    if is_first {
+        waiter.client.argv_bytes.store(0, Ordering::Relaxed);
+        waiter.client.set(Client::BLOCKED, false);
+        server.stats.blocked_clients.fetch_sub(1, Ordering::Relaxed);
+        server.stats.clients_with_deadline.fetch_sub(i64::from(waiter.deadline_ms.is_some()), Ordering::Relaxed);
+    }
+    is_first
 }
 
 /// Publishes keyspace events in order. Source: Redis 7.2 keyspace notifications.
@@ -245,14 +259,13 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
         waiter.ran_nanos.store(session.ran_nanos, Ordering::Relaxed);
         return;
     }
-    waiter.done.store(true, Ordering::Release);
+    end_wait(ctx.server, waiter);
     let seed = ctx.server.shards.seed();
     for key in &waiter.keys {
         let shard = ctx.db.locked.shard_mut(Key::new(seed, key).hash);
         shard.dbs[waiter.db].waiters.remove(key, waiter);
     }
     count_cross_shard(ctx.db.locked.iter_mut(), waiter, -1);
-    finish_wait(ctx.server, waiter);
     release(waiter, &reply.buf);
 }
 
@@ -264,13 +277,6 @@ fn release(waiter: &Waiter, reply: &[u8]) {
         }
         letters.unblocked = true;
     });
-}
-
-fn finish_wait(server: &Server, waiter: &Waiter) {
-    waiter.client.argv_bytes.store(0, Ordering::Relaxed);
-    waiter.client.set(Client::BLOCKED, false);
-    server.stats.blocked_clients.fetch_sub(1, Ordering::Relaxed);
-    server.stats.clients_with_deadline.fetch_sub(i64::from(waiter.deadline_ms.is_some()), Ordering::Relaxed);
 }
 
 /// Counts a waiter of several shards in every locked shard that it needs.

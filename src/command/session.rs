@@ -3,8 +3,6 @@
 use crate::acl::Account;
 use crate::clients::{Client, Written};
 use crate::command::table::CommandRef;
-use crate::keyspace::Key;
-use crate::keyspace::lock::{Locked, ShardSet};
 use crate::keyspace::value::Kind;
 use crate::keyspace::waiters::Waiter;
 use crate::pubsub::Topic;
@@ -127,8 +125,8 @@ pub struct Queued {
 /// The keys that WATCH looks at.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// (database, key, whether it was there when it was watched), each once. Whoever changes one of them raises the
-    /// client's [`Client::DIRTY_CAS`]. Bounded by what the client names, which counts as its memory.
+    /// (database, key, whether it was there when it was watched), each once. Who changes one of them tells the client.
+    /// Bounded by what the client names, which counts as its memory.
     pub keys: Vec<(usize, Box<[u8]>, bool)>,
 }
 
@@ -243,6 +241,12 @@ impl Session {
         self.debugging.is_some() && self.line.is_none()
     }
 
+    /// The command under way has not been run: the connection's worker is to come to it again.
+    pub fn come_again(&mut self) {
+        self.paused_until_ms = Some(i64::MAX);
+        self.held_since = Some(AT_ONCE);
+    }
+
     /// Switches the protocol. The reply under way must be switched too.
     pub fn set_resp3(&mut self, resp3: bool) {
         self.resp3 = resp3;
@@ -272,31 +276,8 @@ impl Subscriptions {
     }
 }
 
-/// Forgets every watched key (UNWATCH, EXEC, DISCARD, the end of a connection).
-pub fn unwatch(server: &Server, session: &mut Session) {
-    let Some(watch) = session.watch.take() else { return };
-    let seed = server.shards.seed();
-    for (db, name, _) in &watch.keys {
-        session.client.forget(name);
-        let key = Key::new(seed, name);
-        let mut set = ShardSet::NONE;
-        set.add(server.shards.shard_of(key.hash));
-        let mut locked = server.shards.lock(set);
-        forget_watcher(&mut locked, *db, key, session.client.id);
-    }
-    session.client.set(Client::DIRTY_CAS, false);
-}
-
-/// Takes one client off the watchers of a key whose shard is locked.
-pub fn forget_watcher(locked: &mut Locked<'_>, db: usize, key: Key<'_>, client_id: u64) {
-    let shard = locked.shard_mut(key.hash);
-    let Some(watchers) = shard.dbs[db].watchers.get_mut(key.bytes) else { return };
-    // Who was told of a change is no watcher any more.
-    shard.watched -= usize::from(watchers.remove(client_id).is_some());
-    if watchers.is_empty() {
-        shard.dbs[db].watchers.remove(key.bytes);
-    }
-}
+/// Instead of a number of migrations in [`Session::held_since`]: none has to end.
+const AT_ONCE: u64 = u64::MAX;
 
 /// Forgets the commands queued since MULTI.
 pub fn discard(session: &mut Session) {

@@ -8,6 +8,7 @@ use crate::command::error::{CmdError, CmdResult};
 use crate::command::permission;
 use crate::command::session::{self, ReplyMode};
 use crate::command::spec::*;
+use crate::command::watch;
 use crate::pubsub::Topic;
 use crate::util::text;
 use redstart_types::number;
@@ -196,8 +197,7 @@ fn reset(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     }
     ctx.server.tracking.disable(&client);
     session::discard(ctx.session);
-    // RESET takes no lock of its own (it has no keys), so it may take the watched keys' here.
-    session::unwatch(ctx.server, ctx.session);
+    watch::end(ctx.server, ctx.session);
     if let Some(subscriptions) = ctx.session.subscriptions.take() {
         for topic in [Topic::Channel, Topic::Pattern, Topic::Shard] {
             for name in subscriptions.of(topic) {

@@ -1,5 +1,6 @@
 //! MIGRATE: keys move to another server.
 
+use crate::background;
 use crate::command::args::Args;
 use crate::command::call::Engine;
 use crate::command::ctx::Ctx;
@@ -10,7 +11,7 @@ use crate::command::spec::*;
 use crate::commands::persistence;
 use crate::feed::records;
 use crate::keyspace::Key;
-use crate::keyspace::lock::ShardSet;
+use crate::keyspace::lock::{MayWait, ShardSet};
 use crate::keyspace::value::Kind;
 use crate::keyspace::waiters::Waiter;
 use crate::migration::{Item, Outcome, Target, Transfer};
@@ -139,12 +140,12 @@ fn depart(ctx: &mut Ctx, transfer: Transfer, copy: bool) -> CmdResult {
     let db = ctx.db.index;
     ctx.session.deferred = Some(Deferred(Box::new(move |server, waiter| {
         let own = (server.clone(), waiter.clone(), keys.clone());
-        let work = move || {
+        let work = move |may_wait| {
             let (server, waiter, keys) = own;
-            travel(&server, &waiter, &transfer, copy, db);
+            travel(&server, may_wait, &waiter, &transfer, copy, db);
             server.migrations.release(&keys);
         };
-        if std::thread::Builder::new().name("migrate".to_owned()).spawn(work).is_err() {
+        if background::spawn("migrate", work).is_err() {
             server.migrations.release(&keys);
             serve::answer(server, &waiter, b"-IOERR error or timeout connecting to the client\r\n");
         }
@@ -154,19 +155,19 @@ fn depart(ctx: &mut Ctx, transfer: Transfer, copy: bool) -> CmdResult {
 }
 
 /// Sends the values, deletes what the target has taken, and answers the client.
-fn travel(server: &Arc<Server>, waiter: &Arc<Waiter>, transfer: &Transfer, copy: bool, db: usize) {
+fn travel(server: &Arc<Server>, may_wait: MayWait, waiter: &Arc<Waiter>, transfer: &Transfer, copy: bool, db: usize) {
     let outcome = server.migrations.run(transfer);
     let names = if copy { Vec::new() } else { taken(&outcome) };
     if !names.is_empty() {
         let keys: Vec<Key> = names.iter().map(|name| Key::new(server.shards.seed(), name)).collect();
         let mut shards = ShardSet::NONE;
         keys.iter().for_each(|key| shards.add(server.shards.shard_of(key.hash)));
-        let mut locked = server.shards.lock(shards);
+        let mut locked = server.shards.lock(shards, may_wait);
         if locked.iter().any(|shard| shard.cross_shard_waiters > 0) {
             drop(locked);
-            locked = server.shards.lock(server.shards.all());
+            locked = server.shards.lock(server.shards.all(), may_wait);
         }
-        let mut engine = Engine::new(server.clone(), server.stats.workers().len() - 1);
+        let mut engine = Engine::new(server.clone(), server.stats.workers().len() - 1, Some(may_wait));
         engine.with_db(&mut locked, db, |ctx| {
             delete(ctx, &keys, |ctx, argv| ctx.db.effects.records.push(db, records::Target::Everybody, argv));
         });

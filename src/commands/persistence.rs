@@ -1,6 +1,7 @@
 //! Saving and restoring: SAVE, BGSAVE, LASTSAVE, SHUTDOWN, and the serialized values of DUMP and RESTORE.
 
 use crate::aof::{self, Mode, rewrite};
+use crate::background;
 use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
@@ -9,6 +10,7 @@ use crate::command::session::{Block, Deferred, TimeoutReply};
 use crate::command::spec::*;
 use crate::config::{Config, KeyspaceEvents, ShutdownFlags};
 use crate::keyspace::db::Expiry;
+use crate::keyspace::lock::MayWait;
 use crate::keyspace::value::{Entry, Kind};
 use crate::server::Server;
 use crate::snapshot::convert::{self, Builder, Limits, Loaded};
@@ -145,25 +147,26 @@ fn shutdown(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     if !wish.now && ctx.server.has_lagging_replicas() {
         // It begins here, so that what others do after this command finds it.
         return match ctx.server.begin_end(wish) {
-            Ok(id) => on_another_thread(ctx, SHUTDOWN_FAILED, move |server| server.end(id, wish).is_ok()),
-            Err(id) => on_another_thread(ctx, SHUTDOWN_FAILED, move |server| server.ends_by_attempt(id)),
+            Ok(id) => {
+                on_another_thread(ctx, SHUTDOWN_FAILED, move |server, may_wait| server.end(may_wait, id, wish).is_ok())
+            }
+            Err(id) => on_another_thread(ctx, SHUTDOWN_FAILED, move |server, _| server.ends_by_attempt(id)),
         };
     }
-    match ctx.server.shut_down(wish) {
-        Ok(()) => ctx.session.closing = true,
-        Err(NotEnded::UnderWay(id)) => {
-            return on_another_thread(ctx, SHUTDOWN_FAILED, move |server| server.ends_by_attempt(id));
-        }
-        Err(NotEnded::Failed) => return Err(CmdError::Text(SHUTDOWN_FAILED)),
-    }
-    Ok(())
+    on_another_thread(ctx, SHUTDOWN_FAILED, move |server, may_wait| match server.shut_down(may_wait, wish) {
+        Ok(()) => true,
+        Err(NotEnded::UnderWay(id)) => server.ends_by_attempt(id),
+        Err(NotEnded::Failed) => false,
+    })
 }
 
 fn shutdown_abort(ctx: &mut Ctx) -> CmdResult {
     match ctx.server.call_off_end() {
         CalledOff::Yes => ctx.reply.ok(),
         // Redis, busy saving, would answer only if that fails.
-        CalledOff::Saving(id) => return on_another_thread(ctx, NO_SHUTDOWN, move |server| server.ends_by_attempt(id)),
+        CalledOff::Saving(id) => {
+            return on_another_thread(ctx, NO_SHUTDOWN, move |server, _| server.ends_by_attempt(id));
+        }
         CalledOff::Nothing => return Err(CmdError::Text(NO_SHUTDOWN)),
     }
     Ok(())
@@ -176,18 +179,18 @@ const NO_SHUTDOWN: &str = "ERR No shutdown in progress.";
 fn on_another_thread(
     ctx: &mut Ctx,
     error: &'static str,
-    ends: impl FnOnce(&Server) -> bool + Send + 'static,
+    ends: impl FnOnce(&Server, MayWait) -> bool + Send + 'static,
 ) -> CmdResult {
     ctx.session.deferred = Some(Deferred(Box::new(move |server, waiter| {
         let (own, client) = (server.clone(), waiter.clone());
         let answer = move |server: &Server| serve::answer(server, &client, format!("-{error}\r\n").as_bytes());
         let failed = answer.clone();
-        let end = move || {
-            if !ends(&own) {
+        let end = move |may_wait| {
+            if !ends(&own, may_wait) {
                 answer(&own);
             }
         };
-        if std::thread::Builder::new().name("shutdown".to_owned()).spawn(end).is_err() {
+        if background::spawn("shutdown", end).is_err() {
             failed(server);
         }
     })));
@@ -289,7 +292,7 @@ pub fn debug_loadaof(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     // Other clients are told LOADING rather than made to wait.
     server.loading.store(true, Ordering::Release);
     let loaded = aof::load::read_manifest(server, ctx.config).and_then(|manifest| {
-        aof::load::files(server, ctx.config, &manifest, Some(ctx.db.locked))?;
+        aof::load::files(server, ctx.config, &manifest, Target::Locked(ctx.db.locked))?;
         server.aof.set_manifest(manifest);
         Ok(())
     });
@@ -443,6 +446,7 @@ mod tests {
     use crate::aof::Rewrites;
     use crate::commands::testing::{Checker, until};
     use crate::config::{AppendFsync, Config, ProtectedAction, SavePoint};
+    use crate::keyspace::lock::MayWait;
     use crate::server::Server;
     use crate::snapshot::digest;
     use crate::startup::Options;
@@ -474,7 +478,7 @@ mod tests {
     }
 
     fn whole_digest(server: &Server) -> String {
-        let locked = server.shards.lock(server.shards.all());
+        let locked = server.shards.lock(server.shards.all(), MayWait::of_thread());
         let shards: Vec<_> = locked.iter().collect();
         digest::dataset(shards.into_iter(), 16).hex()
     }

@@ -12,6 +12,7 @@ use crate::command::error::{CmdError, CmdResult};
 use crate::command::session::{Debugging, Line, ReplyMode, Session};
 use crate::commands::scripting::run_eval;
 use crate::config::Config;
+use crate::keyspace::lock::MayWait;
 use crate::log::Log;
 use crate::process;
 use crate::resp::reply::Reply;
@@ -84,9 +85,9 @@ fn begin(ctx: &mut Ctx, args: &mut Args, line: Box<Line>) -> Result<(), (Box<Lin
         return Err((line, "Cannot allocate memory"));
     }
     let (sender, receiver) = std::sync::mpsc::channel::<Aside>();
-    let run = move || {
+    let run = move |may_wait| {
         if let Ok(aside) = receiver.recv() {
-            aside.run();
+            aside.run(may_wait);
         }
         drop(place);
     };
@@ -158,18 +159,19 @@ impl Data {
         Data::Written(written.expect("writing into memory does not fail"))
     }
 
-    fn load(self, from: &Server, into: &Server) -> io::Result<()> {
+    fn load(self, may_wait: MayWait, from: &Server, into: &Server) -> io::Result<()> {
         let config = plain(&from.config.load());
         match self {
-            Data::Written(bytes) => load_from(&bytes[..], into, &config),
+            Data::Written(bytes) => load_from(may_wait, &bytes[..], into, &config),
             Data::Snapshot(snapshot) => {
                 let (reader, writer) = io::pipe()?;
                 let is_cancelled = || from.stop.is_requested();
                 let outcome = std::thread::scope(|scope| {
                     // What goes wrong here shows at the other end, as a file that is cut.
-                    let write = || drop(save::write_snapshot(from, &config, snapshot, writer, false, is_cancelled));
+                    let write =
+                        || drop(save::write_snapshot(from, &config, snapshot, may_wait, writer, false, is_cancelled));
                     scope.spawn(write);
-                    load_from(io::BufReader::new(reader), into, &config)
+                    load_from(may_wait, io::BufReader::new(reader), into, &config)
                 });
                 from.persistence.set_copying(false);
                 outcome
@@ -178,10 +180,10 @@ impl Data {
     }
 }
 
-fn load_from(bytes: impl io::Read, into: &Server, config: &Config) -> io::Result<()> {
+fn load_from(may_wait: MayWait, bytes: impl io::Read, into: &Server, config: &Config) -> io::Result<()> {
     // Keys whose time is over are part of the data set as long as they are there.
     let purpose = Purpose { log_follows: true, merge: false };
-    let loaded = load::read(into, config, bytes, &mut Target::Shards(&into.shards), purpose);
+    let loaded = load::read(into, config, bytes, &mut Target::Shards(&into.shards, may_wait), purpose);
     loaded.map(drop).map_err(|error| io::Error::other(error.to_string()))
 }
 
@@ -204,16 +206,16 @@ struct Aside {
 }
 
 impl Aside {
-    fn run(self) {
+    fn run(self, may_wait: MayWait) {
         let Aside { data, line, argv, mut reply, client, db, resp3, reply_mode } = self;
         let server = line.server.clone();
-        let private = match private_server(&server, data) {
+        let private = match private_server(may_wait, &server, data) {
             Ok(private) => Arc::new(private),
             Err(error) => {
                 return server.log.warning(format_args!("Can't copy the data set to debug a script: {error}"));
             }
         };
-        let mut engine = Engine::new(private.clone(), 0);
+        let mut engine = Engine::new(private.clone(), 0, Some(may_wait));
         let mut session = Session::new(private.clients.nobody(0, engine.now_ms), true);
         session.account = client.account.lock().clone();
         session.select(db);
@@ -222,7 +224,7 @@ impl Aside {
         session.debugging = Some(Debugging::InPlace);
         session.line = Some(line);
         let argv: Vec<&[u8]> = argv.iter().map(Vec::as_slice).collect();
-        engine.execute(&mut session, &mut reply, Request { argv: &argv, encoded: None, first_hash: None });
+        engine.execute(&mut session, &mut reply, Request { argv: &argv, encoded: None });
         if let Some(line) = session.line.take() {
             let mut console = LineConsole { line, client: session.client.clone() };
             console.send(&reply.buf);
@@ -233,7 +235,7 @@ impl Aside {
 }
 
 /// A server that nobody can reach, with these data. It saves nothing, and no key goes for want of memory.
-fn private_server(server: &Server, data: Data) -> io::Result<Server> {
+fn private_server(may_wait: MayWait, server: &Server, data: Data) -> io::Result<Server> {
     let config = Config { io_threads: 1, maxmemory: 0, save: Vec::new(), ..(*server.config.load()).clone() };
     let mut private = Server::new(Options {
         config,
@@ -243,7 +245,7 @@ fn private_server(server: &Server, data: Data) -> io::Result<Server> {
         registry: server.registry.clone(),
         ..Options::default()
     });
-    data.load(server, &private)?;
+    data.load(may_wait, server, &private)?;
     private.log = server.log.clone();
     Ok(private)
 }

@@ -165,6 +165,9 @@ impl Drop for ScriptHost<'_, '_, '_> {
             // Half of what it does must not be found in the log.
             self.ctx.db.effects.records.clear();
         }
-        self.ctx.server.busy.end();
+        let server = self.ctx.server;
+        if server.busy.end() {
+            server.watches.enter_begun(server, self.ctx.db.locked, self.has_written);
+        }
     }
 }

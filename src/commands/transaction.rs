@@ -2,17 +2,15 @@
 
 use crate::acl::Reason;
 use crate::acl::log::Place;
-use crate::clients::Client;
 use crate::command::args::Args;
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::permission;
-use crate::command::session::{self, Multi, Watch};
+use crate::command::session::{self, Multi};
 use crate::command::spec::*;
+use crate::command::watch;
 use crate::keyspace::Key;
-use crate::keyspace::shard::Watcher;
-use crate::keyspace::value::Entry;
 use crate::resp::reply::Reply;
 use std::sync::atomic::Ordering;
 
@@ -34,7 +32,7 @@ pub const COMMANDS: &[Command] = &[
         .flags(ALLOW_BUSY | FAST | LOADING | NOSCRIPT | STALE)
         .acl(acl::TRANSACTION)
         .since("2.2.0"),
-    Command::new("watch", -2, watch)
+    Command::new("watch", -2, watch_keys)
         .flags(ALLOW_BUSY | FAST | LOADING | NOSCRIPT | STALE)
         .acl(acl::TRANSACTION)
         .keys(&[KeySpec::at(1).range(-1, 1, 0).flags(KEY_RO)])
@@ -58,7 +56,7 @@ fn discard(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
         return Err(CmdError::Text("ERR DISCARD without MULTI"));
     }
     session::discard(ctx.session);
-    session::unwatch(ctx.server, ctx.session);
+    watch::end(ctx.server, ctx.session);
     ctx.reply.ok();
     Ok(())
 }
@@ -72,7 +70,7 @@ fn exec(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     ctx.client().multi_len.store(-1, Ordering::Relaxed);
     ctx.client().multi_bytes.store(0, Ordering::Relaxed);
     let is_stale = watched_changed(ctx);
-    forget_watched(ctx);
+    watch::end_locked(ctx.server, ctx.db.locked, ctx.session);
     if multi.aborted {
         return Err(CmdError::ExecAbort);
     }
@@ -123,49 +121,31 @@ fn lost_right(reason: Reason) -> String {
 
 /// Whether a watched key was changed, or its time has come since it was watched.
 fn watched_changed(ctx: &Ctx) -> bool {
-    let Some(watch) = &ctx.session.watch else { return false };
+    let Some(watched) = &ctx.session.watch else { return false };
     let seed = ctx.server.shards.seed();
     let is_over_now = |db: usize, name: &[u8]| {
         let key = Key::new(seed, name);
         let entry = ctx.db.locked.shard(key.hash).dbs[db].keys.get(key.hash, key.bytes);
-        entry.and_then(Entry::expire_at_ms).is_some_and(|at| at <= ctx.now_ms)
+        entry.is_some_and(|entry| watch::is_over(entry, ctx.now_ms))
     };
     let is_gone = |(db, key, lived): &(usize, Box<[u8]>, bool)| *lived && is_over_now(*db, key);
-    ctx.session.client.has(Client::DIRTY_CAS) || watch.keys.iter().any(is_gone)
-}
-
-fn forget_watched(ctx: &mut Ctx) {
-    let Some(watch) = ctx.session.watch.take() else { return };
-    let seed = ctx.server.shards.seed();
-    let id = ctx.client().id;
-    for (db, name, _) in &watch.keys {
-        ctx.client().forget(name);
-        session::forget_watcher(ctx.db.locked, *db, Key::new(seed, name), id);
-    }
-    ctx.client().set(Client::DIRTY_CAS, false);
+    ctx.session.client.has_changed_watch() || watched.keys.iter().any(is_gone)
 }
 
 /// `WATCH key [key ...]`: OK; the next EXEC fails if one of them changes first. Errors: inside MULTI.
 /// Source: Redis 7.2 WATCH.
-fn watch(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
+fn watch_keys(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     if ctx.session.multi.is_some() {
-        return Err(CmdError::Text("ERR WATCH inside MULTI is not allowed"));
+        return Err(watch::INSIDE_MULTI);
     }
-    let index = ctx.db.index;
-    let client = ctx.client().clone();
-    let watch = ctx.session.watch.get_or_insert_with(Box::<Watch>::default);
+    let (client, db) = (ctx.client().clone(), ctx.db.index);
+    let number = client.watch();
     // Once EXEC is to fail there is nothing to look out for.
-    while !args.is_empty() && !client.has(Client::DIRTY_CAS) {
+    while !args.is_empty() && !client.has_changed_watch() {
         let key = args.key()?;
         let lives = ctx.db.peek(key).is_some();
-        let shard = ctx.db.locked.shard_mut(key.hash);
-        let db = &mut shard.dbs[index];
-        let was_over = !lives && db.keys.get(key.hash, key.bytes).is_some();
-        let watcher = Watcher { client: client.clone(), was_over };
-        if db.watchers.entry(key.bytes.into()).or_default().insert(client.id, watcher) {
-            shard.watched += 1;
-            watch.keys.push((index, key.bytes.into(), lives));
-            client.keep(key.bytes);
+        if watch::enter(ctx.db.locked, &client, number, db, key, ctx.now_ms) {
+            watch::note(ctx.session, key.bytes, lives);
         }
     }
     ctx.reply.ok();
@@ -175,7 +155,7 @@ fn watch(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 /// `UNWATCH`: OK. Source: Redis 7.2 UNWATCH.
 fn unwatch(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     if ctx.origin == Origin::Client {
-        session::unwatch(ctx.server, ctx.session);
+        watch::end(ctx.server, ctx.session);
     }
     ctx.reply.ok();
     Ok(())

@@ -1,6 +1,5 @@
 //! Whole databases at once: FLUSHDB, FLUSHALL, SWAPDB. All shards are locked.
 
-use crate::clients::Client;
 use crate::keyspace::db::Db;
 use crate::keyspace::shard::{Shard, ShardDb};
 use crate::keyspace::value::{Entry, kind_of};
@@ -59,7 +58,7 @@ fn tell_watchers(db: &ShardDb, replacement: Option<&ShardDb>, now_ms: i64) {
         let lives =
             |db: &ShardDb| entry(db, name).is_some_and(|entry| entry.expire_at_ms().is_none_or(|at| at > now_ms));
         if lives(db) || replacement.is_some_and(lives) {
-            watchers.values().for_each(|watcher| watcher.client.set(Client::DIRTY_CAS, true));
+            watchers.values().for_each(|watcher| watcher.client.note_change(watcher.watch));
         }
     }
 }

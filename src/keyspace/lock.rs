@@ -1,4 +1,7 @@
 //! The only code that locks shards: all that are needed, once, in ascending order.
+//!
+//! A thread that may wait for shards has a [`MayWait`], and hands it down to what locks. The main loop has none: a script
+//! that never ends holds all shards, and only the main loop hears the client that wants to end it.
 
 use crate::keyspace::shard::Shard;
 use crate::util::sync::{Mutex, MutexGuard};
@@ -9,6 +12,18 @@ use std::time::Duration;
 /// A set of shards, one bit each. There are at most 64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ShardSet(u64);
+
+/// A thread's right to wait for shards. Threads get it where they begin (`background.rs`, `net/worker.rs`, and
+/// `startup.rs` for who starts a server), which `tests/tidy.rs` sees to. The main loop never gets one: it can only try.
+#[derive(Debug, Clone, Copy)]
+pub struct MayWait(());
+
+impl MayWait {
+    /// The right of a thread that nobody needs as long as it waits.
+    pub fn of_thread() -> Self {
+        MayWait(())
+    }
+}
 
 /// The shards of one server.
 #[derive(Debug)]
@@ -33,6 +48,12 @@ pub struct Locked<'g> {
 impl ShardSet {
     /// No shard.
     pub const NONE: ShardSet = ShardSet(0);
+
+    /// One shard.
+    #[inline]
+    pub fn of(shard: usize) -> ShardSet {
+        ShardSet(1 << shard)
+    }
 
     /// Adds a shard.
     #[inline]
@@ -99,12 +120,41 @@ impl Shards {
     }
 
     /// Locks a set of shards, waiting as long as it takes.
-    pub fn lock(&self, set: ShardSet) -> Locked<'_> {
-        self.lock_unless(set, || false).expect("nothing says to give up")
+    pub fn lock(&self, set: ShardSet, may_wait: MayWait) -> Locked<'_> {
+        self.lock_unless(set, may_wait, || false).expect("nothing says to give up")
     }
 
     /// Locks a set of shards; while it has to wait, asks `give_up` every few milliseconds.
-    pub fn lock_unless(&self, set: ShardSet, mut give_up: impl FnMut() -> bool) -> Option<Locked<'_>> {
+    pub fn lock_unless(
+        &self,
+        set: ShardSet,
+        _may_wait: MayWait,
+        mut give_up: impl FnMut() -> bool,
+    ) -> Option<Locked<'_>> {
+        self.lock_each(set, |mutex| {
+            loop {
+                if let Some(guard) = mutex.try_lock_for(WAIT) {
+                    return Some(guard);
+                }
+                if give_up() {
+                    return None;
+                }
+            }
+        })
+    }
+
+    /// Locks a set of shards if all of them are free just now.
+    pub fn try_lock(&self, set: ShardSet) -> Option<Locked<'_>> {
+        self.lock_each(set, |_| None)
+    }
+
+    /// Locks a set of shards; `wait` locks, or gives up, one that is not free.
+    #[inline]
+    fn lock_each<'g>(
+        &'g self,
+        set: ShardSet,
+        mut wait: impl FnMut(&'g Mutex<Shard>) -> Option<MutexGuard<'g, Shard>>,
+    ) -> Option<Locked<'g>> {
         let mut guards = SmallVec::new();
         let mut left = set.0;
         while left != 0 {
@@ -113,14 +163,7 @@ impl Shards {
             let mutex = &self.shards[idx].0;
             let guard = match mutex.try_lock() {
                 Some(guard) => guard,
-                None => loop {
-                    if let Some(guard) = mutex.try_lock_for(WAIT) {
-                        break guard;
-                    }
-                    if give_up() {
-                        return None;
-                    }
-                },
+                None => wait(mutex)?,
             };
             guards.push((idx as u8, guard));
         }

@@ -26,6 +26,8 @@ pub struct Shard {
 #[derive(Debug)]
 pub struct Watcher {
     pub client: Arc<Client>,
+    /// The number of its WATCH.
+    pub watch: u64,
     /// The key was there but its time was over: its deletion is no change.
     pub was_over: bool,
 }
@@ -165,7 +167,7 @@ impl ShardDb {
             if std::mem::take(&mut watcher.was_over) && !is_there {
                 return true;
             }
-            watcher.client.set(Client::DIRTY_CAS, true);
+            watcher.client.note_change(watcher.watch);
             false
         });
         let left = watchers.len();

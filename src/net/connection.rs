@@ -5,6 +5,7 @@ use crate::command::call::Engine;
 use crate::command::serve;
 use crate::command::session::{Line, Session};
 use crate::command::spec::BLOCKING;
+use crate::command::watch;
 use crate::config::{ClientClass, OutputLimit};
 use crate::net::process::process;
 use crate::net::worker::Worker;
@@ -92,7 +93,7 @@ impl Future for Task {
             match connection.turn(cx, &this.worker, &mut this.timer) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(End::Closed)) => {
-                    connection.close(&this.worker.server);
+                    connection.close(&this.worker);
                     this.worker.connections.remove(&this.client.id);
                     return Poll::Ready(());
                 }
@@ -149,7 +150,7 @@ impl Connection {
         }
         let is_flushed = self.flush(cx, worker)?.is_ready();
         self.count_memory(&worker.server)?;
-        self.check_unauthenticated_output(worker)?;
+        self.check_unauthenticated_output(&worker.server)?;
         if is_flushed && self.session.replica.as_ref().is_some_and(|replica| replica.is_done()) {
             return Poll::Ready(Err(End::Closed));
         }
@@ -336,8 +337,46 @@ impl Connection {
         }
     }
 
+    /// Answers in the place of the worker, which is busy: sends what others have for the client, reads, runs what that
+    /// completes, and writes, all without waiting. An end is to be followed by [`Connection::hang_up`].
+    pub fn answer_now(&mut self, engine: &mut Engine, scratch: &mut [u8]) -> Result<(), End> {
+        if self.session.client.has(Client::KILLED) {
+            return Err(End::Closed);
+        }
+        let messages = self.session.client.mailbox.take_bytes();
+        self.reply.raw(&messages);
+        let len = match self.stream.read_now(scratch) {
+            Ok(0) => return Err(End::Closed),
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(_) => return Err(End::Closed),
+        };
+        if len > 0 {
+            // The worker's counters are the worker's.
+            let worker = std::mem::replace(&mut self.session.worker, engine.worker);
+            let received = self.received(engine, &scratch[..len]);
+            self.session.worker = worker;
+            received?;
+            // What has to wait, or to come again, waits in the worker's time.
+            self.session.client.mailbox.wake();
+        }
+        // What could not be sent before may be sent now.
+        self.flush_now(engine);
+        self.check_output(&engine.server)?;
+        self.check_unauthenticated_output(&engine.server)?;
+        let is_over = self.session.closing && self.sent == self.reply.buf.len();
+        if is_over { Err(End::Closed) } else { Ok(()) }
+    }
+
+    /// Closes the socket while the worker is busy, which does the rest later. From now on nobody sees the client.
+    pub fn hang_up(&mut self, server: &Server) {
+        self.stream.say_goodbye();
+        self.stream = Stream::Lent;
+        server.clients.kill(&self.session.client);
+    }
+
     /// Writes without waiting, while the worker is busy.
-    pub fn flush_now(&mut self, engine: &mut Engine) {
+    fn flush_now(&mut self, engine: &mut Engine) {
         if self.sent == self.reply.buf.len() || self.is_held(&engine.server) {
             return;
         }
@@ -348,6 +387,8 @@ impl Connection {
                 _ => return,
             }
         }
+        // What does not go out now goes with what follows.
+        let _ = self.stream.flush_now();
         self.forget_sent(engine);
     }
 
@@ -432,7 +473,7 @@ impl Connection {
             self.resume(worker);
         } else if let (Some(with_error), Some(waiter)) = (letters.unblock, self.session.waiter.clone())
             && (waiter.command.command.has(BLOCKING) || waiter.acknowledgement.is_some())
-            && serve::abandon(&worker.server, &waiter)
+            && serve::abandon(&worker.server, &waiter, worker.may_wait)
         {
             self.reply.resp3 = self.session.resp3;
             if with_error {
@@ -466,7 +507,7 @@ impl Connection {
         let Some(waiter) = self.session.waiter.clone() else { return };
         let Some(deadline_ms) = waiter.deadline_ms else { return };
         if wait_until(cx, &worker.server.clock, deadline_ms, timer).is_ready()
-            && serve::abandon(&worker.server, &waiter)
+            && serve::abandon(&worker.server, &waiter, worker.may_wait)
         {
             self.reply.resp3 = self.session.resp3;
             worker.server.note_wait(self.session.worker, &waiter, None);
@@ -531,10 +572,10 @@ impl Connection {
     }
 
     /// Closes a client that nobody knows when it does not read (CVE-2025-21605: its replies were kept without limit).
-    fn check_unauthenticated_output(&self, worker: &Worker) -> Result<(), End> {
+    fn check_unauthenticated_output(&self, server: &Server) -> Result<(), End> {
         let is_long = self.reply.buf.len() - self.sent > KEEP_BYTES;
-        if is_long && !self.session.authenticated && worker.server.acl.requires_auth() {
-            return Err(self.end_for_output(&worker.server));
+        if is_long && !self.session.authenticated && server.acl.requires_auth() {
+            return Err(self.end_for_output(server));
         }
         Ok(())
     }
@@ -595,10 +636,11 @@ impl Connection {
     }
 
     /// Undoes everything the connection has entered itself into.
-    pub fn close(&mut self, server: &Server) {
+    fn close(&mut self, worker: &Worker) {
+        let server = &*worker.server;
         self.stream.say_goodbye();
         if let Some(waiter) = self.session.waiter.take() {
-            serve::abandon(server, &waiter);
+            serve::abandon(server, &waiter, worker.may_wait);
             // Nobody is owed an element, but an acknowledgement, or another thread's work, was asked for. Source: Redis 7.2.
             if waiter.waits_for_no_key() {
                 server.note_wait(self.session.worker, &waiter, None);
@@ -613,7 +655,7 @@ impl Connection {
             server.replication.count_good(&server.config.load(), server.clock.now_ms() / 1000);
         }
         server.tracking.disable(&self.session.client);
-        crate::command::session::unwatch(server, &mut self.session);
+        watch::end(server, &mut self.session);
         if let Some(subscriptions) = self.session.subscriptions.take() {
             for topic in [Topic::Channel, Topic::Pattern, Topic::Shard] {
                 for name in subscriptions.of(topic) {

@@ -3,6 +3,7 @@
 use crate::aof::output;
 use crate::aof::queue::Look;
 use crate::command::call::Engine;
+use crate::keyspace::lock::MayWait;
 use crate::net::connection::{Connection, Task};
 use crate::server::Server;
 use crate::util::sync::Mutex;
@@ -16,6 +17,8 @@ use tokio::sync::{Notify, mpsc};
 #[derive(Debug)]
 pub struct Worker {
     pub server: Arc<Server>,
+    /// Its connections wait for shards as long as it takes: the main loop answers for them meanwhile.
+    pub may_wait: MayWait,
     pub desk: Mutex<Desk>,
     /// All connections of the server, by client id.
     pub connections: Arc<Connections>,
@@ -55,8 +58,10 @@ impl Handle {
         let (inbox, arrivals) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        let desk = Desk { engine: Engine::new(server.clone(), index), scratch: vec![0; SCRATCH_BYTES].into() };
-        let worker = Arc::new(Worker { server, desk: Mutex::new(desk), connections, adds_to_log: Notify::new() });
+        let may_wait = MayWait::of_thread();
+        let engine = Engine::new(server.clone(), index, Some(may_wait));
+        let desk = Mutex::new(Desk { engine, scratch: vec![0; SCRATCH_BYTES].into() });
+        let worker = Arc::new(Worker { server, may_wait, desk, connections, adds_to_log: Notify::new() });
         let builder = std::thread::Builder::new().name(format!("worker_{index}")).stack_size(STACK_BYTES);
         let thread = builder.spawn(move || runtime.block_on(run(worker, arrivals)))?;
         Ok(Handle { inbox, runtime: handle, thread })

@@ -4,6 +4,7 @@
 //! that a slow replica keeps nobody but the thread; from there it goes to the replicas' outboxes.
 
 use crate::config::Config;
+use crate::keyspace::lock::{Locked, MayWait};
 use crate::replication::replica::{Phase, Replica, Wishes};
 use crate::server::Server;
 use crate::snapshot::save;
@@ -38,7 +39,7 @@ pub(super) fn start(server: &Arc<Server>, config: &Config) {
     let target = if is_diskless(config, &replicas[0].wishes) { "replicas sockets" } else { "disk" };
     server.log.notice(format_args!("Starting BGSAVE for SYNC with target: {target}"));
     let own = server.clone();
-    let thread = server.background.spawn("full_sync", move || run(&own, &replicas));
+    let thread = server.background.spawn("full_sync", move |may_wait| run(&own, may_wait, &replicas));
     if let Err(error) = thread {
         server.log.warning(format_args!("BGSAVE for replication failed: {error}"));
         server.replication.register.lock().is_syncing = false;
@@ -69,9 +70,9 @@ fn shares(one: &Wishes, other: &Wishes) -> bool {
     (one.eof, one.without_data, one.without_functions) == (other.eof, other.without_data, other.without_functions)
 }
 
-fn run(server: &Arc<Server>, replicas: &[Arc<Replica>]) {
+fn run(server: &Arc<Server>, may_wait: MayWait, replicas: &[Arc<Replica>]) {
     let config = server.config.load();
-    let sent = write(server, &config, replicas).and_then(|file| send(server, &config, replicas, file));
+    let sent = write(server, may_wait, &config, replicas).and_then(|file| send(server, &config, replicas, file));
     let has_failed = sent.is_err() && replicas.iter().any(|replica| !replica.is_gone());
     if let Err(error) = sent {
         server.log.warning(format_args!("Error writing the data set for replicas: {error}"));
@@ -96,18 +97,18 @@ fn run(server: &Arc<Server>, replicas: &[Arc<Replica>]) {
 const RETRY_MS: i64 = 1000;
 
 /// Writes the data set to a file, and has the replicas follow the stream from that instant on.
-fn write(server: &Arc<Server>, config: &Config, replicas: &[Arc<Replica>]) -> io::Result<File> {
+fn write(server: &Arc<Server>, may_wait: MayWait, config: &Config, replicas: &[Arc<Replica>]) -> io::Result<File> {
     let file = BufWriter::new(nameless_file(config)?);
     let wishes = &replicas[0].wishes;
     if wishes.without_data {
         let contents = save::Contents { data: false, functions: !wishes.without_functions, aof_base: false };
-        let locked = server.shards.lock(server.shards.all());
+        let locked = lock_all(server, may_wait)?;
         attach(server, config, replicas);
         return into_file(save::write_part(server, config, &locked, file, contents)?);
     }
-    let snapshot = begin_snapshot(server, config, replicas)?;
+    let snapshot = begin_snapshot(server, may_wait, config, replicas)?;
     let is_cancelled = || server.stop.is_requested() || replicas.iter().all(|replica| replica.is_gone());
-    let written = save::write_snapshot(server, config, snapshot, file, false, is_cancelled);
+    let written = save::write_snapshot(server, config, snapshot, may_wait, file, false, is_cancelled);
     server.replication.is_writing.store(false, Ordering::Release);
     into_file(written?)
 }
@@ -117,9 +118,14 @@ fn into_file(writer: BufWriter<File>) -> io::Result<File> {
 }
 
 /// The instant of the data set: waits until no other snapshot is under way.
-fn begin_snapshot(server: &Server, config: &Config, replicas: &[Arc<Replica>]) -> io::Result<Snapshot> {
+fn begin_snapshot(
+    server: &Server,
+    may_wait: MayWait,
+    config: &Config,
+    replicas: &[Arc<Replica>],
+) -> io::Result<Snapshot> {
     loop {
-        let mut locked = server.shards.lock(server.shards.all());
+        let mut locked = lock_all(server, may_wait)?;
         if let Some(mut snapshot) = Snapshot::begin(server, &mut locked) {
             server.replication.is_writing.store(true, Ordering::Release);
             attach(server, config, replicas);
@@ -129,11 +135,12 @@ fn begin_snapshot(server: &Server, config: &Config, replicas: &[Arc<Replica>]) -
             return Ok(snapshot);
         }
         drop(locked);
-        if server.stop.is_requested() {
-            return Err(io::Error::other("the server ends"));
-        }
         std::thread::sleep(LOOK_AGAIN);
     }
+}
+
+fn lock_all(server: &Server, may_wait: MayWait) -> io::Result<Locked<'_>> {
+    server.lock_all(may_wait).ok_or_else(|| io::Error::other("the server ends"))
 }
 
 /// How often it is looked whether another snapshot has ended.

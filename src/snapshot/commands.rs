@@ -1,7 +1,7 @@
 //! Writes the data set as the commands that make it: the base of a log under `aof-use-rdb-preamble no`.
 
 use crate::config::Config;
-use crate::keyspace::lock::Locked;
+use crate::keyspace::lock::{Locked, MayWait};
 use crate::keyspace::value::Value;
 use crate::keyspace::walk::{BigKind, Facts, Header, Piece};
 use crate::server::Server;
@@ -37,11 +37,12 @@ pub fn write_snapshot<W: Write + Send>(
     server: &Server,
     config: &Config,
     snapshot: Snapshot,
+    may_wait: MayWait,
     mut out: W,
     is_cancelled: impl Fn() -> bool + Sync,
 ) -> io::Result<W> {
     let commands = Mutex::new(Some(Commands::new(server, config, &mut out, &snapshot.functions)));
-    snapshot.write(server, 1, || commands.lock().take().expect("there is one walker"), is_cancelled)?;
+    snapshot.write(server, may_wait, 1, || commands.lock().take().expect("there is one walker"), is_cancelled)?;
     drop(commands);
     Ok(out)
 }

@@ -1,7 +1,7 @@
 //! Reads an RDB file into the keyspace: at the start, for DEBUG RELOAD, and as the base of a log.
 
 use crate::config::Config;
-use crate::keyspace::lock::{Locked, ShardSet, Shards};
+use crate::keyspace::lock::{Locked, MayWait, ShardSet, Shards};
 use crate::keyspace::value::{Entry, Value};
 use crate::server::Server;
 use crate::snapshot::convert::{Builder, Limits, Loaded, lru_field};
@@ -81,7 +81,7 @@ impl From<RdbError> for LoadError {
 /// Where loaded keys go.
 pub enum Target<'a, 'g> {
     /// Shards that are free: each key locks its own. A second thread inserts.
-    Shards(&'a Shards),
+    Shards(&'a Shards, MayWait),
     /// Shards that are all locked already.
     Locked(&'a mut Locked<'g>),
 }
@@ -125,13 +125,18 @@ impl Way<'_, '_> {
     }
 }
 
-fn insert_all(shards: &Shards, batches: &Receiver<Vec<LoadedKey>>, merge: bool) -> Result<(), LoadError> {
+fn insert_all(
+    shards: &Shards,
+    may_wait: MayWait,
+    batches: &Receiver<Vec<LoadedKey>>,
+    merge: bool,
+) -> Result<(), LoadError> {
     for batch in batches {
         batch.iter().for_each(|key| shards.prefetch_bucket(key.db, key.hash));
         for key in batch {
             let mut set = ShardSet::NONE;
             set.add(shards.shard_of(key.hash));
-            insert(&mut shards.lock(set), key, merge)?;
+            insert(&mut shards.lock(set, may_wait), key, merge)?;
         }
     }
     Ok(())
@@ -182,9 +187,9 @@ pub fn read<R: Read>(
     let mut reader = Reader::new(inner, options)?;
     match target {
         Target::Locked(locked) => loader.records(&mut reader, &mut Way::Locked(locked))?,
-        Target::Shards(shards) => std::thread::scope(|scope| {
+        Target::Shards(shards, may_wait) => std::thread::scope(|scope| {
             let (sender, receiver) = mpsc::sync_channel(BATCHES);
-            let inserter = scope.spawn(move || insert_all(shards, &receiver, purpose.merge));
+            let inserter = scope.spawn(move || insert_all(shards, *may_wait, &receiver, purpose.merge));
             let read = loader.records(&mut reader, &mut Way::Thread(sender, Vec::new()));
             // Why the other thread has ended is why this one could not go on.
             inserter.join().expect("inserting does not panic")?;

@@ -1,7 +1,7 @@
 //! Writes the data set to the RDB file: SAVE, BGSAVE, the save points, SHUTDOWN.
 
 use crate::config::Config;
-use crate::keyspace::lock::Locked;
+use crate::keyspace::lock::{Locked, MayWait};
 use crate::keyspace::value::Value;
 use crate::keyspace::walk::{BigKind, Facts, Header, Piece};
 use crate::process;
@@ -70,9 +70,9 @@ pub fn start(server: &Arc<Server>, locked: &mut Locked<'_>) -> bool {
     server.log.notice(format_args!("Background saving started by pid {}", std::process::id()));
     let own = server.clone();
     let (sender, receiver) = std::sync::mpsc::channel();
-    let run = move || {
+    let run = move |may_wait| {
         if let Ok((dirty, snapshot)) = receiver.recv() {
-            in_background(&own, dirty, snapshot);
+            in_background(&own, may_wait, dirty, snapshot);
         }
     };
     if let Err(error) = server.background.spawn("bgsave", run) {
@@ -90,10 +90,10 @@ pub fn start(server: &Arc<Server>, locked: &mut Locked<'_>) -> bool {
 }
 
 /// Writes a snapshot, at whose instant there were `dirty` changes since the save before.
-fn in_background(server: &Arc<Server>, dirty: i64, snapshot: Snapshot) {
+fn in_background(server: &Arc<Server>, may_wait: MayWait, dirty: i64, snapshot: Snapshot) {
     let config = server.config.load();
     let is_cancelled = || server.persistence.is_cancelled() || server.stop.is_requested();
-    let write = |file| write_snapshot(server, &config, snapshot, file, false, is_cancelled);
+    let write = |file| write_snapshot(server, &config, snapshot, may_wait, file, false, is_cancelled);
     let result = write_file(server, &config, Place::Background, write);
     let now_s = server.clock.now_ms() / 1000;
     let kept = server.persistence.kept.peak_bytes();
@@ -266,12 +266,13 @@ pub fn write_snapshot<W: Write + Send>(
     server: &Server,
     config: &Config,
     snapshot: Snapshot,
+    may_wait: MayWait,
     out: W,
     aof_base: bool,
     is_cancelled: impl Fn() -> bool + Sync,
 ) -> io::Result<W> {
     let walkers = walker::walkers(config.io_threads);
-    write_snapshot_by(walkers, server, config, snapshot, out, aof_base, is_cancelled)
+    write_snapshot_by(walkers, server, config, snapshot, may_wait, out, aof_base, is_cancelled)
 }
 
 /// [`write_snapshot`] by so many threads.
@@ -280,6 +281,7 @@ pub(super) fn write_snapshot_by<W: Write + Send>(
     server: &Server,
     config: &Config,
     snapshot: Snapshot,
+    may_wait: MayWait,
     out: W,
     aof_base: bool,
     is_cancelled: impl Fn() -> bool + Sync,
@@ -287,7 +289,7 @@ pub(super) fn write_snapshot_by<W: Write + Send>(
     let file = RdbFile::begin(server, config, out, &snapshot.functions, aof_base, &snapshot.counts);
     let file = Mutex::new(file);
     let now_ms = server.clock.now_ms();
-    snapshot.write(server, walkers, || RdbOutput::new(&file, config, now_ms), is_cancelled)?;
+    snapshot.write(server, may_wait, walkers, || RdbOutput::new(&file, config, now_ms), is_cancelled)?;
     file.into_inner().writer.finish()
 }
 

@@ -4,7 +4,7 @@
 //! writing happen without any lock. What writers have handed over goes first, so that little of it is kept. Several
 //! walkers may share the work, each with an output of its own.
 
-use crate::keyspace::lock::{Locked, ShardSet};
+use crate::keyspace::lock::{Locked, MayWait, ShardSet};
 use crate::keyspace::shard::ShardDb;
 use crate::keyspace::value::{Entry, Value};
 use crate::keyspace::walk::{self, Batch, BigStep, Facts, Gone, Handed, Handover, Header, Piece, Pieces, Whereabouts};
@@ -86,6 +86,7 @@ impl Snapshot {
     pub fn write<O: Output>(
         self,
         server: &Server,
+        may_wait: MayWait,
         walkers: usize,
         output: impl Fn() -> O + Sync,
         is_cancelled: impl Fn() -> bool + Sync,
@@ -93,6 +94,7 @@ impl Snapshot {
         let parts = (0..self.counts.len()).flat_map(|db| (0..server.shards.count()).map(move |shard| (db, shard)));
         let walk = Walk {
             server,
+            may_wait,
             handover: self.handover,
             parts: parts.filter(|(db, _)| self.counts[*db].0 > 0).collect(),
             next_part: AtomicUsize::new(0),
@@ -132,6 +134,7 @@ pub fn walkers(workers: usize) -> usize {
 /// What the walkers of a snapshot share.
 struct Walk<'a> {
     server: &'a Server,
+    may_wait: MayWait,
     handover: Arc<Handover>,
     /// (database, shard), in the order in which they are walked.
     parts: Vec<(usize, usize)>,
@@ -165,7 +168,7 @@ impl Walk<'_> {
     fn lock(&self, shard: usize) -> Locked<'_> {
         let mut set = ShardSet::NONE;
         set.add(shard);
-        self.server.shards.lock(set)
+        self.server.shards.lock(set, self.may_wait)
     }
 
     /// The walk is over: nothing has to be handed over any more.

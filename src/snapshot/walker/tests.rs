@@ -214,7 +214,7 @@ fn meanwhile<R>(
 }
 
 fn all(server: &Server) -> Locked<'_> {
-    server.shards.lock(server.shards.all())
+    server.shards.lock(server.shards.all(), MayWait::of_thread())
 }
 
 fn begin(server: &Server) -> (Contents, Snapshot) {
@@ -229,10 +229,12 @@ fn snapshot_and_load(running: &Running, walkers: usize, delay_ms: u64) -> (Conte
     let config = server.config.load();
     let (wanted, snapshot) = begin(server);
     let out = SlowDisk::new(delay_ms);
-    let file = save::write_snapshot_by(walkers, server, &config, snapshot, out, false, || false).unwrap().bytes;
+    let may_wait = MayWait::of_thread();
+    let file = save::write_snapshot_by(walkers, server, &config, snapshot, may_wait, out, false, || false);
+    let file = file.unwrap().bytes;
     let loaded = Server::start(Options::default()).expect("a free port on 127.0.0.1");
     loaded.server.switches.set_active_expire(false);
-    let target = &mut Target::Shards(&loaded.server.shards);
+    let target = &mut Target::Shards(&loaded.server.shards, may_wait);
     let purpose = Purpose { log_follows: true, ..Purpose::default() };
     load::read(&loaded.server, &config, file.as_slice(), target, purpose).expect("the file is valid");
     (wanted, contents(&all(&loaded.server), fingerprint))
@@ -318,16 +320,17 @@ fn a_snapshot_that_fails_leaves_nothing_behind() {
     let running = server(1, 1 << 30);
     fill(&running);
     let server = &running.server;
-    let config = server.config.load();
+    let (config, may_wait) = (server.config.load(), MayWait::of_thread());
     meanwhile(&running, 2, 7, command, || {
         let (_, snapshot) = begin(server);
         assert!(Snapshot::begin(server, &mut all(server)).is_none(), "one at a time");
-        let failed = save::write_snapshot_by(2, server, &config, snapshot, FullDisk, false, || false);
+        let failed = save::write_snapshot_by(2, server, &config, snapshot, may_wait, FullDisk, false, || false);
         assert_eq!(failed.err().map(|error| error.kind()), Some(io::ErrorKind::StorageFull));
         let (_, snapshot) = begin(server);
         let looks = AtomicUsize::new(0);
         let is_cancelled = || looks.fetch_add(1, Ordering::Relaxed) > 20;
-        let called_off = save::write_snapshot(server, &config, snapshot, SlowDisk::new(1), false, is_cancelled);
+        let out = SlowDisk::new(1);
+        let called_off = save::write_snapshot(server, &config, snapshot, may_wait, out, false, is_cancelled);
         assert_eq!(called_off.err().map(|error| error.kind()), Some(io::ErrorKind::Interrupted));
     });
     assert_eq!(server.persistence.kept.bytes(), 0);

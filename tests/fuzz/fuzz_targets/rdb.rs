@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use redstart::keyspace::lock::MayWait;
 use redstart::snapshot::load::{Purpose, Target, read};
 use redstart_fuzz::bench::{Bench, config};
 use redstart_fuzz::memory::bounded;
@@ -32,7 +33,8 @@ fuzz_target!(|input: &[u8]| {
         bench.own("FUNCTION FLUSH");
         let server = bench.server.clone();
         let purpose = Purpose { log_follows: true, merge: false };
-        let load = || read(&server, &server.config.load(), input, &mut Target::Shards(&server.shards), purpose);
+        let mut target = Target::Shards(&server.shards, MayWait::of_thread());
+        let load = || read(&server, &server.config.load(), input, &mut target, purpose);
         if bounded(input.len(), load).is_ok() {
             bench.check_reload();
         }

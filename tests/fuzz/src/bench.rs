@@ -9,8 +9,10 @@ use redstart::command::session::{ReplyMode, Session};
 use redstart::config::{Config, ProtectedAction};
 use redstart::feed;
 use redstart::feed::records::{Record, encode};
+use redstart::keyspace::lock::MayWait;
 use redstart::resp::reply::Reply;
 use redstart::server::Server;
+use redstart::snapshot::load::Target;
 use redstart::startup::Options;
 use redstart::util::clock::Clock;
 use redstart_persistence::aof::{Item, Reader};
@@ -85,7 +87,7 @@ impl Bench {
         let log = Log::default();
         server.feed.add_reader(Arc::new(log.clone()));
         let clients = (0..=CLIENTS).map(|_| connect(&server)).collect();
-        Bench { engine: Engine::new(server.clone(), 0), server, clients, log }
+        Bench { engine: Engine::new(server.clone(), 0, Some(MayWait::of_thread())), server, clients, log }
     }
 
     /// Runs a command of the client with this number (the last one is [`Bench::check`]'s); what it is sent: the reply,
@@ -95,7 +97,7 @@ impl Bench {
         let session = &mut self.clients[client];
         let mut reply = Reply::new(session.resp3);
         if let Some(waiter) = session.waiter.take()
-            && serve::abandon(&self.server, &waiter)
+            && serve::abandon(&self.server, &waiter, MayWait::of_thread())
         {
             waiter.on_timeout.write(&mut reply);
         }
@@ -110,7 +112,7 @@ impl Bench {
         resp::count(&reply.buf);
         let mut reply = Reply::new(session.resp3);
         let mode = session.reply_mode;
-        self.engine.execute(session, &mut reply, Request { argv, encoded: None, first_hash: None });
+        self.engine.execute(session, &mut reply, Request { argv, encoded: None });
         self.engine.end_batch();
         let replies = resp::count(&reply.buf);
         // What a pause holds back is dropped.
@@ -186,7 +188,8 @@ impl Bench {
                     continue;
                 }
                 reply.buf.clear();
-                let applied = self.engine.apply(None, &mut session, &mut reply, &argv);
+                let mut target = Target::Shards(&self.server.shards, MayWait::of_thread());
+                let applied = self.engine.apply(&mut target, &mut session, &mut reply, &argv);
                 let is_good = applied.is_ok() && !reply.buf.starts_with(b"-");
                 let answer = String::from_utf8_lossy(&reply.buf);
                 assert!(is_good || foreign, "our own log: {} gives {answer}", text(&argv));

@@ -1,0 +1,239 @@
+//! The main loop: accepts connections, notices scripts that run for long, and answers for the workers they hold up.
+//!
+//! It is what ends a script that never ends, so it waits for nothing that a script, or whatever else a client may have
+//! running, can hold. Its engine has no [`MayWait`](crate::keyspace::lock::MayWait): shards are tried. Of what is on its
+//! way, it takes:
+//!
+//! - a connection's lock: tried; a worker holds that of the connection whose commands it runs.
+//! - the maps of connections and clients, mailboxes, the users, the configuration in force, the registers of subscriptions,
+//!   tracking, monitors, replicas and errors, the log: held for one look or change, never while a command or a script runs,
+//!   nor for a wait or for a file. (The log's file excepted, and there everybody waits, as in Redis.)
+//! - the state of scripts and functions: never. What it tells of them is kept beside them.
+//!
+//! The periodic work, which does wait for shards, is on a thread of its own ([`crate::cron`]).
+
+use crate::aof::appender;
+use crate::command::call::Engine;
+use crate::config::Config;
+use crate::cron;
+use crate::net::connection::Connection;
+use crate::net::listener::{Acceptor, Listeners};
+use crate::reconfigure::{Doors, Rebind};
+use crate::server::Server;
+use crate::util::sync::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+use tokio::task;
+
+/// Answers while a script keeps workers busy.
+#[derive(Debug)]
+struct Rescuer {
+    engine: Engine,
+    scratch: Vec<u8>,
+}
+
+/// Runs until the server is to stop.
+pub fn run(
+    mut acceptor: Acceptor,
+    engine: Engine,
+    cron: JoinHandle<()>,
+    listeners: Listeners,
+    mut wishes: mpsc::UnboundedReceiver<Rebind>,
+) {
+    debug_assert!(engine.may_wait.is_none(), "the main loop waits for no shard");
+    let mut rescuer = Rescuer { engine, scratch: vec![0; 16 * 1024] };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("the system gives one more epoll descriptor");
+    runtime.block_on(main_loop(&mut acceptor, &mut rescuer, listeners, &mut wishes));
+    // Closes the listeners: workers may take a while to end, and nobody is served any more.
+    runtime.shutdown_background();
+    for worker in acceptor.workers {
+        worker.join();
+    }
+    // A panic ends the process in the binary; in a test it has been printed already.
+    drop(cron.join());
+    // Their connections are gone: nobody is to wait until they take their data set.
+    acceptor.server.replication.replicas().iter().for_each(|replica| replica.leave());
+    appender::end(&acceptor.server);
+}
+
+/// A data set that loads within this time is never seen loading: connections wait to be accepted, as Redis's wait for
+/// the loading to look at its sockets.
+const LOADING_GRACE: Duration = Duration::from_millis(200);
+const LOADING_LOOK: Duration = Duration::from_micros(500);
+
+async fn main_loop(
+    acceptor: &mut Acceptor,
+    rescuer: &mut Rescuer,
+    mut listeners: Listeners,
+    wishes: &mut mpsc::UnboundedReceiver<Rebind>,
+) {
+    let server = acceptor.server.clone();
+    let (arrived, mut tcp) = mpsc::channel(64);
+    let (arrived_unix, mut unix) = mpsc::channel(64);
+    let patience = Instant::now() + LOADING_GRACE;
+    while server.loading.load(Ordering::Acquire) && Instant::now() < patience && !server.stop.is_requested() {
+        tokio::time::sleep(LOADING_LOOK).await;
+    }
+    let mut plain = accept_all(std::mem::take(&mut listeners.tcp), false, &arrived);
+    let mut under_tls = accept_all(std::mem::take(&mut listeners.tls), true, &arrived);
+    if let Some(Ok(listener)) = listeners.unix.take().map(UnixListener::from_std) {
+        tokio::spawn(accept_unix(listener, arrived_unix.clone()));
+    }
+    let mut tick = cron::ticks(cron::period(&rescuer.engine.config));
+    loop {
+        tokio::select! {
+            () = server.stop.requested() => return,
+            Some((socket, peer, is_tls)) = tcp.recv() => {
+                if let Err(error) = acceptor.admit_tcp(socket, peer, is_tls) {
+                    server.log.verbose(format_args!("Error accepting a client connection: {error}"));
+                }
+            }
+            Some(socket) = unix.recv() => {
+                if let Err(error) = acceptor.admit_unix(socket) {
+                    server.log.verbose(format_args!("Error accepting a client connection: {error}"));
+                }
+            }
+            Some(wish) = wishes.recv() => {
+                let mut outcome = Ok(());
+                if wish.doors != Doors::Tls {
+                    outcome = rebind(&server, &mut listeners, &mut plain, &wish.config, &arrived).await;
+                }
+                if wish.doors != Doors::Plain && outcome.is_ok() {
+                    outcome = rebind_tls(&server, &mut listeners, &mut under_tls, &wish.config, &arrived).await;
+                }
+                // Whoever asked may have lost patience.
+                let _ = wish.answer.send(outcome);
+            }
+            _ = tick.tick() => {
+                rescuer.watch_script(acceptor);
+                let period = cron::period(&rescuer.engine.config);
+                if tick.period() != period {
+                    tick = cron::ticks(period);
+                }
+            }
+        }
+    }
+}
+
+/// A TCP connection, from where, and whether it speaks TLS.
+type Arrived = mpsc::Sender<(std::net::TcpStream, std::net::SocketAddr, bool)>;
+
+fn accept_all(listeners: Vec<std::net::TcpListener>, is_tls: bool, arrived: &Arrived) -> Vec<task::JoinHandle<()>> {
+    let listeners = listeners.into_iter().filter_map(|listener| TcpListener::from_std(listener).ok());
+    listeners.map(|listener| tokio::spawn(accept_tcp(listener, is_tls, arrived.clone()))).collect()
+}
+
+/// Closes the listeners behind these doors.
+async fn close(doors: &mut Vec<task::JoinHandle<()>>) {
+    for door in doors.drain(..) {
+        door.abort();
+        // The listener is closed once the task is gone.
+        let _ = door.await;
+    }
+}
+
+/// Closes the TCP listeners and opens those that `config` asks for; if these cannot be had, the old ones.
+async fn rebind(
+    server: &Server,
+    listeners: &mut Listeners,
+    doors: &mut Vec<task::JoinHandle<()>>,
+    config: &Config,
+    arrived: &Arrived,
+) -> Result<(), String> {
+    close(doors).await;
+    let outcome = listeners.bind_tcp(config);
+    if outcome.is_err() {
+        listeners.bind_tcp(&server.config.load())?;
+    }
+    *doors = accept_all(std::mem::take(&mut listeners.tcp), false, arrived);
+    server.port.store(usize::from(listeners.port), Ordering::Relaxed);
+    outcome
+}
+
+/// The same for those on `tls-port`.
+async fn rebind_tls(
+    server: &Server,
+    listeners: &mut Listeners,
+    doors: &mut Vec<task::JoinHandle<()>>,
+    config: &Config,
+    arrived: &Arrived,
+) -> Result<(), String> {
+    close(doors).await;
+    let outcome = listeners.bind_tls(config);
+    if outcome.is_err() {
+        listeners.bind_tls(&server.config.load())?;
+    }
+    *doors = accept_all(std::mem::take(&mut listeners.tls), true, arrived);
+    outcome
+}
+
+async fn accept_tcp(listener: TcpListener, is_tls: bool, arrived: Arrived) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                let Ok(socket) = socket.into_std() else { continue };
+                if arrived.send((socket, peer, is_tls)).await.is_err() {
+                    return;
+                }
+            }
+            // Out of descriptors, mostly: try again when some may be free (CVE-2025-48367 kind: never spin).
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn accept_unix(listener: UnixListener, arrived: mpsc::Sender<std::os::unix::net::UnixStream>) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                let Ok(socket) = socket.into_std() else { continue };
+                if arrived.send(socket).await.is_err() {
+                    return;
+                }
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Rescuer {
+    /// Notices a script that runs for too long, and answers clients in the place of the workers it holds up.
+    fn watch_script(&mut self, acceptor: &Acceptor) {
+        self.engine.begin_batch();
+        let server = self.engine.server.clone();
+        let busy = &server.busy;
+        if busy.is_debugged() {
+            return;
+        }
+        let threshold_ms = self.engine.config.busy_reply_threshold as i64;
+        let Some(since_ms) = busy.since_ms() else { return };
+        if threshold_ms == 0 || self.engine.now_ms - since_ms < threshold_ms {
+            return;
+        }
+        if busy.declare(since_ms) {
+            server.log.warning(format_args!(
+                "Slow script detected: still in execution after {} milliseconds. You can try killing the script using the SCRIPT KILL command.",
+                self.engine.now_ms - since_ms
+            ));
+        }
+        // Replies wait for records that a worker would have written at the end of its turn.
+        server.aof.queue.call();
+        // Without a lock on the map: what is run may look at it.
+        let connections: Vec<Arc<Mutex<Connection>>> =
+            acceptor.connections.iter().map(|entry| entry.value().clone()).collect();
+        for connection in connections {
+            // The connection that runs the script is locked by its worker.
+            let Some(mut connection) = connection.try_lock() else { continue };
+            if connection.answer_now(&mut self.engine, &mut self.scratch).is_err() {
+                connection.hang_up(&server);
+            }
+        }
+    }
+}
