@@ -375,6 +375,42 @@ fn shutdown_nosave_does_not_wait_for_a_script() {
     assert!(took.len() < 5, "it took {took:?}");
 }
 
+/// A signal does not wait for a script where nothing is to be saved. Otherwise it does, and the script can still be killed.
+#[test]
+fn sigterm_while_a_script_runs() {
+    for io_threads in ["1", "4"] {
+        for save in ["", "3600 1"] {
+            let arguments = ["--busy-reply-threshold", "10", "--io-threads", io_threads, "--save", save];
+            let mut process = Process::start("sigterm-busy", &arguments, "");
+            let mut client = process.client();
+            assert_eq!(client.run("SET k v"), "+OK");
+            process.client().send(b"*3\r\n$4\r\nEVAL\r\n$17\r\nwhile true do end\r\n$1\r\n0\r\n");
+            until("the script is found to take long", || client.run("PING").starts_with("-BUSY"));
+            process.signal(SIGTERM);
+            until("the signal is heard", || process.log().contains("Received SIGTERM scheduling shutdown..."));
+            if !save.is_empty() {
+                assert!(client.run("PING").starts_with("-BUSY"));
+                assert_eq!(client.run("SCRIPT KILL"), "+OK");
+            }
+            assert_eq!(process.end().code(), Some(0));
+            let has_saved = process.log().contains("Saving the final RDB snapshot before exiting.");
+            assert_eq!(has_saved, !save.is_empty());
+        }
+    }
+}
+
+/// Everybody waits for DEBUG POPULATE, but not for ever.
+#[test]
+fn a_signal_ends_debug_populate() {
+    let mut process = Process::start("populate", &[], "");
+    process.client().start("DEBUG POPULATE 20000000 key");
+    let mut client = process.client();
+    client.start("PING");
+    std::thread::sleep(Duration::from_millis(300));
+    process.signal(SIGTERM);
+    assert_eq!(process.end().code(), Some(0));
+}
+
 #[test]
 fn a_signal_is_called_off_by_shutdown_abort() {
     let mut process = Process::start("called-off", &[], "");
