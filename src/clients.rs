@@ -1,8 +1,8 @@
 //! The register of connected clients: what every thread may know of a connection, and the mailbox through which
 //! other threads speak to it.
 //!
-//! Clients are entered by id in a B-tree, so that who comes and goes costs O(log n), parts of it can be looked at, and its
-//! memory comes back. `maxclients` bounds it. While there is a limit to their memory, those who may be closed for it are
+//! Clients are entered by id in a B-tree, so that who comes and goes costs O(log n), and its memory comes
+//! back. `maxclients` bounds it. While there is a limit to their memory, those who may be closed for it are
 //! also entered by size, in classes of powers of two: finding one of the largest does not look at all.
 
 use crate::acl::Account;
@@ -494,11 +494,6 @@ impl Clients {
     /// All connections, by id.
     pub fn all(&self) -> Vec<Arc<Client>> {
         self.by_id.read().values().cloned().collect()
-    }
-
-    /// Up to `count` connections behind this id, in order.
-    pub fn after(&self, id: u64, count: usize) -> Vec<Arc<Client>> {
-        self.by_id.read().range(id + 1..).take(count).map(|(_, client)| client.clone()).collect()
     }
 
     /// All connections, by id. A connection may come or go meanwhile.
