@@ -17,8 +17,9 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 class Server:
     """One server process on a free loopback port with a directory of its own; saving is off."""
 
-    def __init__(self, name, binary, words=()):
-        self.name, self.binary, self.words = name, binary, list(words)
+    def __init__(self, name, binary, words=(), under=(), patience_s=10):
+        """`under` is a command that runs the binary, such as valgrind with its options."""
+        self.name, self.binary, self.words, self.under, self.patience_s = name, binary, list(words), list(under), patience_s
         self.process = self.directory = self.port = None
 
     def start(self, dump=None):
@@ -26,11 +27,11 @@ class Server:
         self.directory = tempfile.mkdtemp(prefix="compare-")
         if dump is not None:
             pathlib.Path(self.directory, "dump.rdb").write_bytes(dump)
-        patience_s = 10 if dump is None else 300
+        patience_s = self.patience_s if dump is None else 300
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        words = [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.directory, *self.words]
+        words = [*self.under, self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.directory, *self.words]
         with open(os.path.join(self.directory, "log"), "wb") as log:
             began = time.perf_counter()
             self.process = subprocess.Popen(words, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -45,9 +46,13 @@ class Server:
             if dump is not None:
                 time.sleep(0.005)
             if self.process.poll() is not None or time.perf_counter() - began > patience_s:
-                log = pathlib.Path(self.directory, "log").read_text(errors="replace")
+                log = self.log()
                 self.stop()
                 raise SystemExit(f"{self.binary} does not start:\n{log}")
+
+    def log(self):
+        """What the process has printed so far."""
+        return pathlib.Path(self.directory, "log").read_text(errors="replace")
 
     def stop(self):
         self.process.terminate()

@@ -15,6 +15,8 @@ pub struct Request<'a> {
     pub argv: &'a [&'a [u8]],
     /// The same as an array of bulk strings, if it came as one.
     pub encoded: Option<&'a [u8]>,
+    /// The hash of the first argument, if it has been asked for already.
+    pub first_hash: Option<u64>,
 }
 
 /// The arguments of one command, read from left to right. Starts behind the command's name (and subcommand's).
@@ -35,7 +37,7 @@ impl<'a> Args<'a> {
     /// A cursor over `argv` (name first); `hashed` is the position and hash of a key hashed already (position 0:
     /// none).
     pub fn new(argv: &'a [&'a [u8]], command: &'static Command, seed: &'a HashSeed, hashed: (usize, u64)) -> Self {
-        Args::of_request(Request { argv, encoded: None }, command, seed, hashed)
+        Args::of_request(Request { argv, encoded: None, first_hash: None }, command, seed, hashed)
     }
 
     /// The same for a command that has come from a client.
@@ -45,7 +47,7 @@ impl<'a> Args<'a> {
         seed: &'a HashSeed,
         hashed: (usize, u64),
     ) -> Self {
-        let Request { argv, encoded } = request;
+        let Request { argv, encoded, .. } = request;
         let next = if command.name.contains('|') { 2 } else { 1 };
         Args { argv, sent: None, encoded, next, seed, hashed, command }
     }

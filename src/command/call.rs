@@ -159,7 +159,7 @@ impl Engine {
         if !command.command.takes(argv.len()) {
             return Err(CmdError::Arity(command.command.name));
         }
-        let needed = locks::needed(&server.shards, session, command, argv);
+        let needed = locks::needed(&server.shards, session, command, argv, None);
         match target {
             Target::Locked(locked) => self.apply_locked(locked, session, reply, command, argv, needed),
             Target::Shards(shards, may_wait) => {
@@ -211,7 +211,7 @@ impl Engine {
     ) -> CmdResult {
         let argv = request.argv;
         let server = self.server.clone();
-        let needed = locks::needed(&server.shards, session, command, argv);
+        let needed = locks::needed(&server.shards, session, command, argv, None);
         let Some(mut locked) = self.lock_with_waiters(&server, needed.shards) else {
             return self.run_without(session, reply, command, request);
         };

@@ -14,21 +14,28 @@ pub struct Needed {
     pub first_key: (usize, u64),
 }
 
-/// The shards that `argv` needs in this session.
+/// The shards that `argv` needs in this session. `first_hash` is the hash of the first argument, if it is known.
 #[inline]
-pub fn needed(shards: &Shards, session: &Session, command: CommandRef, argv: &[&[u8]]) -> Needed {
+pub fn needed(
+    shards: &Shards,
+    session: &Session,
+    command: CommandRef,
+    argv: &[&[u8]],
+    first_hash: Option<u64>,
+) -> Needed {
     match command.command.scope {
-        Scope::Keys => of_keys(shards, command.command, argv),
+        Scope::Keys => of_keys(shards, command.command, argv, first_hash),
         Scope::AllShards => Needed { shards: shards.all(), first_key: (0, 0) },
         Scope::Queue => Needed { shards: of_queue(shards, session), first_key: (0, 0) },
     }
 }
 
 #[inline]
-fn of_keys(shards: &Shards, command: &Command, argv: &[&[u8]]) -> Needed {
+fn of_keys(shards: &Shards, command: &Command, argv: &[&[u8]], first_hash: Option<u64>) -> Needed {
     let mut needed = Needed { shards: ShardSet::NONE, first_key: (0, 0) };
     let mut add = |position: usize| {
-        let hash = hash_key(shards.seed(), argv[position]);
+        let known = first_hash.filter(|_| position == 1);
+        let hash = known.unwrap_or_else(|| hash_key(shards.seed(), argv[position]));
         needed.shards.add(shards.shard_of(hash));
         if needed.first_key.0 == 0 {
             needed.first_key = (position, hash);
@@ -49,7 +56,7 @@ fn of_queue(shards: &Shards, session: &Session) -> ShardSet {
     for queued in session.multi.iter().flat_map(|multi| &multi.queue) {
         let argv: Vec<&[u8]> = queued.argv.iter().map(|arg| &**arg).collect();
         match queued.command.command.scope {
-            Scope::Keys => all.add_all(of_keys(shards, queued.command.command, &argv).shards),
+            Scope::Keys => all.add_all(of_keys(shards, queued.command.command, &argv, None).shards),
             Scope::AllShards | Scope::Queue => return shards.all(),
         }
     }

@@ -224,7 +224,7 @@ impl Aside {
         session.debugging = Some(Debugging::InPlace);
         session.line = Some(line);
         let argv: Vec<&[u8]> = argv.iter().map(Vec::as_slice).collect();
-        engine.execute(&mut session, &mut reply, Request { argv: &argv, encoded: None });
+        engine.execute(&mut session, &mut reply, Request { argv: &argv, encoded: None, first_hash: None });
         if let Some(line) = session.line.take() {
             let mut console = LineConsole { line, client: session.client.clone() };
             console.send(&reply.buf);

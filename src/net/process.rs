@@ -50,14 +50,13 @@ pub fn process(
     loop {
         let batch = parse(engine, session, parser, data, done);
         engine.server.stats.worker(engine.worker).most_commands_a_batch.raise(batch.commands.len() as u64);
-        if batch.commands.len() > 1 {
-            prefetch(engine, session, &batch);
-        }
+        let hashes = if batch.commands.len() > 1 { prefetch(engine, session, &batch) } else { SmallVec::new() };
         let mut argv_start = 0;
-        for bounds in &batch.commands {
+        for (idx, bounds) in batch.commands.iter().enumerate() {
             let argv = &batch.argv[argv_start..bounds.argv_end];
             argv_start = bounds.argv_end;
-            let request = Request { argv, encoded: Some(&data[done..bounds.bytes_end]) };
+            let first_hash = hashes.get(idx).copied().flatten();
+            let request = Request { argv, encoded: Some(&data[done..bounds.bytes_end]), first_hash };
             if !step(engine, session, reply, request, &mut done, bounds.bytes_end) {
                 parser.restart();
                 return done;
@@ -68,7 +67,8 @@ pub fn process(
             After::Incomplete => return done,
             After::Inline(args, end) => {
                 let argv: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-                if !step(engine, session, reply, Request { argv: &argv, encoded: None }, &mut done, end) {
+                let request = Request { argv: &argv, encoded: None, first_hash: None };
+                if !step(engine, session, reply, request, &mut done, end) {
                     return done;
                 }
             }
@@ -184,18 +184,20 @@ fn is_known(engine: &Engine, session: &Session) -> bool {
 }
 
 /// Asks for the memory of the first argument of each command, as if it were a key: nearly always it is, and a wrong
-/// guess costs a few nanoseconds. First all buckets, then, when those are there, all entries.
-fn prefetch(engine: &Engine, session: &Session, batch: &Batch<'_>) {
+/// guess costs a few nanoseconds. First all buckets, then, when those are there, all entries. Their hashes, a command each.
+fn prefetch(engine: &Engine, session: &Session, batch: &Batch<'_>) -> SmallVec<[Option<u64>; BATCH]> {
     let shards = &engine.server.shards;
-    let mut hashes: SmallVec<[u64; BATCH]> = SmallVec::new();
+    let mut hashes: SmallVec<[Option<u64>; BATCH]> = SmallVec::new();
     let mut argv_start = 0;
     for bounds in &batch.commands {
-        if bounds.argv_end > argv_start + 1 {
-            let hash = hash_key(shards.seed(), batch.argv[argv_start + 1]);
+        let first = batch.argv[argv_start..bounds.argv_end].get(1);
+        let hash = first.map(|first| hash_key(shards.seed(), first));
+        if let Some(hash) = hash {
             shards.prefetch_bucket(session.db, hash);
-            hashes.push(hash);
         }
+        hashes.push(hash);
         argv_start = bounds.argv_end;
     }
-    hashes.iter().for_each(|hash| shards.prefetch_entry(session.db, *hash));
+    hashes.iter().flatten().for_each(|hash| shards.prefetch_entry(session.db, *hash));
+    hashes
 }

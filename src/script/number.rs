@@ -1,28 +1,22 @@
-//! Numbers as text, in the two forms scripts meet: Redis's for commands and replies, C's `%.14g` for cjson.
+//! Numbers as text, in the two forms scripts meet: Redis's for commands, which the types print, and C's `%.14g` for cjson.
 
+use redstart_types::number::append_shortest;
 use std::io::Write;
 
-/// Room enough for what [`append_argument`] and [`append_double`] write.
+/// Room enough for what [`append_argument`] writes.
 pub(crate) const NUMBER_MAX_BYTES: usize = 40;
 
-/// A Lua number as an argument of a command: integers up to 2^62 in full, others in the shortest form that reads
-/// back as the same number.
+/// A Lua number as an argument of a command: whole numbers within 2^62 in full, others as all doubles are printed. A NaN
+/// keeps its sign. Source: Redis 7.2 redis.call.
 pub(crate) fn append_argument(out: &mut Vec<u8>, value: f64) {
     match as_integer(value) {
         Some(integer) => append_integer(out, integer),
-        None if value.is_nan() && value.is_sign_negative() => out.extend_from_slice(b"-nan"),
-        None => append_shortest(out, value),
-    }
-}
-
-/// A number as a RESP double: as an argument, but a negative zero keeps its sign and a NaN has none.
-pub(crate) fn append_double(out: &mut Vec<u8>, value: f64) {
-    if value == 0.0 {
-        out.extend_from_slice(if value.is_sign_negative() { b"-0" } else { b"0" });
-    } else if value.is_nan() {
-        out.extend_from_slice(b"nan");
-    } else {
-        append_argument(out, value);
+        None => {
+            if value.is_nan() && value.is_sign_negative() {
+                out.push(b'-');
+            }
+            append_shortest(out, value);
+        }
     }
 }
 
@@ -35,43 +29,6 @@ fn as_integer(value: f64) -> Option<i64> {
     const LIMIT: f64 = 4_611_686_018_427_387_904.0;
     let integer = value as i64;
     ((-LIMIT..=LIMIT).contains(&value) && integer as f64 == value).then_some(integer)
-}
-
-/// The shortest digits that read back as `value`, laid out plainly for moderate exponents, else as `1.5e-9`.
-fn append_shortest(out: &mut Vec<u8>, value: f64) {
-    if value.is_sign_negative() {
-        out.push(b'-');
-    }
-    if value.is_nan() {
-        return out.extend_from_slice(b"nan");
-    }
-    if value.is_infinite() {
-        return out.extend_from_slice(b"inf");
-    }
-    let digits = Digits::shortest(value.abs());
-    let text = digits.text();
-    let len = text.len() as i32;
-    // `value` is `text` times ten to the power of `scale`.
-    let scale = digits.exponent - (len - 1);
-    let magnitude = digits.exponent.abs();
-    if scale >= 0 && magnitude < len + 7 {
-        out.extend_from_slice(text);
-        out.extend(std::iter::repeat_n(b'0', scale as usize));
-    } else if scale < 0 && (scale > -7 || magnitude < 4) {
-        let point = len + scale;
-        if point <= 0 {
-            out.extend_from_slice(b"0.");
-            out.extend(std::iter::repeat_n(b'0', point.unsigned_abs() as usize));
-            out.extend_from_slice(text);
-        } else {
-            let (whole, fraction) = text.split_at(point as usize);
-            out.extend_from_slice(whole);
-            out.push(b'.');
-            out.extend_from_slice(fraction);
-        }
-    } else {
-        append_scientific(out, text, digits.exponent, 1);
-    }
 }
 
 /// C's `printf("%.<precision>g")`; `precision` is 1 to 17.
@@ -89,7 +46,7 @@ pub(crate) fn append_general(out: &mut Vec<u8>, value: f64, precision: usize) {
     let text = digits.text();
     let text = &text[..text.iter().rposition(|&digit| digit != b'0').map_or(1, |last| last + 1)];
     if digits.exponent < -4 || digits.exponent >= precision as i32 {
-        return append_scientific(out, text, digits.exponent, 2);
+        return append_scientific(out, text, digits.exponent);
     }
     if digits.exponent < 0 {
         out.extend_from_slice(b"0.");
@@ -107,7 +64,7 @@ pub(crate) fn append_general(out: &mut Vec<u8>, value: f64, precision: usize) {
     }
 }
 
-fn append_scientific(out: &mut Vec<u8>, digits: &[u8], exponent: i32, exponent_digits: usize) {
+fn append_scientific(out: &mut Vec<u8>, digits: &[u8], exponent: i32) {
     out.push(digits[0]);
     if digits.len() > 1 {
         out.push(b'.');
@@ -116,7 +73,7 @@ fn append_scientific(out: &mut Vec<u8>, digits: &[u8], exponent: i32, exponent_d
     out.extend_from_slice(if exponent < 0 { b"e-" } else { b"e+" });
     let mut buffer = itoa::Buffer::new();
     let exponent = buffer.format(exponent.unsigned_abs());
-    out.extend(std::iter::repeat_n(b'0', exponent_digits.saturating_sub(exponent.len())));
+    out.extend(std::iter::repeat_n(b'0', 2_usize.saturating_sub(exponent.len())));
     out.extend_from_slice(exponent.as_bytes());
 }
 
@@ -128,18 +85,10 @@ struct Digits {
 }
 
 impl Digits {
-    fn shortest(value: f64) -> Digits {
-        let mut text = [0; 32];
-        let mut rest = &mut text[..];
-        // 17 digits, a point and an exponent fit.
-        let _ = write!(rest, "{value:e}");
-        Digits::parse(&text)
-    }
-
     fn rounded(value: f64, precision: usize) -> Digits {
         let mut text = [0; 32];
         let mut rest = &mut text[..];
-        // As above: `precision` is at most 17.
+        // 17 digits, a point and an exponent fit.
         let _ = write!(rest, "{value:.*e}", precision - 1);
         Digits::parse(&text)
     }
@@ -204,6 +153,8 @@ mod tests {
             (1.1e20, "1.1e+20"),
             (-1.5, "-1.5"),
             (1711111111111.25, "1711111111111.25"),
+            // Half way between .7 and .8: other printers choose .7.
+            (-1039514241563211.8, "-1039514241563211.8"),
         ] {
             assert_eq!(text(|out| append_argument(out, value)), expected);
         }

@@ -20,7 +20,8 @@ use std::ops::Range;
 use crate::error::{KILLED, blank_newlines, is_counted, trim_newlines_end};
 use crate::host::{Resp, Tick};
 use crate::lua::{BOOLEAN, Lua, NIL, NUMBER, STRING, TABLE, truncate, until_nul};
-use crate::number::{append_double, append_integer};
+use crate::number::append_integer;
+use redstart_types::number::append_double;
 
 /// A container being written. Its table is on the Lua stack, under what the kind says.
 pub(crate) struct Frame {

@@ -112,7 +112,7 @@ impl Bench {
         resp::count(&reply.buf);
         let mut reply = Reply::new(session.resp3);
         let mode = session.reply_mode;
-        self.engine.execute(session, &mut reply, Request { argv, encoded: None });
+        self.engine.execute(session, &mut reply, Request { argv, encoded: None, first_hash: None });
         self.engine.end_batch();
         let replies = resp::count(&reply.buf);
         // What a pause holds back is dropped.
