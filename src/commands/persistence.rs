@@ -676,7 +676,7 @@ mod tests {
         }
     }
 
-    /// Removing the last member counts its members, not the key besides.
+    /// Removing the last member counts its members, not the key besides. SMOVE counts at both ends.
     #[test]
     fn what_a_removal_counts() {
         let mut c = Checker::new();
@@ -689,7 +689,7 @@ mod tests {
             (&["RPUSH k a"], "BLPOP k 0", 1),
             (&["SADD k a b"], "SREM k a b c", 2),
             (&["SADD k a b"], "SPOP k 5", 2),
-            (&["SADD k a"], "SMOVE k other a", 1),
+            (&["SADD k a"], "SMOVE k other a", 2),
             (&["HSET k f v g w"], "HDEL k f g x", 2),
             (&["ZADD k 1 a 2 b"], "ZREM k a b c", 2),
             (&["ZADD k 1 a 2 b"], "ZREM k a", 1),

@@ -239,6 +239,7 @@ mod tests {
             ),
             ("dbfilename", "a/b", "dbfilename can't be a path, just a filename"),
             ("dir", "/no/such/place", "No such file or directory"),
+            ("dir", "", "No such file or directory"),
             ("dir", "/dev/null", "Not a directory"),
             ("proc-title-template", "{invalid-var}", "template format is invalid or contains unknown variables"),
             ("cluster-announce-hostname", "a_b", "Hostnames may only contain alphanumeric characters, hyphens or dots"),

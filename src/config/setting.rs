@@ -184,8 +184,12 @@ impl Setting for Option<Vec<u8>> {
 impl Setting for PathBuf {
     fn parse(&mut self, _: &Rule, words: &[&[u8]]) -> Result<(), String> {
         let given = Path::new(std::ffi::OsStr::from_bytes(single(words)?));
+        if given.as_os_str().is_empty() {
+            return Err("No such file or directory".to_owned());
+        }
         let resolved = self.join(given).canonicalize().map_err(|error| os_reason(&error))?;
-        std::fs::read_dir(&resolved).map_err(|error| os_reason(&error))?;
+        // It is a directory, and can be gone to.
+        std::fs::metadata(resolved.join(".")).map_err(|error| os_reason(&error))?;
         *self = resolved;
         Ok(())
     }
