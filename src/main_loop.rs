@@ -226,8 +226,7 @@ impl Rescuer {
         // Replies wait for records that a worker would have written at the end of its turn.
         server.aof.queue.call();
         // Without a lock on the map: what is run may look at it.
-        let connections: Vec<Arc<Mutex<Connection>>> =
-            acceptor.connections.iter().map(|entry| entry.value().clone()).collect();
+        let connections: Vec<Arc<Mutex<Connection>>> = acceptor.connections.read().values().cloned().collect();
         for connection in connections {
             // The connection that runs the script is locked by its worker.
             let Some(mut connection) = connection.try_lock() else { continue };

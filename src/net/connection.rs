@@ -94,7 +94,7 @@ impl Future for Task {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(End::Closed)) => {
                     connection.close(&this.worker);
-                    this.worker.connections.remove(&this.client.id);
+                    this.worker.connections.write().remove(&this.client.id);
                     return Poll::Ready(());
                 }
                 Poll::Pending => return Poll::Pending,

@@ -231,7 +231,7 @@ impl Acceptor {
             connection.dismiss(text);
         }
         let connection = Arc::new(Mutex::new(connection));
-        self.connections.insert(id, connection.clone());
+        self.connections.write().insert(id, connection.clone());
         self.workers[worker].adopt(connection);
     }
 

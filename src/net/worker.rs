@@ -6,8 +6,8 @@ use crate::command::call::Engine;
 use crate::keyspace::lock::MayWait;
 use crate::net::connection::{Connection, Task};
 use crate::server::Server;
-use crate::util::sync::Mutex;
-use dashmap::DashMap;
+use crate::util::sync::{Mutex, RwLock};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -26,8 +26,9 @@ pub struct Worker {
     pub adds_to_log: Notify,
 }
 
-/// All connections of a server, so that another thread can answer for a busy worker.
-pub type Connections = DashMap<u64, Arc<Mutex<Connection>>>;
+/// All connections of a server by client id, so that another thread can answer for a busy worker: O(log n) for each that
+/// comes or goes, and memory comes back with them.
+pub type Connections = RwLock<BTreeMap<u64, Arc<Mutex<Connection>>>>;
 
 /// What a worker uses for one connection at a time.
 #[derive(Debug)]
