@@ -18,8 +18,13 @@ use std::time::{Duration, Instant};
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
 fn authority() -> Authority {
+    authority_with(|_| {})
+}
+
+fn authority_with(change: impl FnOnce(&mut CertificateParams)) -> Authority {
     let mut params = CertificateParams::new(Vec::new()).expect("no name");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate")
 }
 
@@ -154,6 +159,30 @@ fn certificates_are_asked_for_as_configured() {
         "-ERR CONFIG SET failed (possibly related to argument 'tls-ca-cert-file') - Unable to update TLS \
          configuration. Check server logs."
     );
+}
+
+/// An authority is a certificate, not only a key: one that OpenSSL would not take vouches for nobody.
+#[test]
+fn authorities_are_judged_like_other_certificates() {
+    let setup = Setup::new("tls-authorities", |config| config.tls_auth_clients = TlsAuthClients::Yes);
+    let mut admin = setup.plain();
+    let mut serves = |vouching: &Authority, versions| {
+        std::fs::write(setup.folder.0.join("other.crt"), vouching.pem()).expect("it can be written");
+        assert_eq!(admin.run("CONFIG SET tls-ca-cert-file other.crt"), "+OK");
+        setup.is_served(client_config(&setup.authority, Some(issue(vouching)), &[versions]))
+    };
+    for version in [&version::TLS12, &version::TLS13] {
+        assert!(serves(&authority(), version));
+        let over = authority_with(|params| params.not_after = rcgen::date_time_ymd(2021, 1, 1));
+        assert!(!serves(&over, version), "its time is over");
+        assert!(!serves(&authority_with(|params| params.is_ca = IsCa::ExplicitNoCa), version), "CA:FALSE");
+        let own = authority();
+        let shown = Some((own.pem(), own.key().serialize_pem()));
+        assert!(
+            serves(&own, version) && setup.is_served(client_config(&setup.authority, shown, &[version])),
+            "its own"
+        );
+    }
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Certificates and keys: PEM files, as OpenSSL writes them.
 
-use crate::config::os_reason;
+use super::chain::Authorities;
+use crate::config::{Config, os_reason};
 use pkcs8::EncryptedPrivateKeyInfo;
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, RootCertStore};
+use rustls::{Error, InconsistentKeys};
 use std::fs;
 use std::path::Path;
 
@@ -38,29 +39,29 @@ pub(super) fn certified_key(
     }
 }
 
-/// The authorities that clients' certificates may come from.
-pub(super) fn roots(dir: &Path, file: Option<&str>, folder: Option<&str>) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    if let Some(file) = file {
-        let all = read(&dir.join(file)).and_then(|text| certificates(&text)).map_err(bad_authority)?;
-        let (added, _) = roots.add_parsable_certificates(all);
-        if added == 0 {
-            return Err(bad_authority(format!("{file} holds no certificate of an authority")));
+/// The certificates of `tls-ca-cert-file` and `tls-ca-cert-dir`, which those of peers may come from.
+pub(super) fn authorities(config: &Config, algorithms: WebPkiSupportedAlgorithms) -> Result<Authorities, String> {
+    let mut all = Vec::new();
+    if let Some(file) = &config.tls_ca_cert_file {
+        let found = read(&config.dir.join(file)).and_then(|text| certificates(&text)).map_err(bad_authority)?;
+        if Authorities::new(&found, algorithms).is_empty() {
+            return Err(bad_authority(format!("{file} holds no certificate")));
         }
+        all.extend(found);
     }
-    if let Some(folder) = folder {
-        let entries = fs::read_dir(dir.join(folder)).map_err(|error| bad_authority(os_reason(&error)))?;
+    if let Some(folder) = &config.tls_ca_cert_dir {
+        let entries = fs::read_dir(config.dir.join(folder)).map_err(|error| bad_authority(os_reason(&error)))?;
         for entry in entries.flatten() {
             // Whatever else lies there is no certificate.
-            let Ok(all) = read(&entry.path()).and_then(|text| certificates(&text)) else { continue };
-            roots.add_parsable_certificates(all);
+            let Ok(found) = read(&entry.path()).and_then(|text| certificates(&text)) else { continue };
+            all.extend(found);
         }
     }
-    Ok(roots)
+    Ok(Authorities::new(&all, algorithms))
 }
 
 /// Redis's log line for authorities that cannot be had.
-pub(super) fn bad_authority(reason: impl std::fmt::Display) -> String {
+fn bad_authority(reason: impl std::fmt::Display) -> String {
     format!("Failed to configure CA certificate(s) file/directory: {reason}")
 }
 
@@ -193,10 +194,16 @@ mod tests {
         files.put("ca.crt", &authority);
         files.put("bundle.crt", authority.clone() + &authority);
         files.put("README", "not a certificate");
-        assert_eq!(roots(&files.0, Some("bundle.crt"), None).unwrap().len(), 2);
-        assert_eq!(roots(&files.0, None, Some(".")).unwrap().len(), 3);
-        assert_eq!(roots(&files.0, None, None).unwrap().len(), 0);
-        assert!(roots(&files.0, Some("README"), None).is_err());
-        assert!(roots(&files.0, None, Some("nowhere")).is_err());
+        let count = |file: Option<&str>, folder: Option<&str>| {
+            let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+            let (tls_ca_cert_file, tls_ca_cert_dir) = (file.map(str::to_owned), folder.map(str::to_owned));
+            let config = Config { dir: files.0.clone(), tls_ca_cert_file, tls_ca_cert_dir, ..Config::default() };
+            authorities(&config, algorithms).map(|all| all.len())
+        };
+        assert_eq!(count(Some("bundle.crt"), None), Ok(2));
+        assert_eq!(count(None, Some(".")), Ok(3));
+        assert_eq!(count(None, None), Ok(0));
+        assert!(count(Some("README"), None).is_err());
+        assert!(count(None, Some("nowhere")).is_err());
     }
 }

@@ -3,17 +3,22 @@
 //! The files are read when TLS is turned on and whenever a directive of it is set; connections keep what they were
 //! accepted with. A change that cannot be had leaves everything as it was.
 
+mod certificate;
+pub mod chain;
 mod ciphers;
 mod client;
 mod files;
+mod names;
+mod peers;
 mod sessions;
-mod version1;
+
+pub use certificate::Purpose;
 
 use crate::config::{Config, TlsAuthClients};
 use crate::util::sync::Mutex;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoClientAuth, NoServerSessionStorage};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion, version};
 use std::sync::Arc;
@@ -89,20 +94,13 @@ fn remember_sessions(accepting: &mut ServerConfig, config: &Config) {
     }
 }
 
-fn client_verifier(config: &Config, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, String> {
-    let (file, folder) = (config.tls_ca_cert_file.as_deref(), config.tls_ca_cert_dir.as_deref());
-    let roots = files::roots(&config.dir, file, folder)?;
-    if config.tls_auth_clients == TlsAuthClients::No {
-        return Ok(Arc::new(NoClientAuth));
-    }
-    let roots = Arc::new(roots);
-    let mut builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
-    if config.tls_auth_clients == TlsAuthClients::Optional {
-        builder = builder.allow_unauthenticated();
-    }
-    let version3 = builder.build().map_err(files::bad_authority)?;
+fn client_verifier(config: &Config, provider: &CryptoProvider) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let algorithms = provider.signature_verification_algorithms;
-    Ok(Arc::new(version1::AnyVersion::new(version3, roots, algorithms)))
+    let authorities = files::authorities(config, algorithms)?;
+    Ok(match config.tls_auth_clients {
+        TlsAuthClients::No => Arc::new(NoClientAuth),
+        asked => Arc::new(peers::Peers::new(authorities, algorithms, asked)),
+    })
 }
 
 /// `tls-protocols`: versions between spaces; all by default. TLS 1.0 and 1.1 are words that Redis knows, and are not

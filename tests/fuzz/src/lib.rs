@@ -2,6 +2,7 @@
 //! table, and an allocator that counts.
 
 pub mod bench;
+pub mod certificates;
 pub mod choices;
 pub mod grammar;
 pub mod memory;
