@@ -91,6 +91,8 @@ pub struct Server {
     pub port: AtomicUsize,
     pub stop: Stop,
     pub switches: Switches,
+    /// When a request by HTTP was last logged, Unix ms.
+    pub cross_protocol_logged_ms: AtomicI64,
     /// What goes wrong with files, in tests.
     pub faults: Option<Faults>,
     /// The process around the server, when it has one to itself; an embedded one has not.

@@ -24,7 +24,7 @@ use redstart_types::seed::HashSeed;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 /// How to start a server. `Options::default()` is a server for a test: a free port on 127.0.0.1, silent, not saving.
@@ -86,9 +86,10 @@ pub struct Running {
 impl Server {
     /// Starts a server and returns once it accepts connections.
     pub fn start(mut options: Options) -> Result<Running, String> {
+        refuse_what_is_missing(&options.config)?;
         let ready = std::mem::replace(&mut options.ready, Box::new(|_| {}));
         let loads = options.load;
-        let listeners = Listeners::bind(&options.config, options.any_port)?;
+        let listeners = Listeners::bind(&options.config, options.any_port, &options.log)?;
         let address = listeners.tcp.first().and_then(|listener| listener.local_addr().ok());
         let server = Arc::new(Server::new(options));
         let config = server.config.load();
@@ -176,6 +177,7 @@ impl Server {
             port: AtomicUsize::new(0),
             stop: Stop::default(),
             switches: Default::default(),
+            cross_protocol_logged_ms: AtomicI64::new(i64::MIN),
             faults: options.faults,
             process: options.process,
             is_watched: AtomicBool::new(false),
@@ -183,6 +185,18 @@ impl Server {
             main_loop: Default::default(),
         }
     }
+}
+
+/// What Redis has and this server has not yet is refused: left out in silence, it would give a server that takes the
+/// writes meant for another one.
+pub(crate) fn refuse_what_is_missing(config: &Config) -> Result<(), String> {
+    if config.cluster_enabled {
+        return Err("cluster-enabled: this server cannot be a cluster node yet".to_owned());
+    }
+    if config.replicaof.is_some() {
+        return Err("replicaof: this server cannot be a replica yet".to_owned());
+    }
+    Ok(())
 }
 
 /// More shards than workers, so that two workers seldom want the same one.

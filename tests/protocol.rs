@@ -430,3 +430,49 @@ fn ipv6_loopback() {
     assert_eq!(client.run("PING"), "+PONG");
     assert!(client.run("CLIENT LIST").contains(&format!("laddr=[::1]:{}", address.port())));
 }
+
+/// Every request by HTTP has these words before its body, which could be commands.
+#[test]
+fn requests_by_http_end_the_connection_before_anything_else_runs() {
+    for io_threads in [1, 4] {
+        let running = start_with(Config { io_threads, ..config() });
+        let array = |words: &[&str]| [request(words), request(&["SET", "smuggled", "1"])].concat();
+        let cases: [Vec<u8>; 9] = [
+            b"POST / HTTP/1.1\r\n\r\nSET smuggled 1\r\n".to_vec(),
+            b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nSET smuggled 1\r\n".to_vec(),
+            b"hOsT: x\r\nSET smuggled 1\r\n".to_vec(),
+            array(&["post", "a"]),
+            array(&["Host:"]),
+            b"MULTI\r\nSET smuggled 1\r\nPOST\r\nEXEC\r\n".to_vec(),
+            b"HELLO 3\r\nPOST\r\nSET smuggled 1\r\n".to_vec(),
+            b"SUBSCRIBE news\r\nPOST\r\nSET smuggled 1\r\n".to_vec(),
+            b"PING\r\nPING\r\nPOST\r\nSET smuggled 1\r\n".to_vec(),
+        ];
+        for bytes in cases {
+            let mut client = Client::connect(&running);
+            client.send(&bytes);
+            assert!(client.is_closed(), "{}", bytes.escape_ascii());
+        }
+        let mut client = Client::connect(&running);
+        assert_eq!(client.run("EXISTS smuggled"), ":0");
+        assert!(client.run("POSTS").starts_with("-ERR unknown command"));
+        assert!(client.run("host:x").starts_with("-ERR unknown command"));
+    }
+}
+
+#[test]
+fn requests_by_http_are_refused_in_every_state_of_the_server() {
+    let running = start_with_password();
+    let is_refused = || {
+        let mut client = Client::connect(&running);
+        client.send(b"POST / HTTP/1.1\r\nAUTH secret\r\nSET smuggled 1\r\n");
+        client.is_closed()
+    };
+    assert!(is_refused(), "nobody has authenticated");
+    let mut admin = Client::connect(&running);
+    assert_eq!(admin.run("AUTH secret"), "+OK");
+    assert_eq!(admin.run("CLIENT PAUSE 60000"), "+OK");
+    assert!(is_refused(), "in a pause");
+    assert_eq!(admin.run("CLIENT UNPAUSE"), "+OK");
+    assert_eq!(admin.run("EXISTS smuggled"), ":0");
+}

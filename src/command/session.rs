@@ -39,6 +39,8 @@ pub struct Session {
     pub caching: Option<bool>,
     /// A pause holds the next command back until this time (Unix ms).
     pub paused_until_ms: Option<i64>,
+    /// It was told LOADING, and its next command waits until then, Unix ms.
+    pub asks_again_at_ms: i64,
     /// Keys under way to another server hold the next command back; how many migrations had ended then.
     pub held_since: Option<u64>,
     /// Close once the replies so far are out.
@@ -198,6 +200,7 @@ impl Session {
             pushes: Vec::new(),
             caching: None,
             paused_until_ms: None,
+            asks_again_at_ms: 0,
             closing: false,
             block: None,
             block_argv: None,

@@ -518,6 +518,11 @@ impl Connection {
 
     /// Goes on with the command that a pause holds back when the pause is over.
     fn check_pause(&mut self, cx: &mut Context<'_>, worker: &Worker, timer: &mut Option<Pin<Box<Sleep>>>) {
+        if worker.server.loading.load(Ordering::Relaxed)
+            && wait_until(cx, &worker.server.clock, self.session.asks_again_at_ms, timer).is_pending()
+        {
+            return;
+        }
         let client = self.session.client.clone();
         let blocked = &worker.server.stats.blocked_clients;
         if !client.has(Client::BLOCKED) {

@@ -1,5 +1,6 @@
 //! The socket side: a thin shell around [`crate::command::call::Engine::execute`].
 pub mod connection;
+mod cross_protocol;
 pub mod listener;
 pub mod process;
 pub mod worker;

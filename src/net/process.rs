@@ -3,10 +3,15 @@
 use crate::command::args::Request;
 use crate::command::call::Engine;
 use crate::command::session::Session;
+use crate::net::cross_protocol;
 use crate::resp::reply::Reply;
 use crate::resp::request::{Limits, Parsed, Parser};
 use redstart_types::table::hash_key;
 use smallvec::SmallVec;
+use std::sync::atomic::Ordering;
+
+/// A client that was told LOADING waits for so long with its next command: some ask again at once, for as long as it takes.
+const LOADING_PAUSE_MS: i64 = 5;
 
 /// Commands whose keys are asked for together: their cache misses overlap.
 const BATCH: usize = 16;
@@ -131,7 +136,14 @@ fn step(
     done: &mut usize,
     end: usize,
 ) -> bool {
-    session.paused_until_ms = None;
+    if cross_protocol::is_http(request.argv) {
+        cross_protocol::close(engine, session);
+        return false;
+    }
+    session.paused_until_ms = waits_while_loading(engine, session);
+    if session.paused_until_ms.is_some() {
+        return false;
+    }
     run(engine, session, reply, request);
     if session.paused_until_ms.is_some() {
         return false;
@@ -150,6 +162,9 @@ fn run(engine: &mut Engine, session: &mut Session, reply: &mut Reply, request: R
     let start = reply.buf.len();
     let was_replica = session.replica.is_some();
     engine.execute(session, reply, request);
+    if reply.buf[start.min(reply.buf.len())..].starts_with(b"-LOADING ") {
+        session.asks_again_at_ms = engine.now_ms + LOADING_PAUSE_MS;
+    }
     if was_replica && reply.buf.len() > start {
         refuse_reply(engine, session, reply, argv, start);
     }
@@ -165,6 +180,12 @@ fn refuse_reply(engine: &Engine, session: &mut Session, reply: &mut Reply, argv:
     ));
     reply.buf.truncate(start);
     session.closing = true;
+}
+
+/// Until when a client that was told LOADING waits with its next command, if it does.
+fn waits_while_loading(engine: &Engine, session: &Session) -> Option<i64> {
+    let is_early = engine.now_ms < session.asks_again_at_ms && engine.server.loading.load(Ordering::Relaxed);
+    is_early.then_some(session.asks_again_at_ms)
 }
 
 fn is_stopped(session: &Session) -> bool {

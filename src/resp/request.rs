@@ -182,7 +182,7 @@ impl Parser {
     }
 
     fn parse_inline(&mut self, buf: &[u8]) -> Parsed {
-        let Some(end) = memchr::memchr(b'\n', &buf[..buf.len().min(INLINE_MAX + 1)]) else {
+        let Some(end) = memchr::memchr(b'\n', buf) else {
             if buf.len() > INLINE_MAX {
                 return self.invalid("too big inline request".into());
             }
