@@ -4,7 +4,7 @@
 //! server were doing nothing else, and everybody else goes on. Connections to targets are kept for a while.
 
 use crate::clients::Client;
-use crate::util::sync::Mutex;
+use crate::util::sync::{Mutex, MutexGuard};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -23,6 +23,8 @@ pub struct Migrations {
     /// How many have ended.
     ended: AtomicU64,
     sockets: Mutex<Vec<Socket>>,
+    /// Held by the one thread that counts what its migration changes, in counters that bear one writer.
+    counting: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +104,11 @@ impl Migrations {
     #[inline]
     pub fn is_active(&self) -> bool {
         self.active.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits until no other migration counts what it changes. Nothing else may be locked while this is held.
+    pub fn counting(&self) -> MutexGuard<'_, ()> {
+        self.counting.lock()
     }
 
     /// How many have ended.

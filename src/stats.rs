@@ -36,7 +36,7 @@ pub struct Stats {
     pub sanitized_payloads: AtomicU64,
 }
 
-/// One worker's counters; the last two slots belong to the main loop and to the server's own threads.
+/// One worker's counters; the last three slots belong to the main loop, the periodic work and MIGRATE's threads.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct WorkerStats {
@@ -100,10 +100,10 @@ impl Counter {
 }
 
 impl Stats {
-    /// Counters for `workers` workers, the main loop and the server's own threads, and for `commands` commands.
+    /// Counters for `workers` workers, the main loop, the periodic work and MIGRATE's threads, and for `commands` commands.
     pub fn new(workers: usize, commands: usize) -> Self {
         Stats {
-            workers: (0..workers + 2).map(|_| WorkerStats::new(commands)).collect(),
+            workers: (0..workers + 3).map(|_| WorkerStats::new(commands)).collect(),
             connections_received: AtomicU64::new(0),
             rejected_connections: AtomicU64::new(0),
             dirty: AtomicI64::new(0),
@@ -131,9 +131,9 @@ impl Stats {
         &self.workers[worker]
     }
 
-    /// The counters of the cron and other threads of the server (they run one at a time).
+    /// The counters of the periodic work.
     pub fn own(&self) -> &WorkerStats {
-        &self.workers[self.workers.len() - 1]
+        &self.workers[self.workers.len() - 2]
     }
 
     /// A counter's sum over all workers.
@@ -158,6 +158,11 @@ impl Stats {
         ];
         totals.into_iter().for_each(|total| total.store(0, Ordering::Relaxed));
         self.workers.iter().for_each(WorkerStats::reset);
+    }
+
+    /// Which counters are those of MIGRATE's threads.
+    pub fn migration_worker(&self) -> usize {
+        self.workers.len() - 1
     }
 
     /// Every worker's counters.

@@ -21,7 +21,7 @@ pub struct Command {
     pub name: &'static str,
     /// Arguments with the name itself (and the container's); negative: at least that many.
     pub arity: i32,
-    /// Runs it. A container's is called only when the subcommand is missing or unknown.
+    /// Runs it. A container's is called only without a subcommand, which the arity of all but COMMAND forbids.
     pub handler: Handler,
     /// A union of the constants of this module.
     pub flags: u32,

@@ -158,7 +158,6 @@ pub(crate) fn set_expiry(ctx: &mut Ctx, key: Key<'_>, at_ms: i64) {
 /// `PERSIST key`: 1 if the key no longer expires, 0 if it did not or is not there. Source: Redis 7.2 PERSIST.
 fn persist(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let key = args.key()?;
-    // Only a look: the access time stays.
     let is_cleared = ctx.db.write(key).is_some() && clear_expiry(ctx, key);
     ctx.reply.integer(i64::from(is_cleared));
     Ok(())

@@ -14,6 +14,7 @@ use crate::sampler::Metric;
 use crate::server::Server;
 use crate::stats::{CommandStats, Counter};
 use crate::util::text;
+use redstart_types::deadlines::RECORD_BYTES;
 use std::fmt::Display;
 use std::io::Write;
 use std::sync::atomic::Ordering;
@@ -194,13 +195,11 @@ pub(crate) struct TableUse {
 impl TableUse {
     /// Adds up a database's parts in all shards.
     fn measure(ctx: &Ctx, index: usize) -> Self {
-        // A record of a key that expires, in a B-tree whose nodes are two thirds full.
-        const EXPIRY_BYTES: usize = 16 * 3 / 2;
         let mut used = TableUse { keys: 0, bytes: 0, expires_bytes: 0 };
         for db in ctx.db.locked.iter().map(|shard| &shard.dbs[index]) {
             used.keys += db.keys.len() as u64;
             used.bytes += db.keys.memory_bytes() as u64;
-            used.expires_bytes += (db.expires_len() * EXPIRY_BYTES) as u64;
+            used.expires_bytes += (db.expires_len() * RECORD_BYTES) as u64;
         }
         used
     }

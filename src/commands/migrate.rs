@@ -167,7 +167,9 @@ fn travel(server: &Arc<Server>, may_wait: MayWait, waiter: &Arc<Waiter>, transfe
             drop(locked);
             locked = server.shards.lock(server.shards.all(), may_wait);
         }
-        let mut engine = Engine::new(server.clone(), server.stats.workers().len() - 1, Some(may_wait));
+        // Several migrations may end at a time, and one thread at a time may count.
+        let _counting = server.migrations.counting();
+        let mut engine = Engine::new(server.clone(), server.stats.migration_worker(), Some(may_wait));
         engine.with_db(&mut locked, db, |ctx| {
             delete(ctx, &keys, |ctx, argv| ctx.db.effects.records.push(db, records::Target::Everybody, argv));
         });

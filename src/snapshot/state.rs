@@ -15,9 +15,9 @@ pub struct Persistence {
     failed: AtomicBool,
     /// A save in the background is to end at its next look.
     cancelled: AtomicBool,
-    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION.
     /// A snapshot is being copied into another server of this process.
     is_copying: AtomicBool,
+    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: RDB files are loaded whatever their checksum is.
     skips_checksum: AtomicBool,
     /// The data set being loaded.
     pub loading: Loading,
