@@ -28,7 +28,8 @@ pub fn begin(
     }
     save::remove_leftovers(server, &config);
     let path = config.dir.join(&config.dbfilename);
-    let is_there = if config.appendonly { aof::exists(&config) } else { path.exists() };
+    let is_there =
+        if config.appendonly { aof::exists(&config) } else { !config.dbfilename.is_empty() && path.exists() };
     if !is_there {
         open_log(server, may_wait, &config, Manifest::default())?;
         server.loading.store(false, Ordering::Release);

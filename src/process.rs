@@ -123,8 +123,8 @@ pub enum OpenFiles {
     Enough,
     /// It was raised.
     Raised { from: u64, to: u64 },
-    /// It cannot be raised so far.
-    Short { limit: u64 },
+    /// It cannot be raised so far, for this reason of the system's.
+    Short { limit: u64, reason: String },
 }
 
 /// Raises the limit of open files so that `maxclients` clients fit, as far as it goes.
@@ -134,11 +134,14 @@ pub fn raise_open_files(maxclients: u32) -> io::Result<OpenFiles> {
     if soft >= wanted {
         return Ok(OpenFiles::Enough);
     }
-    if setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).is_ok() {
+    let Err(refused) = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)) else {
+        return Ok(OpenFiles::Raised { from: soft, to: wanted });
+    };
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(wanted), hard)?;
+    if hard >= wanted {
         return Ok(OpenFiles::Raised { from: soft, to: wanted });
     }
-    setrlimit(Resource::RLIMIT_NOFILE, hard.min(wanted), hard)?;
-    if hard >= wanted { Ok(OpenFiles::Raised { from: soft, to: wanted }) } else { Ok(OpenFiles::Short { limit: hard }) }
+    Ok(OpenFiles::Short { limit: hard, reason: refused.desc().to_owned() })
 }
 
 /// CPU time used so far.

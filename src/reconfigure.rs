@@ -37,7 +37,8 @@ impl Server {
     pub fn reconfigure(self: &Arc<Self>, pairs: &[(&[u8], &[u8])], access: Access) -> Result<(), SetError> {
         let _one_at_a_time = self.reconfiguring.lock();
         let old = self.config.load();
-        let Change { config, changed } = config::set(&old, pairs, access)?;
+        let Change { mut config, changed } = config::set(&old, pairs, access)?;
+        config.raise_watchdog_period();
         let new = Arc::new(config);
         for (count, (directive, name)) in changed.iter().enumerate() {
             // What a group of directives needs is done for the first of them.
@@ -244,7 +245,7 @@ fn make_room(old: &Config, new: &Config) -> Result<(), String> {
         return Ok(());
     }
     match process::raise_open_files(new.maxclients) {
-        Ok(process::OpenFiles::Short { limit }) => Err(format!(
+        Ok(process::OpenFiles::Short { limit, .. }) => Err(format!(
             "The operating system is not able to handle the specified number of clients, try with {}",
             limit.saturating_sub(process::RESERVED_FILES.into())
         )),

@@ -6,14 +6,16 @@ use crate::acl::{self, Acl, Catalog, User};
 use crate::background;
 use crate::banner;
 use crate::command::table::Registry;
-use crate::config::{AclPubsubDefault, Config, ConfigError, Loaded, Located, LogLevel, ShutdownFlags, Supervised};
+use crate::config::{
+    AclPubsubDefault, Config, ConfigError, Loaded, Located, LogLevel, ShutdownFlags, Supervised, os_reason,
+};
 use crate::keyspace::lock::MayWait;
 use crate::log::{Log, Role};
 use crate::process::{self, OpenFiles, OwnProcess, PidFile};
 use crate::restart;
 use crate::server::Server;
 use crate::snapshot::save;
-use crate::startup::{Options, Running};
+use crate::startup::{Options, Running, refuse_what_is_missing};
 use crate::tls::{self, Tls};
 use crate::util::sync::Mutex;
 use std::io::{self, IsTerminal};
@@ -71,7 +73,10 @@ impl From<String> for Refusal {
 }
 
 fn start(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool, log: &Log) -> Result<Running, Refusal> {
-    refuse_what_is_missing(&loaded)?;
+    if let Some(module) = loaded.modules.first() {
+        return Err(ConfigError::at(&module.place, "Modules cannot be loaded into this server").into());
+    }
+    refuse_what_is_missing(&loaded.config)?;
     let registry = registry(&loaded)?;
     check_users(&loaded, &registry.catalog())?;
     let (mut config, users) = (loaded.config, loaded.users);
@@ -96,6 +101,7 @@ fn start(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool, 
     // Only `ps` suffers if this fails.
     let _ = config.set_proc_title.then(|| process.show_title(&config));
     introduce(&config, log);
+    warn_of_backlog(&config, log);
     if let Err(error) = process.oom_score.lock().apply(&config, config.replicaof.is_some()) {
         log.warning(format_args!("Unable to write oom_score_adj: {error}"));
     }
@@ -123,15 +129,16 @@ fn start(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool, 
     log.set_role(Role::Master);
     log.notice("Server initialized");
     let running = Server::start(options).map_err(|reason| {
-        if !reason.contains(": bind") {
+        if !reason.starts_with("Could not create server TCP") {
             return reason;
         }
         log.warning(format_args!("Warning: {reason}"));
         // The reason names the port it is about.
-        let is_tls = ports.0 == 0 || reason.contains(&format!(":{}: bind", ports.1));
+        let is_tls = ports.0 == 0 || reason.contains(&format!(":{}: ", ports.1));
         let (port, kind) = if is_tls { (ports.1, "tls") } else { (ports.0, "tcp") };
         format!("Failed listening on port {port} ({kind}), aborting.")
     })?;
+    warn_of_small_maxmemory(&running.server);
     running.server.report_panics();
     obey_signals(running.server.clone()).map_err(|error| format!("Can't listen to signals: {error}"))?;
     Ok(running)
@@ -149,18 +156,6 @@ fn tell_ready(server: &Server) {
     if config.tls_port != 0 {
         server.log.notice("Ready to accept connections tls");
     }
-}
-
-/// What Redis has and this server has not is refused rather than left out in silence.
-fn refuse_what_is_missing(loaded: &Loaded) -> Result<(), Refusal> {
-    let config = &loaded.config;
-    if let Some(module) = loaded.modules.first() {
-        return Err(ConfigError::at(&module.place, "Modules cannot be loaded into this server").into());
-    }
-    if config.cluster_enabled {
-        return Err("cluster-enabled: this server cannot be a cluster node yet".to_owned().into());
-    }
-    Ok(())
 }
 
 /// Checks the words of the `user` lines; a command or category that is unknown is told later, when the log is open.
@@ -249,19 +244,27 @@ fn log_versions(log: &Log, is_bare: bool, program: &str) {
 /// Raises the limit of open files, or lowers `maxclients` to what there is room for.
 fn make_room_for_clients(config: &mut Config, log: &Log) -> Result<(), String> {
     let reserved = u64::from(process::RESERVED_FILES);
+    let wanted = u64::from(config.maxclients) + reserved;
     match process::raise_open_files(config.maxclients) {
         Ok(OpenFiles::Enough) => {}
         Ok(OpenFiles::Raised { from, to }) => log
             .notice(format_args!("Increased maximum number of open files to {to} (it was originally set to {from}).")),
-        Ok(OpenFiles::Short { limit }) if limit <= reserved => {
-            return Err(format!("Your current 'ulimit -n' of {limit} is not enough for the server to start. Exiting."));
+        Ok(OpenFiles::Short { limit, .. }) if limit <= reserved => {
+            return Err(format!(
+                "Your current 'ulimit -n' of {limit} is not enough for the server to start. Please increase your open \
+                 file limit to at least {wanted}. Exiting."
+            ));
         }
-        Ok(OpenFiles::Short { limit }) => {
+        Ok(OpenFiles::Short { limit, reason }) => {
             let possible = u32::try_from(limit - reserved).unwrap_or(u32::MAX);
             log.warning(format_args!(
-                "Current maximum open files is {limit}. maxclients has been reduced from {} to {possible} to \
-                 compensate for low ulimit. If you need higher maxclients increase 'ulimit -n'.",
+                "You requested maxclients of {} requiring at least {wanted} max file descriptors.",
                 config.maxclients
+            ));
+            log.warning(format_args!("Server can't set maximum open files to {wanted} because of OS error: {reason}."));
+            log.warning(format_args!(
+                "Current maximum open files is {limit}. maxclients has been reduced to {possible} to compensate for low \
+                 ulimit. If you need higher maxclients increase 'ulimit -n'."
             ));
             config.maxclients = possible;
         }
@@ -275,7 +278,7 @@ fn create_pid_file(config: &Config, log: &Log) -> Option<PidFile> {
     let default = config.daemonize.then_some("/var/run/redis.pid");
     let path = config.dir.join(config.pidfile.as_deref().or(default)?);
     let created = PidFile::create(&path);
-    created.map_err(|error| log.warning(format_args!("Failed to write PID file: {error}"))).ok()
+    created.map_err(|error| log.warning(format_args!("Failed to write PID file: {}", os_reason(&error)))).ok()
 }
 
 fn introduce(config: &Config, log: &Log) {
@@ -285,6 +288,30 @@ fn introduce(config: &Config, log: &Log) {
     } else {
         let port = if config.port != 0 { config.port } else { config.tls_port };
         log.notice(format_args!("Running mode={}, port={port}.", banner::mode(config)));
+    }
+}
+
+/// The kernel keeps fewer connections waiting than asked for, without a word.
+fn warn_of_backlog(config: &Config, log: &Log) {
+    const LIMIT: &str = "/proc/sys/net/core/somaxconn";
+    let limit: Option<u32> = std::fs::read_to_string(LIMIT).ok().and_then(|text| text.trim().parse().ok());
+    if let Some(limit) = limit.filter(|limit| *limit < config.tcp_backlog) {
+        log.warning(format_args!(
+            "WARNING: The TCP backlog setting of {} cannot be enforced because {LIMIT} is set to the lower value of \
+             {limit}.",
+            config.tcp_backlog
+        ));
+    }
+}
+
+/// Most likely a unit is missing.
+fn warn_of_small_maxmemory(server: &Server) {
+    let bytes = server.config.load().maxmemory;
+    if (1..1 << 20).contains(&bytes) {
+        server.log.warning(format_args!(
+            "WARNING: You specified a maxmemory value that is less than 1MB (current value is {bytes} bytes). Are you sure \
+             this is what you really want?"
+        ));
     }
 }
 
@@ -369,7 +396,10 @@ fn begin_anew_if_asked(server: &Server) {
 }
 
 fn remove_pid_file(server: &Server) {
-    drop(server.process.as_ref().and_then(|process| process.pid_file.lock().take()));
+    if let Some(file) = server.process.as_ref().and_then(|process| process.pid_file.lock().take()) {
+        server.log.notice("Removing the pid file.");
+        drop(file);
+    }
 }
 
 /// Ends the server as a signal asks, unless SHUTDOWN ABORT is faster. Signals are obeyed by the periodic work, in Redis;

@@ -541,6 +541,97 @@ fn a_server_that_loads_can_be_ended() {
     }
 }
 
+/// What is not there yet is refused: without a word, this server would take the writes that are meant for another one.
+#[test]
+fn what_is_not_there_yet_is_refused() {
+    for (args, reason) in [
+        (&["--replicaof", "127.0.0.1", "1"][..], "replicaof: this server cannot be a replica yet"),
+        (&["--slaveof", "127.0.0.1 1"], "replicaof: this server cannot be a replica yet"),
+        (&["--cluster-enabled", "yes"], "cluster-enabled: this server cannot be a cluster node yet"),
+        (&["--loadmodule", "/module.so"], "Modules cannot be loaded into this server"),
+    ] {
+        let (code, output) = refused("not-there", args);
+        assert_eq!(code, Some(1), "{args:?}: {output}");
+        assert!(output.contains(reason), "{args:?}: {output}");
+    }
+    let folder = Folder::new("not-there-file");
+    fs::write(folder.0.join("redis.conf"), "port 0\nreplicaof 127.0.0.1 1\n").expect("a folder of ours");
+    let child = command(&folder).arg("redis.conf").stdin(Stdio::null()).spawn().expect("the binary starts");
+    let mut process = Process { folder, child };
+    assert_eq!(process.end().code(), Some(1));
+    let mut process = Process::start("no-master", &["--replicaof", "no", "one"], "");
+    assert_eq!(process.client().run("SET k v"), "+OK");
+    process.signal(SIGTERM);
+    assert_eq!(process.end().code(), Some(0));
+    assert!(process.log().contains("Removing the unix socket file."));
+}
+
+#[test]
+fn a_server_listens_somewhere() {
+    for args in [&["--port", "0"][..], &["--bind", ""], &["--bind"], &["--bind", "-192.0.2.1"]] {
+        let (code, output) = refused("nowhere", args);
+        assert_eq!(code, Some(1), "{args:?}: {output}");
+        assert!(output.contains("Configured to not listen anywhere, exiting."), "{args:?}: {output}");
+        assert_eq!(output.contains("Warning: Could not create server TCP"), args.contains(&"-192.0.2.1"), "{output}");
+    }
+    let (code, output) = refused("socket-nowhere", &["--port", "0", "--unixsocket", "missing/socket"]);
+    assert_eq!(code, Some(1));
+    assert!(output.contains("# Failed opening Unix socket: bind: No such file or directory"), "{output}");
+}
+
+#[test]
+fn settings_that_cannot_be_meant_are_told() {
+    let process = Process::start("odd-settings", &["--tcp-backlog", "2000000000", "--maxmemory", "100kb"], "");
+    process
+        .logs("WARNING: The TCP backlog setting of 2000000000 cannot be enforced because /proc/sys/net/core/somaxconn");
+    process.logs("WARNING: You specified a maxmemory value that is less than 1MB (current value is 102400 bytes).");
+}
+
+/// Data of modules are named, and not lost by being left out.
+#[test]
+fn data_of_modules_are_refused_by_name() {
+    let id = |name: &str| {
+        let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let digit = |letter: u8| letters.iter().position(|known| *known == letter).expect("a letter of a name") as u64;
+        let name = name.bytes().fold(0, |id, letter| id << 6 | digit(letter));
+        [&[0x81][..], &(name << 10 | 1).to_be_bytes()].concat()
+    };
+    let of_key = [&b"\x07\x03doc"[..], &id("ReJSON-RL"), b"\x05\x02{}\x00"].concat();
+    let beside = [&b"\xf7"[..], &id("scdtype00"), b"\x02\x02\x05\x01x\x00"].concat();
+    for (body, reason) in [
+        (of_key, "The RDB file contains module data I can't load: no matching module type 'ReJSON-RL'"),
+        (beside, "The RDB file contains AUX module data I can't load: no matching module 'scdtype00'"),
+    ] {
+        let folder = Folder::new("module-data");
+        let file = [&b"REDIS0011\xfe\x00"[..], &body, b"\xff", &[0; 8]].concat();
+        fs::write(folder.0.join("dump.rdb"), file).expect("a folder of ours");
+        let mut process = Process::start_in(folder, &[], "");
+        assert_eq!(process.end().code(), Some(1));
+        assert!(process.log().contains(reason), "{}", process.log());
+    }
+}
+
+/// A client that asks again at once, while the data set is loaded, does not get errors as fast as it can ask.
+#[test]
+fn who_is_told_loading_waits_a_little() {
+    for io_threads in ["1", "4"] {
+        let process = Process::start("told-loading", &["--io-threads", io_threads, "--save", "3600 1"], "");
+        assert_eq!(process.client().run("DEBUG POPULATE 3000"), "+OK");
+        let process = process.restart("SHUTDOWN SAVE", &["--key-load-delay", "1000", "--io-threads", io_threads]);
+        let mut client = process.reach();
+        let (began, mut refusals) = (Instant::now(), 0);
+        while began.elapsed() < Duration::from_millis(500) {
+            refusals += u32::from(client.run("GET k").starts_with("-LOADING"));
+        }
+        assert!((2..=101).contains(&refusals), "{refusals} in half a second, one in 5 ms at most");
+        // Others are answered at once, and a pipeline in its order.
+        assert!(client.run("INFO server").contains("redis_version"));
+        client.send(&[common::request(&["GET", "k"]), common::request(&["PING"])].concat());
+        assert!(client.reply().to_string().starts_with("-LOADING"));
+        assert!(client.reply().to_string().starts_with("-LOADING"));
+    }
+}
+
 #[test]
 fn tls_without_its_files_is_refused() {
     for (args, reason) in [

@@ -114,7 +114,7 @@ impl Options {
         self.lines.extend(option);
         self.lines.push(b' ');
         // What the quotes make of it is the file reader's to judge.
-        let alone = quote::split(option).is_ok_and(|words| words.len() == 1);
+        let alone = quote::split(option).is_ok_and(|words| words.len() <= 1);
         self.needs_value = alone;
         // `--save` without a value turns saving off: scripts make it from an empty list.
         let followed_by_option = next.is_some_and(|next| next.starts_with(b"--"));
@@ -175,6 +175,7 @@ mod tests {
         for (arguments, line, reason) in [
             (&["--invalid"][..], "'invalid'", "Bad directive or wrong number of arguments"),
             (&["--port"], "'port'", "wrong number of arguments"),
+            (&["--", "--port", "1"], "'\"--port\" \"1\"'", "Bad directive or wrong number of arguments"),
             (&["--port", "6380", "--loglevel"], "'loglevel'", "wrong number of arguments"),
             (&["--port", "6379", "6380"], "'port \"6379\" \"6380\"'", "wrong number of arguments"),
             (&["--port", "--loglevel", "verbose"], "'port \"--loglevel\" \"verbose\"'", "wrong number of arguments"),

@@ -237,6 +237,7 @@ impl Loader {
 
     fn check_whole(&mut self) -> Result<(), ConfigError> {
         let config = &mut self.loaded.config;
+        config.raise_watchdog_period();
         if !config.logfile.is_empty() {
             let opened = OpenOptions::new().append(true).create(true).open(config.dir.join(&config.logfile));
             opened.map_err(|error| ConfigError::Whole {
@@ -401,6 +402,10 @@ mod tests {
         assert_eq!(load_text("logfile /no/such/place").unwrap_err(), whole(no_log));
         let replica = "replicaof directive not allowed in cluster mode";
         assert_eq!(load_text("cluster-enabled yes\nreplicaof a 1").unwrap_err(), whole(replica));
+        for (text, period_ms) in [("", 0), ("watchdog-period 100", 200), ("watchdog-period 100\nhz 100", 100)] {
+            assert_eq!(load_text(text).unwrap().config.watchdog_period, period_ms, "{text}");
+        }
+        assert!(load_text("dir ''").is_err());
         let cluster = load_text("cluster-enabled yes").unwrap();
         assert_eq!((cluster.config.databases, cluster.notes.len()), (1, 1));
     }

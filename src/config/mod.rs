@@ -19,6 +19,15 @@ pub use rewrite::{replace_file, rewrite};
 pub(crate) use setting::{memory, os_reason};
 pub use values::*;
 
+impl Config {
+    /// The watchdog looks at most once in two rounds of the periodic work: a shorter period becomes that. Source: Redis 7.2.
+    pub(crate) fn raise_watchdog_period(&mut self) {
+        if self.watchdog_period != 0 {
+            self.watchdog_period = self.watchdog_period.max(2 * (1000 / self.hz.max(1)));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,8 @@
 
 use crate::clients::Origin;
 use crate::command::session::Session;
-use crate::config::Config;
+use crate::config::{Config, os_reason};
+use crate::log::Log;
 use crate::net::connection::Connection;
 use crate::net::worker::{Connections, Handle};
 use crate::server::Server;
@@ -21,7 +22,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The sockets a server listens on.
-#[derive(Debug)]
 pub struct Listeners {
     pub tcp: Vec<std::net::TcpListener>,
     /// On `tls-port`.
@@ -31,20 +31,26 @@ pub struct Listeners {
     /// The TCP port; 0 when there is no TCP listener.
     pub port: u16,
     any_port: bool,
+    log: Log,
 }
 
 impl Listeners {
     /// Binds what the configuration asks for. Port 0 means no TCP to Redis; an embedded server asks for any free
-    /// port with `any_port`. Errors name the address, in Redis's words.
-    pub fn bind(config: &Config, any_port: bool) -> Result<Listeners, String> {
+    /// port with `any_port`. Errors name the address, in Redis's words. To listen nowhere is an error, too.
+    pub fn bind(config: &Config, any_port: bool, log: &Log) -> Result<Listeners, String> {
         let (tcp, tls) = (Vec::new(), Vec::new());
-        let mut listeners = Listeners { tcp, tls, unix: None, unix_path: None, port: 0, any_port };
+        let log = log.clone();
+        let mut listeners = Listeners { tcp, tls, unix: None, unix_path: None, port: 0, any_port, log };
         listeners.bind_tcp(config)?;
         listeners.bind_tls(config)?;
         let unix_path = config.unixsocket.as_ref().map(|path| config.dir.join(path));
         let unix = unix_path.as_deref().map(|path| bind_unix(path, config)).transpose();
-        listeners.unix = unix.map_err(|error| format!("Failed opening Unix socket: bind: {}", os_text(&error)))?;
+        listeners.unix = unix.map_err(|reason| format!("Failed opening Unix socket: {reason}"))?;
         listeners.unix_path = unix_path;
+        let is_nowhere = listeners.tcp.is_empty() && listeners.tls.is_empty() && listeners.unix.is_none();
+        if is_nowhere && !any_port {
+            return Err("Configured to not listen anywhere, exiting.".to_owned());
+        }
         Ok(listeners)
     }
 
@@ -53,7 +59,7 @@ impl Listeners {
         // A port that was found free once is kept.
         let port = if config.port == 0 && self.any_port { self.port } else { config.port };
         if port != 0 || self.any_port {
-            (self.tcp, self.port) = bind_addresses(config, port, "tcp")?;
+            (self.tcp, self.port) = bind_addresses(config, port, &self.log)?;
         } else {
             (self.tcp, self.port) = (Vec::new(), 0);
         }
@@ -64,14 +70,14 @@ impl Listeners {
     pub fn bind_tls(&mut self, config: &Config) -> Result<(), String> {
         self.tls = Vec::new();
         if config.tls_port != 0 {
-            self.tls = bind_addresses(config, config.tls_port, "tls")?.0;
+            self.tls = bind_addresses(config, config.tls_port, &self.log)?.0;
         }
         Ok(())
     }
 }
 
 /// Listens on `port` at every address of `bind`; on any free port (the same at all of them) when it is 0. The port.
-fn bind_addresses(config: &Config, mut port: u16, name: &str) -> Result<(Vec<std::net::TcpListener>, u16), String> {
+fn bind_addresses(config: &Config, mut port: u16, log: &Log) -> Result<(Vec<std::net::TcpListener>, u16), String> {
     let mut bound = Vec::new();
     for wanted in &config.bind {
         // `-` before an address: do without it where the machine does not have it.
@@ -83,17 +89,15 @@ fn bind_addresses(config: &Config, mut port: u16, name: &str) -> Result<(Vec<std
                 }
                 bound.push(listener);
             }
-            Err(error) if is_optional && is_unavailable(&error) => {}
             Err(error) => {
-                return Err(format!(
-                    "Could not create server TCP listening socket {address}:{port}: bind: {}",
-                    os_text(&error)
-                ));
+                let reason =
+                    format!("Could not create server TCP listening socket {address}:{port}: {}", bind_reason(&error));
+                if !(is_optional && is_unavailable(&error)) {
+                    return Err(reason);
+                }
+                log.warning(format_args!("Warning: {reason}"));
             }
         }
-    }
-    if bound.is_empty() && !config.bind.is_empty() {
-        return Err(format!("Failed listening on port {port} ({name}), aborting."));
     }
     Ok((bound, port))
 }
@@ -101,6 +105,7 @@ fn bind_addresses(config: &Config, mut port: u16, name: &str) -> Result<(Vec<std
 impl Drop for Listeners {
     fn drop(&mut self) {
         if let Some(path) = &self.unix_path {
+            self.log.notice("Removing the unix socket file.");
             // Somebody may have removed it already.
             let _ = std::fs::remove_file(path);
         }
@@ -126,18 +131,34 @@ fn bind_tcp(address: &str, port: u16, backlog: u32) -> io::Result<std::net::TcpL
 
 /// Binds under a private name first and gives it its permissions, so that nobody connects before they hold
 /// (CVE-2023-45145).
-fn bind_unix(path: &Path, config: &Config) -> io::Result<std::os::unix::net::UnixListener> {
+fn bind_unix(path: &Path, config: &Config) -> Result<std::os::unix::net::UnixListener, String> {
+    let len = path.as_os_str().len();
+    if len > MAX_UNIX_PATH_LEN {
+        return Err(format!("unix socket path too long ({len}), must be under {}", MAX_UNIX_PATH_LEN + 1));
+    }
+    if path.is_dir() {
+        return Err(bind_reason(&io::Error::from_raw_os_error(libc::EADDRINUSE)));
+    }
     let private = path.with_extension(format!("tmp{}", std::process::id()));
     // Left over by a process that died.
     let _ = std::fs::remove_file(&private);
+    let bound = bind_private(&private, path, config);
+    if bound.is_err() {
+        // It may not even be there.
+        let _ = std::fs::remove_file(&private);
+    }
+    bound.map_err(|error| bind_reason(&error))
+}
+
+fn bind_private(private: &Path, path: &Path, config: &Config) -> io::Result<std::os::unix::net::UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.bind(&SockAddr::unix(&private)?)?;
+    socket.bind(&SockAddr::unix(private)?)?;
     if config.unixsocketperm != 0 {
-        std::fs::set_permissions(&private, Permissions::from_mode(config.unixsocketperm))?;
+        std::fs::set_permissions(private, Permissions::from_mode(config.unixsocketperm))?;
     }
     socket.listen(i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX))?;
     socket.set_nonblocking(true)?;
-    std::fs::rename(&private, path)?;
+    std::fs::rename(private, path)?;
     Ok(socket.into())
 }
 
@@ -263,11 +284,18 @@ fn is_unavailable(error: &io::Error) -> bool {
         || matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT))
 }
 
-/// The system's words for an error, without Rust's `(os error N)`.
-fn os_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
+/// Why an address cannot be bound, as Redis tells it.
+fn bind_reason(error: &io::Error) -> String {
+    let text = os_reason(error);
+    // A host that nobody knows is not bound at all.
+    match text.strip_prefix("failed to lookup address information: ") {
+        Some(reason) => reason.to_owned(),
+        None => format!("bind: {text}"),
+    }
 }
+
+/// The kernel's room for a path, without the zero at its end.
+const MAX_UNIX_PATH_LEN: usize = 107;
 
 const FULL: &str = "-ERR max number of clients reached\r\n";
 

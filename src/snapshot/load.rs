@@ -5,7 +5,7 @@ use crate::keyspace::lock::{Locked, MayWait, ShardSet, Shards};
 use crate::keyspace::value::{Entry, Value};
 use crate::server::Server;
 use crate::snapshot::convert::{Builder, Limits, Loaded, lru_field};
-use redstart_persistence::rdb::{self, ChecksumState, RdbError, RdbErrorKind, ReadOptions, Reader, Record, Str};
+use redstart_persistence::rdb::{self, ChecksumState, Part, RdbError, RdbErrorKind, ReadOptions, Reader, Record, Str};
 use redstart_script::ScriptError;
 use redstart_types::entry::{INLINE_MAX, NewContent};
 use redstart_types::table::{Keyed, hash_key};
@@ -228,9 +228,7 @@ impl Loader<'_> {
                 Record::SelectDb(_) | Record::ResizeDb { .. } => {}
                 Record::Function(code) => self.function(&code)?,
                 Record::ModuleAux { name } => {
-                    self.server.log.warning(format_args!(
-                        "The RDB file contains AUX module data I can't load: no matching module '{name}'; it is skipped"
-                    ));
+                    return Err(missing_module(reader.offset(), "AUX module data", "", &name));
                 }
                 Record::Key(_) if self.server.stop.is_requested() => return Err(LoadError::ServerEnds),
                 Record::Key(key) => {
@@ -263,6 +261,9 @@ impl Loader<'_> {
     fn key<R: Read>(&mut self, reader: &mut Reader<R>, key: rdb::Key, way: &mut Way<'_, '_>) -> Result<(), LoadError> {
         let mut builder = None;
         while let Some(part) = reader.part()? {
+            if let Part::Module { name } = &part {
+                return Err(missing_module(reader.offset(), "module data", "type ", name));
+            }
             // The hint is known only once the first part has come: it is one less than the whole.
             let hint = reader.parts_hint();
             let builder = builder.get_or_insert_with(|| Builder::new(&self.limits, key.kind, hint));
@@ -335,6 +336,11 @@ pub fn entry(key: &[u8], loaded: Loaded, expire_at_ms: Option<i64>) -> Entry {
     Entry::new(key, content, expire_at_ms)
 }
 
-fn corrupt(offset: u64, text: &str) -> LoadError {
-    LoadError::Rdb(RdbError { offset, kind: RdbErrorKind::Corrupt(text.to_owned()) })
+fn corrupt(offset: u64, text: impl Into<String>) -> LoadError {
+    LoadError::Rdb(RdbError { offset, kind: RdbErrorKind::Corrupt(text.into()) })
+}
+
+/// Without its module, data of a module would be lost by the next save: it is refused, by name. Source: Redis 7.2.
+fn missing_module(offset: u64, what: &str, kind: &str, name: &str) -> LoadError {
+    corrupt(offset, format!("The RDB file contains {what} I can't load: no matching module {kind}'{name}'"))
 }
