@@ -180,7 +180,11 @@ fn a_damaged_data_set_is_looked_into() {
     let folder = Folder::new("damaged");
     let file = [b"REDIS0003\x00\x01a\x01b".as_slice(), b"\x0a\x01k\x02??\xff"].concat();
     fs::write(folder.0.join("dump.rdb"), file).expect("a folder of ours");
-    let status = command(&folder).args(["--port", "0"]).stdin(Stdio::null()).status().expect("the binary starts");
+    let status = command(&folder)
+        .args(["--port", "0", "--unixsocket", "socket"])
+        .stdin(Stdio::null())
+        .status()
+        .expect("the binary starts");
     assert_eq!(status.code(), Some(1));
     let log = fs::read_to_string(folder.0.join("log")).expect("it was opened");
     let error = "List ziplist integrity check failed.";

@@ -471,8 +471,7 @@ fn requests_by_http_are_refused_in_every_state_of_the_server() {
     assert!(is_refused(), "nobody has authenticated");
     let mut admin = Client::connect(&running);
     assert_eq!(admin.run("AUTH secret"), "+OK");
-    assert_eq!(admin.run("CLIENT PAUSE 60000"), "+OK");
+    assert_eq!(admin.run("CLIENT PAUSE 500"), "+OK");
     assert!(is_refused(), "in a pause");
-    assert_eq!(admin.run("CLIENT UNPAUSE"), "+OK");
     assert_eq!(admin.run("EXISTS smuggled"), ":0");
 }

@@ -24,6 +24,8 @@ fn authority() -> Authority {
 fn authority_with(change: impl FnOnce(&mut CertificateParams)) -> Authority {
     let mut params = CertificateParams::new(Vec::new()).expect("no name");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Whoever has its issuer's name has issued itself.
+    params.distinguished_name.push(rcgen::DnType::CommonName, "Authority");
     change(&mut params);
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate")
 }
