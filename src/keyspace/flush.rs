@@ -16,8 +16,7 @@ impl Db<'_, '_> {
             tell_watchers(db, None, now_ms);
             let gone: Vec<Box<[u8]>> =
                 db.waiters.keys().filter(|name| entry(db, name).is_some()).map(Box::from).collect();
-            let is_new = |name: &Box<[u8]>| db.waiters.mark_ready(name);
-            ready.extend(gone.into_iter().filter(is_new).map(|name| (index, name)));
+            ready.extend(gone.into_iter().filter(|name| db.waiters.mark_ready(name)).map(|name| (index, name)));
             db.take_keys()
         };
         self.locked.iter_mut().map(|(_, shard)| shard).map(take).collect()
