@@ -254,7 +254,7 @@ impl<T: Keyed> Table<T> {
         let Some((idx, range)) = self.step(cursor) else { return 0 };
         self.segments[idx].visit(&range, &self.seed, &mut visit);
         if let Some(overflow) = &self.overflow {
-            let records = overflow.from(range.first).take_while(|(hash, _)| *hash <= range.last);
+            let records = overflow.starting_at(range.first).take_while(|(hash, _)| *hash <= range.last);
             records.for_each(|(_, element)| visit(element));
         }
         range.next_cursor()
@@ -265,7 +265,7 @@ impl<T: Keyed> Table<T> {
         let Some((idx, range)) = self.step(cursor) else { return 0 };
         self.segments[idx].visit_mut(&range, &self.seed, &mut visit);
         if let Some(overflow) = &mut self.overflow {
-            let records = overflow.from_mut(range.first).take_while(|(hash, _)| *hash <= range.last);
+            let records = overflow.starting_at_mut(range.first).take_while(|(hash, _)| *hash <= range.last);
             records.for_each(|(_, element)| visit(element));
         }
         range.next_cursor()
@@ -512,7 +512,7 @@ impl<T: Keyed> Table<T> {
         let idx = self.segment_of(position)?;
         let mut range = self.segments[idx].bucket_range(position).from(position);
         if let Some(overflow) = &self.overflow {
-            range.shorten(overflow.from(position).map(|(hash, _)| hash));
+            range.shorten(overflow.starting_at(position).map(|(hash, _)| hash));
         }
         Some((idx, range))
     }

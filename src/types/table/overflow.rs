@@ -91,14 +91,14 @@ impl<T: Keyed> Overflow<T> {
     }
 
     /// All of them with their hashes, from this hash on.
-    pub(super) fn from(&self, hash: u64) -> impl Iterator<Item = (u64, &T)> {
+    pub(super) fn starting_at(&self, hash: u64) -> impl Iterator<Item = (u64, &T)> {
         let (chunk, idx) = self.first_of(hash);
         let records = self.chunks[chunk.min(self.chunks.len())..].iter().flatten().skip(idx);
         records.map(|record| (record.hash, &record.element))
     }
 
     /// The same, to change them.
-    pub(super) fn from_mut(&mut self, hash: u64) -> impl Iterator<Item = (u64, &mut T)> {
+    pub(super) fn starting_at_mut(&mut self, hash: u64) -> impl Iterator<Item = (u64, &mut T)> {
         let (chunk, idx) = self.first_of(hash);
         let chunk = chunk.min(self.chunks.len());
         let records = self.chunks[chunk..].iter_mut().flatten().skip(idx);
