@@ -9,6 +9,7 @@ use crate::log::Log;
 use crate::util::clock::Clock;
 use crate::util::sync::Mutex;
 use redstart_script::{Engine, Functions, Host, Options, Resp, ScriptError, ScriptFlags, Tick, UnknownCommand};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use std::time::Duration;
 #[derive(Default)]
 pub struct ScriptRegister {
     engine: Mutex<Option<Engine>>,
+    /// Bytes of its Lua states: also of one that is being freed.
+    lua_bytes: Arc<AtomicUsize>,
     scripts: AtomicUsize,
     vm_bytes: AtomicUsize,
     source_bytes: AtomicUsize,
@@ -36,7 +39,7 @@ impl ScriptRegister {
     pub fn with<R>(&self, work: impl FnOnce(&mut Engine) -> R) -> Result<R, ScriptError> {
         let mut slot = self.engine.lock();
         if slot.is_none() {
-            *slot = Some(Engine::new(options())?);
+            *slot = Some(Engine::new(options(&self.lua_bytes))?);
         }
         let engine = slot.as_mut().ok_or_else(out_of_memory)?;
         let result = work(engine);
@@ -44,6 +47,11 @@ impl ScriptRegister {
         self.vm_bytes.store(engine.memory_bytes(), Ordering::Relaxed);
         self.source_bytes.store(engine.scripts_memory_bytes(), Ordering::Relaxed);
         Ok(result)
+    }
+
+    /// Bytes of its Lua states now, to within some kilobytes, also while a script runs.
+    pub fn lua_bytes(&self) -> usize {
+        self.lua_bytes.load(Ordering::Relaxed)
     }
 
     /// As they were when the engine was last used: does not wait for a script that runs.
@@ -94,6 +102,8 @@ impl std::fmt::Debug for ScriptRegister {
 #[derive(Default)]
 pub struct FunctionRegister {
     functions: Mutex<Option<Functions>>,
+    /// Bytes of its Lua states: also of one that is being freed.
+    lua_bytes: Arc<AtomicUsize>,
     counts: Counts,
 }
 
@@ -121,7 +131,7 @@ impl FunctionRegister {
     pub fn with<R>(&self, work: impl FnOnce(&mut Functions) -> R) -> Result<R, ScriptError> {
         let mut slot = self.functions.lock();
         if slot.is_none() {
-            *slot = Some(Functions::new(options())?);
+            *slot = Some(Functions::new(options(&self.lua_bytes))?);
         }
         let functions = slot.as_mut().ok_or_else(out_of_memory)?;
         let result = work(functions);
@@ -130,6 +140,11 @@ impl FunctionRegister {
         self.counts.vm_bytes.store(functions.memory_bytes(), Ordering::Relaxed);
         self.counts.source_bytes.store(functions.libraries_memory_bytes(), Ordering::Relaxed);
         Ok(result)
+    }
+
+    /// Bytes of its Lua states now, to within some kilobytes, also while a script runs.
+    pub fn lua_bytes(&self) -> usize {
+        self.lua_bytes.load(Ordering::Relaxed)
     }
 
     /// As they were when they were last used: does not wait for a function that runs.
@@ -162,9 +177,20 @@ impl std::fmt::Debug for FunctionRegister {
     }
 }
 
+/// What a Lua state may hold. Scripts are outside of `maxmemory`, as in Redis, which lets them take all there is; a script
+/// that builds without end then ends the server rather than itself.
+const STATE_BYTES: usize = 1 << 30;
+/// Of that, what is left to scripts that run when many are kept.
+const RESERVED_BYTES: usize = STATE_BYTES / 4;
+
 /// What scripts are told about this server.
-fn options() -> Options {
-    Options { redis_version: REDIS_VERSION.to_owned(), ..Options::default() }
+fn options(lua_bytes: &Arc<AtomicUsize>) -> Options {
+    Options {
+        redis_version: REDIS_VERSION.to_owned(),
+        max_state_bytes: STATE_BYTES,
+        reserved_bytes: RESERVED_BYTES,
+        total_bytes: lua_bytes.clone(),
+    }
 }
 
 fn out_of_memory() -> ScriptError {

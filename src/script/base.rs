@@ -222,6 +222,7 @@ lua_fn! {
         source.clear();
         for idx in 1..=pieces {
             lua.raw_get_index(3, idx);
+            lua.check_text_len(source.len());
             source.extend_from_slice(lua.text(-1).unwrap_or_default());
             lua.pop(1);
         }

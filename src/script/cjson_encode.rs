@@ -228,6 +228,7 @@ impl Encoder<'_> {
     /// Writes the value on top and pops it; a table instead opens a frame and stays.
     fn value(&mut self, frames: &mut Vec<Frame>) {
         let lua = self.lua;
+        lua.check_text_len(self.out.len());
         match lua.kind(-1) {
             STRING => self.string(lua.text(-1).unwrap_or_default()),
             NUMBER => self.number(-1),

@@ -49,6 +49,7 @@ lua_fn! {
 
 /// Appends the value on top, and pops it.
 fn append_value(lua: Lua, out: &mut Vec<u8>, level: u32) {
+    lua.check_text_len(out.len());
     match lua.kind(-1) {
         STRING => {
             let bytes = lua.text(-1).unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::debugger::Debugger;
 use crate::host::{Host, Resp};
 use crate::redis_api::hex_digest;
 use crate::shebang::{ScriptFlags, parse_script};
-use crate::vm::{Kind, Options, ScriptError, Vm};
+use crate::vm::{Kind, Options, ScriptError, Vm, out_of_memory};
 
 /// A loaded script. Good until the next [`Engine::flush`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,9 @@ impl Engine {
             return Ok(id);
         }
         let (flags, skipped) = parse_script(body)?;
+        if self.vm.is_nearly_full() {
+            return Err(out_of_memory());
+        }
         let function = self.vm.compile(&body[skipped..], b"@user_script").map_err(|message| {
             ScriptError::new([b"ERR Error compiling script (new function): ", &message[..]].concat())
         })?;

@@ -189,6 +189,8 @@ fn trim_newlines(mut text: &[u8]) -> &[u8] {
     trim_newlines_end(text)
 }
 
+/// Lua's own words when an allocation fails.
+pub(crate) const NOT_ENOUGH_MEMORY: &[u8] = b"not enough memory";
 /// What a script killed by SCRIPT KILL or FUNCTION KILL answers.
 pub(crate) const KILLED: &[u8] = b"Script killed by user with SCRIPT KILL...";
 const COUNTED: &[u8] = b"ignore_error_stats_update";

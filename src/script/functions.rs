@@ -15,7 +15,7 @@ use crate::register::{NAME_RULE, Registrations, is_valid_name};
 use crate::sandbox::Refs;
 use crate::shared::Phase;
 use crate::shebang::{ScriptFlags, parse_library};
-use crate::vm::{Kind, Options, ScriptError, Vm};
+use crate::vm::{Kind, Options, ScriptError, Vm, out_of_memory};
 
 /// A function of a library.
 #[derive(Debug)]
@@ -191,6 +191,9 @@ impl Functions {
         }
         if set.libraries.contains_key(&header.name) && !replace {
             return Err(about("Library '", &header.name, "' already exists"));
+        }
+        if self.vm.is_nearly_full() {
+            return Err(out_of_memory());
         }
         let functions = self.register_all(&code[header.code_start..], host)?;
         let library = Library { name: header.name.clone(), code: code.to_vec(), functions };

@@ -17,6 +17,7 @@ pub(crate) use mlua_sys::{
     lua_CFunction as CFunction, lua_Debug as Frame, lua_State as RawState, lua_upvalueindex as upvalue,
 };
 
+use crate::error::NOT_ENOUGH_MEMORY;
 use crate::shared::Shared;
 
 /// A state, or one of its coroutines.
@@ -300,6 +301,12 @@ impl Lua {
         self.push_bytes(message);
         self.concat(2);
         self.raise()
+    }
+    /// Raises unless text under construction may be so long.
+    pub(crate) fn check_text_len(self, len: usize) {
+        if len > self.shared().text_limit_bytes() {
+            self.raise_text(NOT_ENOUGH_MEMORY);
+        }
     }
     /// As [`Lua::raise_text`]; the message is cut at 512 bytes.
     pub(crate) fn raise_fmt(self, message: fmt::Arguments) -> ! {

@@ -10,6 +10,8 @@ use std::alloc::{Layout, alloc, dealloc, realloc};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::debugger::Debugger;
 use crate::host::{Host, Resp};
@@ -17,6 +19,7 @@ use crate::lua::{CFunction, RawState};
 use crate::random::Random;
 use crate::register::Registrations;
 use crate::to_resp::Frame;
+use crate::vm::Options;
 use crate::{cjson_decode, cjson_encode};
 
 /// What the state is doing, as far as callbacks care.
@@ -33,7 +36,12 @@ pub(crate) enum Phase {
 /// One per Lua state, boxed, at a fixed address.
 pub(crate) struct Shared {
     used_bytes: Cell<usize>,
+    /// What of that is in `total_bytes`, which several states may share.
+    told_bytes: Cell<usize>,
+    total_bytes: Arc<AtomicUsize>,
     limit_bytes: Cell<usize>,
+    /// From here on no more scripts are kept.
+    full_bytes: usize,
     host: Cell<Option<NonNull<dyn Host>>>,
     /// The [`Debugger`] of a script that is debugged.
     debugger: Cell<Option<NonNull<c_void>>>,
@@ -76,10 +84,13 @@ pub(crate) struct Wrapped {
 }
 
 impl Shared {
-    pub(crate) fn new(limit_bytes: usize) -> Shared {
+    pub(crate) fn new(options: &Options) -> Shared {
         Shared {
             used_bytes: Cell::new(0),
-            limit_bytes: Cell::new(limit_bytes),
+            told_bytes: Cell::new(0),
+            total_bytes: options.total_bytes.clone(),
+            limit_bytes: Cell::new(options.max_state_bytes),
+            full_bytes: options.max_state_bytes.saturating_sub(options.reserved_bytes),
             host: Cell::new(None),
             debugger: Cell::new(None),
             phase: Cell::new(Phase::Idle),
@@ -106,6 +117,31 @@ impl Shared {
     /// Bytes the Lua state holds now.
     pub(crate) fn used_bytes(&self) -> usize {
         self.used_bytes.get()
+    }
+
+    /// Adds what has changed to the sum of all states, unless it is so little that the atomic addition would cost more
+    /// than it is worth.
+    #[inline]
+    fn tell(&self) {
+        if self.used_bytes.get().abs_diff(self.told_bytes.get()) >= TOLD_BYTES {
+            self.tell_now(self.used_bytes.get());
+        }
+    }
+
+    fn tell_now(&self, bytes: usize) {
+        // Two's complement: the sum of all differences is the sum.
+        self.total_bytes.fetch_add(bytes.wrapping_sub(self.told_bytes.replace(bytes)), Ordering::Relaxed);
+    }
+
+    /// The most that text under construction may hold outside the state: a few large strings named many times make
+    /// more of it than any memory holds.
+    pub(crate) fn text_limit_bytes(&self) -> usize {
+        self.limit_bytes.get() / 2
+    }
+
+    /// Whether no more scripts are kept: what is left is for those that run.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.used_bytes.get() > self.full_bytes
     }
 
     /// Lends `host` to callbacks until the guard is dropped.
@@ -217,6 +253,12 @@ impl Shared {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.tell_now(0);
+    }
+}
+
 fn trim<T>(buffer: &mut Vec<T>, kept: usize) {
     if buffer.capacity() > kept {
         buffer.clear();
@@ -272,11 +314,14 @@ pub(crate) unsafe extern "C" fn allocate(
     };
     if new_size == 0 || !block.is_null() {
         shared.used_bytes.set(used);
+        shared.tell();
     }
     block.cast()
 }
 
 /// The strictest alignment Lua 5.1 asks for (double, pointer, long).
 const LUA_ALIGN: usize = 8;
+/// A state's bytes are in the sum to within this.
+const TOLD_BYTES: usize = 16 << 10;
 /// Buffers above this are given back after a script.
 const BUFFER_KEPT_BYTES: usize = 1 << 20;

@@ -110,6 +110,7 @@ lua_fn! {
         out.clear();
         let mut arg = 1;
         while let Some((option, size)) = format.next(lua) {
+            lua.check_text_len(out.len());
             out.resize(out.len() + format.padding(out.len(), option, size), 0);
             match option {
                 b'b' | b'B' | b'h' | b'H' | b'l' | b'L' | b'T' | b'i' | b'I' => {

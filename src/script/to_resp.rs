@@ -49,9 +49,11 @@ pub(crate) fn write_reply(lua: Lua, client: Resp, script: Resp, out: &mut Vec<u8
     let mut writer = Writer { lua, client, script, out };
     let frames = lua.shared().frames();
     frames.clear();
+    let start = writer.out.len();
     writer.value(frames);
     let mut written = 0u32;
     while let Some(frame) = frames.last_mut() {
+        lua.check_text_len(writer.out.len() - start);
         if writer.push_next(frame) {
             writer.value(frames);
         } else {

@@ -4,11 +4,13 @@
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fmt;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use mlua_sys as ffi;
 
 use crate::debugger::{self, Debugger};
-use crate::error::{KILLED, blank_newlines, write_killed, write_run_error};
+use crate::error::{KILLED, NOT_ENOUGH_MEMORY, blank_newlines, write_killed, write_run_error};
 use crate::host::{Host, Resp, TICK_INSTRUCTIONS, Tick};
 use crate::lua::{GLOBALS, Lua, RawState, lua_fn};
 use crate::number::append_integer;
@@ -21,14 +23,23 @@ use crate::to_resp::write_reply;
 pub struct Options {
     /// `redis.REDIS_VERSION`: `major.minor.patch`. `redis.REDIS_VERSION_NUM` follows from it.
     pub redis_version: String,
-    /// The most a Lua state may hold, in bytes; a script that needs more fails with `not enough memory`. Redis has no
-    /// such limit; `usize::MAX` is the default.
+    /// The most a Lua state may hold, and a script may answer, in bytes; a script that needs more fails with `not enough
+    /// memory`. Redis has no such limit; `usize::MAX` is the default.
     pub max_state_bytes: usize,
+    /// Of that, what kept scripts must leave to those that run: past it no more are compiled.
+    pub reserved_bytes: usize,
+    /// Bytes of all Lua states that were made with this one sum, to within 16 KB each.
+    pub total_bytes: Arc<AtomicUsize>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { redis_version: "7.2.6".to_owned(), max_state_bytes: usize::MAX }
+        Options {
+            redis_version: "7.2.6".to_owned(),
+            max_state_bytes: usize::MAX,
+            reserved_bytes: 0,
+            total_bytes: Arc::default(),
+        }
     }
 }
 
@@ -109,7 +120,7 @@ struct Run<'a> {
 
 impl Vm {
     pub(crate) fn new(kind: Kind, options: &Options) -> Result<Vm, ScriptError> {
-        let shared = NonNull::from(Box::leak(Box::new(Shared::new(options.max_state_bytes))));
+        let shared = NonNull::from(Box::leak(Box::new(Shared::new(options))));
         // SAFETY: `allocate` is an allocator in Lua's sense, and its argument outlives the state.
         let raw = unsafe { ffi::lua_newstate(allocate, shared.as_ptr().cast()) };
         let Some(raw) = NonNull::new(raw) else {
@@ -238,6 +249,15 @@ impl Vm {
             host.script_error(&out[start..]);
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// Whether so many scripts are kept that no more should be; what is garbage goes first.
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.shared().is_nearly_full() && {
+            // If this fails, there is no room either.
+            let _ = self.protected(|lua| lua.gc(ffi::LUA_GCCOLLECT, 0));
+            self.shared().is_nearly_full()
+        }
     }
 
     /// Undoes what a script may have done to the state as a whole.
@@ -443,8 +463,8 @@ unsafe extern "C-unwind" fn panic(_: *mut RawState) -> c_int {
     std::process::abort()
 }
 
-fn out_of_memory() -> ScriptError {
-    ScriptError(b"ERR not enough memory".to_vec())
+pub(crate) fn out_of_memory() -> ScriptError {
+    ScriptError([b"ERR ", NOT_ENOUGH_MEMORY].concat())
 }
 
 /// A collection step is made after so many runs, for so many of Lua's step units, so that a full cycle never falls on

@@ -345,6 +345,47 @@ fn running_out_of_memory_is_an_error() {
     assert_contains(&run(&mut engine, "return #('x'):rep(100000000)"), "not enough memory");
 }
 
+/// One string named many times makes text that no memory holds, though the state itself stays small.
+#[test]
+fn text_made_of_few_large_strings_has_a_limit() {
+    let options = Options { max_state_bytes: 16 << 20, ..Options::default() };
+    let mut engine = Engine::new(options).unwrap();
+    for made in [
+        "t",
+        "{t, t, {map = {a = t}}}",
+        "cjson.encode(t)",
+        "cmsgpack.pack(t)",
+        "struct.pack(('s'):rep(1000), unpack(t))",
+        "load(function() return s end)",
+    ] {
+        let script = format!("local s, t = ('x'):rep(1000000), {{}} for i = 1, 1000 do t[i] = s end return {made}");
+        assert_contains(&run(&mut engine, &script), "not enough memory");
+        assert_eq!(run(&mut engine, "return redis.call('ping')"), "+PONG\\r\\n", "after {script}");
+    }
+    let doubling = "local t = {} for i = 1, 40 do t = {t, t} end return t";
+    assert_contains(&run(&mut engine, doubling), "not enough memory");
+}
+
+/// Past a part of the limit no more scripts are kept; those that are go on.
+#[test]
+fn kept_scripts_leave_room_for_those_that_run() {
+    let total_bytes: std::sync::Arc<std::sync::atomic::AtomicUsize> = Default::default();
+    let (max_state_bytes, reserved_bytes) = (8 << 20, 4 << 20);
+    let options = Options { max_state_bytes, reserved_bytes, total_bytes: total_bytes.clone(), ..Options::default() };
+    let mut engine = Engine::new(options).unwrap();
+    let script = |n: usize| format!("local a = '{}' return {n}", n.to_string().repeat(2000));
+    let kept = (0..10_000).take_while(|n| engine.load(script(*n).as_bytes()).is_ok()).count();
+    assert!((100..5000).contains(&kept), "{kept}");
+    let total = total_bytes.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(total.abs_diff(engine.memory_bytes()) <= 16 << 10, "{total}");
+    assert_eq!(run(&mut engine, &script(0)), ":0\\r\\n");
+    assert_contains(&run(&mut engine, "return 'new'"), "ERR not enough memory");
+    drop(engine.flush().unwrap());
+    assert_eq!(run(&mut engine, "return 'new'"), "$3\\r\\nnew\\r\\n");
+    drop(engine);
+    assert_eq!(total_bytes.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
 /// An allocation fails at every point there is: in the API, in libraries, in the conversion of the reply.
 #[test]
 fn any_allocation_may_fail() {
