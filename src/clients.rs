@@ -6,7 +6,11 @@
 //! also entered by size, in classes of powers of two: finding one of the largest does not look at all.
 
 use crate::acl::Account;
+use crate::config::{ClientClass, Config};
+use crate::resp::output::{BLOCK_BYTES, Output};
+use crate::util::clock::Clock;
 use crate::util::sync::{Mutex, RwLock};
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -49,10 +53,14 @@ pub struct Client {
     /// The number of its WATCH under way, or of the next one, and of the last one of which a key has changed.
     watch: AtomicU64,
     changed_watch: AtomicU64,
-    /// What is kept for it: watched keys, names of subscriptions, tracked prefixes.
+    /// What the queue takes beside these.
+    multi_overhead: AtomicUsize,
+    /// What is kept for it: watched keys, names of subscriptions, tracked prefixes, its own names.
     kept_bytes: AtomicUsize,
-    /// Bytes of replies waiting to be sent.
+    /// Bytes waiting to be sent, but those in the mailbox.
     pub output_buffer: AtomicUsize,
+    /// Since when the soft output limit is exceeded, Unix ms; 0 when it is not.
+    soft_since_ms: AtomicI64,
     /// The most bytes of replies there were at once of late.
     pub output_peak: AtomicUsize,
     /// All its memory when it was last counted, and what of that is in the sum of all clients.
@@ -60,8 +68,10 @@ pub struct Client {
     counted: AtomicUsize,
     /// The class of sizes in which it is entered; 0 in none.
     size_class: AtomicU8,
+    /// What the mailbox holds, and is in that sum.
+    mail_memory: AtomicUsize,
     pub mailbox: Mailbox,
-    pub names: Mutex<Names>,
+    names: Mutex<Names>,
     /// Its user. Its session has the same one.
     pub account: Mutex<Arc<Account>>,
 }
@@ -81,6 +91,12 @@ pub struct Names {
     pub name: Vec<u8>,
     pub lib_name: Vec<u8>,
     pub lib_ver: Vec<u8>,
+}
+
+impl Names {
+    fn bytes(&self) -> usize {
+        self.name.capacity() + self.lib_name.capacity() + self.lib_ver.capacity()
+    }
 }
 
 impl Client {
@@ -114,6 +130,11 @@ impl Client {
     /// What a key or name kept for a client takes beside its bytes: its places with the client and in the server.
     pub const KEPT_BYTES: usize = 96;
 
+    /// What a queued command takes beside its arguments' bytes, and each argument: places in lists, and the allocator's
+    /// size classes.
+    pub const QUEUED_BYTES: usize = 64;
+    pub const ARG_BYTES: usize = 24;
+
     fn new(id: u64, origin: Origin, worker: usize, now_ms: i64, account: Arc<Account>) -> Client {
         Client {
             id,
@@ -136,12 +157,15 @@ impl Client {
             multi_bytes: AtomicUsize::new(0),
             watch: AtomicU64::new(1),
             changed_watch: AtomicU64::new(0),
+            multi_overhead: AtomicUsize::new(0),
             kept_bytes: AtomicUsize::new(0),
             output_buffer: AtomicUsize::new(0),
+            soft_since_ms: AtomicI64::new(0),
             output_peak: AtomicUsize::new(0),
             memory: AtomicUsize::new(0),
             counted: AtomicUsize::new(0),
             size_class: AtomicU8::new(0),
+            mail_memory: AtomicUsize::new(0),
             mailbox: Mailbox::default(),
             names: Mutex::default(),
             account: Mutex::new(account),
@@ -192,13 +216,55 @@ impl Client {
 
     /// What its transaction, its watched keys and its names take.
     pub fn state_bytes(&self) -> usize {
-        let parts = [&self.argv_bytes, &self.multi_bytes, &self.kept_bytes];
+        let parts = [&self.multi_bytes, &self.multi_overhead, &self.kept_bytes];
         parts.into_iter().map(|part| part.load(Ordering::Relaxed)).sum()
+    }
+
+    /// MULTI has queued a command.
+    pub fn queued(&self, queue_len: usize, argv: &[&[u8]]) {
+        self.multi_len.store(queue_len as i64, Ordering::Relaxed);
+        self.multi_bytes.fetch_add(argv.iter().map(|arg| arg.len()).sum(), Ordering::Relaxed);
+        self.multi_overhead.fetch_add(Self::QUEUED_BYTES + argv.len() * Self::ARG_BYTES, Ordering::Relaxed);
+    }
+
+    /// Its transaction has ended.
+    pub fn ended_multi(&self) {
+        self.multi_len.store(-1, Ordering::Relaxed);
+        self.multi_bytes.store(0, Ordering::Relaxed);
+        self.multi_overhead.store(0, Ordering::Relaxed);
+    }
+
+    /// What it says of itself.
+    pub fn names(&self) -> Names {
+        self.names.lock().clone()
+    }
+
+    /// Changes what it says of itself.
+    pub fn rename(&self, change: impl FnOnce(&mut Names)) {
+        let mut names = self.names.lock();
+        let before = names.bytes();
+        change(&mut names);
+        // Two's complement: a difference either way.
+        self.kept_bytes.fetch_add(names.bytes().wrapping_sub(before), Ordering::Relaxed);
     }
 
     /// All its memory when it was last counted, in bytes.
     pub fn memory(&self) -> usize {
-        self.memory.load(Ordering::Relaxed)
+        self.memory.load(Ordering::Relaxed) + self.mail_memory.load(Ordering::Relaxed)
+    }
+
+    /// Bytes waiting to be sent.
+    pub fn output_bytes(&self) -> usize {
+        self.output_buffer.load(Ordering::Relaxed) + self.mailbox.inner.lock().output.len()
+    }
+
+    /// Which of the output limits holds for it.
+    pub fn class(&self) -> ClientClass {
+        if self.has(Self::REPLICA) {
+            return ClientClass::Replica;
+        }
+        let is_subscriber = self.subscriptions.iter().any(|count| count.load(Ordering::Relaxed) > 0);
+        if is_subscriber { ClientClass::Pubsub } else { ClientClass::Normal }
     }
 
     /// Whether a flag is set.
@@ -229,51 +295,30 @@ pub struct Mailbox {
 #[derive(Debug, Default)]
 pub struct Letters {
     /// Encoded pushes (messages, invalidations, MONITOR lines) and the reply of a served waiter, in order.
-    pub bytes: Vec<u8>,
-    /// The blocking command has been answered: its reply is among `bytes`.
+    pub output: Output,
+    /// The blocking command has been answered: its reply is in `output`.
     pub unblocked: bool,
     /// CLIENT UNBLOCK: end the wait as on timeout (false) or with an error (true).
     pub unblock: Option<bool>,
-    /// How many of `bytes` are invalidations (client tracking).
+    /// How many bytes of `output` are invalidations (client tracking).
     pub invalidation_bytes: usize,
     /// Close the connection.
     pub kill: bool,
     /// Close it because it does not read what it is sent.
     pub overrun: bool,
-    /// The connection is gone.
+    /// The connection is gone, or is to be closed: nothing is appended any more.
     is_closed: bool,
     /// Give buffers back that are larger than they need to be.
     pub give_back: bool,
 }
 
 impl Mailbox {
-    /// Appends encoded bytes to be sent; the number of bytes waiting.
-    pub fn send(&self, bytes: &[u8]) -> usize {
-        self.put(|letters| {
-            letters.bytes.extend_from_slice(bytes);
-            letters.bytes.len()
-        })
-    }
-
     /// Changes the contents and wakes the connection.
     pub fn put<T>(&self, change: impl FnOnce(&mut Letters) -> T) -> T {
         let result = change(&mut self.inner.lock());
         self.filled.store(true, Ordering::Release);
         self.wake();
         result
-    }
-
-    /// Takes everything out, if there is anything.
-    pub fn take(&self) -> Option<Letters> {
-        self.filled.swap(false, Ordering::AcqRel).then(|| std::mem::take(&mut *self.inner.lock()))
-    }
-
-    /// Takes out the encoded bytes alone; the rest stays for the connection's next turn.
-    pub fn take_bytes(&self) -> Vec<u8> {
-        if !self.filled.load(Ordering::Acquire) {
-            return Vec::new();
-        }
-        std::mem::take(&mut self.inner.lock().bytes)
     }
 
     /// Names the task to wake. To be called before looking into the mailbox.
@@ -305,7 +350,18 @@ pub struct Clients {
     memory_limit: AtomicUsize,
     /// Of invalidations that connections have not taken out of their mailboxes yet.
     undelivered_bytes: AtomicUsize,
+    /// `client-output-buffer-limit`, by class.
+    output_limits: [OutputLimits; 3],
+    clock: Clock,
     pub recent: RecentBuffers,
+}
+
+/// The output limits of a class of clients; 0 for none.
+#[derive(Debug, Default)]
+struct OutputLimits {
+    hard_bytes: AtomicU64,
+    soft_bytes: AtomicU64,
+    soft_ms: AtomicU64,
 }
 
 /// The largest buffers of any client in the last seconds: requests, and replies. Seen ten times a second.
@@ -330,6 +386,9 @@ impl RecentBuffers {
     }
 }
 
+/// So many bytes no output limit counts: a client has room for them from the start. Source: Redis 7.2.
+const UNLIMITED_BYTES: usize = BLOCK_BYTES;
+
 /// Where a new connection comes from.
 #[derive(Debug)]
 pub struct Origin {
@@ -340,6 +399,11 @@ pub struct Origin {
 }
 
 impl Clients {
+    /// Nobody is connected yet.
+    pub fn new(clock: Clock) -> Self {
+        Clients { clock, ..Clients::default() }
+    }
+
     /// Enters a new connection, which begins as this user.
     pub fn add(&self, origin: Origin, worker: usize, now_ms: i64, account: Arc<Account>) -> Arc<Client> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
@@ -357,6 +421,10 @@ impl Clients {
     /// Strikes a connection off.
     pub fn remove(&self, client: &Client) {
         // In this order: the sum is never that of more than there are to be seen.
+        client.mailbox.put(|letters| {
+            letters.is_closed = true;
+            self.count_mail(client, 0);
+        });
         self.count(client, 0);
         self.enter_size(client, 0);
         self.by_id.write().remove(&client.id);
@@ -416,6 +484,15 @@ impl Clients {
         }
     }
 
+    /// Puts what a mailbox holds into the sum; it is locked.
+    fn count_mail(&self, client: &Client, bytes: usize) {
+        let before = client.mail_memory.swap(bytes, Ordering::Relaxed);
+        if before != bytes {
+            self.memory.fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
+            self.note_size(client);
+        }
+    }
+
     /// The memory of all connections but replicas, in bytes.
     pub fn memory(&self) -> usize {
         self.memory.load(Ordering::Relaxed)
@@ -439,24 +516,144 @@ impl Clients {
         self.memory_limit().is_some_and(|limit| self.memory() > limit)
     }
 
-    /// Sends a message of client tracking.
-    pub fn send_invalidation(&self, client: &Client, bytes: &[u8]) {
-        self.undelivered_bytes.fetch_add(bytes.len(), Ordering::Relaxed);
-        let is_closed = client.mailbox.put(|letters| {
-            letters.bytes.extend_from_slice(bytes);
-            letters.invalidation_bytes += bytes.len();
-            letters.is_closed
-        });
-        if is_closed {
-            self.close_mailbox(client);
+    /// Puts `client-output-buffer-limit` into force.
+    pub fn set_output_limits(&self, config: &Config) {
+        for (limits, limit) in self.output_limits.iter().zip(&config.client_output_buffer_limit) {
+            limits.hard_bytes.store(limit.hard_bytes, Ordering::Relaxed);
+            limits.soft_bytes.store(limit.soft_bytes, Ordering::Relaxed);
+            limits.soft_ms.store(limit.soft_seconds.saturating_mul(1000), Ordering::Relaxed);
         }
     }
 
-    /// A connection has ended: nobody takes its letters any more.
-    pub fn close_mailbox(&self, client: &Client) {
+    /// Bytes of replies from which on a client is closed.
+    pub fn hard_limit(&self, client: &Client) -> Option<usize> {
+        let bytes = self.output_limits[client.class() as usize].hard_bytes.load(Ordering::Relaxed);
+        usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).and_then(|bytes| bytes.checked_add(UNLIMITED_BYTES))
+    }
+
+    /// Whether a client for which so many bytes wait is to be closed: they are over the hard limit, or have been over the
+    /// soft one for too long. To be asked whenever they become more, and now and then.
+    #[inline]
+    pub fn is_over_output_limit(&self, client: &Client, waiting: usize) -> bool {
+        if waiting <= UNLIMITED_BYTES {
+            client.soft_since_ms.store(0, Ordering::Relaxed);
+            return false;
+        }
+        self.is_over_limit_of_class(client, waiting)
+    }
+
+    fn is_over_limit_of_class(&self, client: &Client, waiting: usize) -> bool {
+        let class = client.class();
+        let limits = &self.output_limits[class as usize];
+        let counted = if class == ClientClass::Replica { waiting } else { waiting - UNLIMITED_BYTES } as u64;
+        let is_over = |limit: &AtomicU64| (1..=counted).contains(&limit.load(Ordering::Relaxed));
+        // The stream itself sees to the hard limit of replicas.
+        if is_over(&limits.hard_bytes) && class != ClientClass::Replica {
+            return true;
+        }
+        if !is_over(&limits.soft_bytes) {
+            client.soft_since_ms.store(0, Ordering::Relaxed);
+            return false;
+        }
+        let now_ms = self.clock.now_ms();
+        let since = client.soft_since_ms.compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+        let over_ms = now_ms - since.err().unwrap_or(now_ms);
+        over_ms.max(0).unsigned_abs() > limits.soft_ms.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether a client's soft limit is over by now, though nothing is sent any more.
+    pub fn check_output_limit(&self, client: &Client) {
+        if self.is_over_output_limit(client, client.output_bytes()) {
+            client.mailbox.put(|letters| self.close_for_output(client, letters));
+        }
+    }
+
+    /// Appends encoded bytes to what is to be sent to a client, unless it is to be closed for what waits already.
+    pub fn send(&self, client: &Client, bytes: &[u8]) {
+        self.append(client, |letters| letters.output.push(bytes));
+    }
+
+    /// The same with a message that others get as well.
+    pub fn send_shared(&self, client: &Client, message: &Bytes) {
+        self.append(client, |letters| letters.output.push_shared(message));
+    }
+
+    /// Sends a message of client tracking.
+    pub fn send_invalidation(&self, client: &Client, bytes: &[u8]) {
+        self.append(client, |letters| {
+            letters.output.push(bytes);
+            letters.invalidation_bytes += bytes.len();
+            self.undelivered_bytes.fetch_add(bytes.len(), Ordering::Relaxed);
+        });
+    }
+
+    /// Answers a client's blocking command.
+    pub fn answer(&self, client: &Client, reply: &[u8]) {
+        client.mailbox.put(|letters| {
+            letters.unblocked = true;
+            self.append_to(client, letters, |letters| letters.output.push(reply));
+        });
+    }
+
+    fn append(&self, client: &Client, append: impl FnOnce(&mut Letters)) {
+        client.mailbox.put(|letters| self.append_to(client, letters, append));
+    }
+
+    fn append_to(&self, client: &Client, letters: &mut Letters, append: impl FnOnce(&mut Letters)) {
+        if letters.is_closed {
+            return;
+        }
+        append(letters);
+        let waiting = client.output_buffer.load(Ordering::Relaxed) + letters.output.len();
+        if self.is_over_output_limit(client, waiting) {
+            self.close_for_output(client, letters);
+        }
+        self.count_mail(client, letters.output.memory());
+    }
+
+    /// Has a client closed that does not read what it is sent. What waits in its mailbox is freed at once.
+    fn close_for_output(&self, client: &Client, letters: &mut Letters) {
+        letters.overrun = true;
+        self.delivered(letters.invalidation_bytes);
+        self.count_mail(client, 0);
+        (letters.output, letters.invalidation_bytes, letters.is_closed) = (Output::default(), 0, true);
+    }
+
+    /// Takes everything out of a connection's mailbox, if there is anything. For the connection itself.
+    pub fn take_letters(&self, client: &Client) -> Option<Letters> {
+        if !client.mailbox.filled.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        let mut inner = client.mailbox.inner.lock();
+        let left = Letters { is_closed: inner.is_closed, ..Letters::default() };
+        let letters = std::mem::replace(&mut *inner, left);
+        self.taken(client, &letters.output);
+        Some(letters)
+    }
+
+    /// Takes out the bytes to be sent alone; the rest stays for the connection's next turn.
+    pub fn take_output(&self, client: &Client) -> Output {
+        if !client.mailbox.filled.load(Ordering::Acquire) {
+            return Output::default();
+        }
+        let mut inner = client.mailbox.inner.lock();
+        let output = std::mem::take(&mut inner.output);
+        self.taken(client, &output);
+        output
+    }
+
+    /// What was in the mailbox, which is locked, is the connection's from now on.
+    fn taken(&self, client: &Client, output: &Output) {
+        client.output_buffer.fetch_add(output.len(), Ordering::Relaxed);
+        self.count_mail(client, 0);
+    }
+
+    /// A connection has ended: nobody takes its letters any more. What it was still to be sent.
+    pub fn close_mailbox(&self, client: &Client) -> Output {
         let letters =
             client.mailbox.put(|letters| std::mem::replace(letters, Letters { is_closed: true, ..Letters::default() }));
         self.delivered(letters.invalidation_bytes);
+        letters.output
     }
 
     /// A connection has taken so many bytes of such messages.

@@ -185,8 +185,8 @@ impl Cron {
         }
     }
 
-    /// Notes how large clients' buffers are, has those given back that are too large, and wakes connections whose
-    /// clients do not read: a soft limit may be over by now, though nothing is sent any more.
+    /// Notes how large clients' buffers are, has those given back that are too large, and closes who has
+    /// been over a soft limit for too long, though nothing is sent any more.
     fn look_at_buffers(&mut self) {
         let now_ms = self.engine.now_ms;
         let switches = &self.server.switches;
@@ -197,12 +197,13 @@ impl Cron {
         let mut most = [0; 2];
         for client in self.server.clients.iter() {
             let [query, room] = [0, 1].map(|part| client.query_buffer[part].load(Ordering::Relaxed));
-            let output = client.output_buffer.load(Ordering::Relaxed);
+            let output = client.output_bytes();
             most = [most[0].max(query + room), most[1].max(output)];
             if room > LARGE_ROOM && !switches.buffers_kept() {
                 client.mailbox.put(|letters| letters.give_back = true);
-            } else if output > 0 {
-                client.mailbox.wake();
+            }
+            if output > 0 {
+                self.server.clients.check_output_limit(&client);
             }
             if forgets_peaks {
                 client.output_peak.store(output, Ordering::Relaxed);

@@ -13,8 +13,27 @@ impl Server {
     pub fn read_memory(&self) -> AllocatorStats {
         let memory = AllocatorStats::read();
         self.used_memory.set(memory.allocated, self.clock.now_ms());
-        self.peak_memory.fetch_max(memory.allocated, Ordering::Relaxed);
+        self.peak_memory.fetch_max(memory.allocated.saturating_sub(self.lua_bytes() as u64), Ordering::Relaxed);
         memory
+    }
+
+    /// Bytes in use that are no reason to evict keys or to refuse writes: memory that comes back by itself, or that
+    /// evicting would only make more of. That is what waits for a slow replica (beyond the backlog) or for a slow log, as
+    /// in Redis; what a snapshot keeps of old values, and invalidations on their way to clients; and Lua's states, which
+    /// have a limit of their own: else who may only run scripts would have the keys of others evicted.
+    pub fn uncounted_bytes(&self) -> u64 {
+        let passing = self.persistence.kept.bytes() + self.clients.undelivered_bytes();
+        self.queued_bytes() + (passing + self.lua_bytes()) as u64
+    }
+
+    /// Bytes that wait for slow replicas and for a slow log: INFO's `mem_not_counted_for_evict`.
+    pub fn queued_bytes(&self) -> u64 {
+        self.replication.stream.beyond_backlog() + self.aof.queue.len() as u64
+    }
+
+    /// Bytes of the Lua states of scripts and functions, which are not part of `used_memory`.
+    pub fn lua_bytes(&self) -> usize {
+        self.scripts.lua_bytes() + self.functions.lua_bytes()
     }
 
     /// Notes one round of the cron, and takes the samples of the rates.

@@ -5,11 +5,12 @@
 //! with each pattern, and the listeners it reaches. How many names there are is bounded by nothing but memory, which counts
 //! as their clients' (`maxmemory-clients`).
 
-use crate::clients::Client;
+use crate::clients::{Client, Clients};
 use crate::resp::reply::Reply;
 use crate::util::glob;
 use crate::util::id_map::IdMap;
 use crate::util::sync::RwLock;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -56,23 +57,23 @@ impl PubSub {
     }
 
     /// Sends a message to a channel and the patterns that match it; how many received it.
-    pub fn publish(&self, channel: &[u8], message: &[u8]) -> usize {
+    pub fn publish(&self, clients: &Clients, channel: &[u8], message: &[u8]) -> usize {
         let mut receivers = 0;
         if let Some(listeners) = self.of(Topic::Channel).read().get(channel) {
-            receivers += deliver(listeners, &[b"message", channel, message]);
+            receivers += deliver(clients, listeners, &[b"message", channel, message]);
         }
         for (pattern, listeners) in self.of(Topic::Pattern).read().iter() {
             if glob::matches(pattern, channel) {
-                receivers += deliver(listeners, &[b"pmessage", pattern, channel, message]);
+                receivers += deliver(clients, listeners, &[b"pmessage", pattern, channel, message]);
             }
         }
         receivers
     }
 
     /// Sends a message to a shard channel; how many received it.
-    pub fn publish_shard(&self, channel: &[u8], message: &[u8]) -> usize {
+    pub fn publish_shard(&self, clients: &Clients, channel: &[u8], message: &[u8]) -> usize {
         let names = self.of(Topic::Shard).read();
-        names.get(channel).map_or(0, |listeners| deliver(listeners, &[b"smessage", channel, message]))
+        names.get(channel).map_or(0, |listeners| deliver(clients, listeners, &[b"smessage", channel, message]))
     }
 
     /// The channels with listeners, those that match a pattern if one is given.
@@ -106,19 +107,24 @@ impl PubSub {
     }
 }
 
-fn deliver(listeners: &Listeners, parts: &[&[u8]]) -> usize {
+/// What a string takes in a message beside its bytes, at most; the message's own head is shorter.
+const HEAD_BYTES: usize = 32;
+
+fn deliver(clients: &Clients, listeners: &Listeners, parts: &[&[u8]]) -> usize {
     // One encoding a protocol serves all listeners.
-    let mut encoded: [Option<Vec<u8>>; 2] = [None, None];
+    let mut encoded: [Option<Bytes>; 2] = [None, None];
     let mut count = 0;
     for client in living(listeners) {
         let resp3 = client.resp3.load(Ordering::Relaxed);
         let bytes = encoded[usize::from(resp3)].get_or_insert_with(|| {
             let mut reply = Reply::new(resp3);
+            // A long message is kept as it is made: without room to grow.
+            reply.buf.reserve_exact(parts.iter().map(|part| part.len() + HEAD_BYTES).sum());
             reply.push(parts.len());
             parts.iter().for_each(|part| reply.bulk(part));
-            reply.buf
+            Bytes::from(reply.buf)
         });
-        client.mailbox.send(bytes);
+        clients.send_shared(client, bytes);
         count += 1;
     }
     count

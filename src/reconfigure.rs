@@ -56,6 +56,7 @@ impl Server {
         }
         let kept: Result<(), std::convert::Infallible> = self.config.update(|_| Ok(Config::clone(&new)));
         let Ok(()) = kept;
+        self.clients.set_output_limits(&new);
         if changed.iter().any(|(directive, _)| directive.name.starts_with("maxmemory")) {
             self.limit_client_memory(&new);
         }
@@ -183,7 +184,7 @@ impl Server {
     }
 
     fn warn_of_small_maxmemory(&self, new: &Config) {
-        let used = self.used_memory.bytes();
+        let used = self.used_memory.bytes().saturating_sub(self.uncounted_bytes());
         if new.maxmemory > 0 && new.maxmemory < used {
             self.log.line(
                 LogLevel::Warning,

@@ -317,7 +317,10 @@ impl Server {
 
     /// Whether commands that need memory must be refused.
     pub fn is_over_maxmemory(&self, config: &Config) -> bool {
-        config.maxmemory > 0 && self.used_memory.bytes() > config.maxmemory
+        let used = self.used_memory.bytes();
+        config.maxmemory > 0
+            && used > config.maxmemory
+            && used.saturating_sub(self.uncounted_bytes()) > config.maxmemory
     }
 
     /// Until when (Unix ms) a writer waits, because a snapshot keeps as much of what is being changed as it may.

@@ -1,6 +1,7 @@
 //! Wiring: from a configuration to a running server, and its orderly end.
 
 use crate::acl::Acl;
+use crate::clients::Clients;
 use crate::command::call::Engine;
 use crate::command::table::Registry;
 use crate::config::Config;
@@ -93,6 +94,7 @@ impl Server {
         let address = listeners.tcp.first().and_then(|listener| listener.local_addr().ok());
         let server = Arc::new(Server::new(options));
         let config = server.config.load();
+        server.clients.set_output_limits(&config);
         server.limit_client_memory(&config);
         if tls::is_wanted(&config) && server.tls.accepting().is_none() {
             server.tls.configure(&config)?;
@@ -150,9 +152,9 @@ impl Server {
             migrations: Default::default(),
             config: ConfigCell::new(config),
             log: options.log,
+            clients: Clients::new(options.clock.clone()),
             clock: options.clock,
             random,
-            clients: Default::default(),
             next_client_eviction_ms: Default::default(),
             tls: options.tls,
             pubsub: Default::default(),

@@ -395,7 +395,7 @@ impl Inner {
                 reply.push(2);
                 reply.bulk(b"tracking-redir-broken");
                 reply.integer(tracker.options.redirect.unwrap_or_default() as i64);
-                tracker.client.mailbox.send(&reply.buf);
+                clients.send(&tracker.client, &reply.buf);
             }
             return;
         };

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Client, config, request, start, start_with, until};
+use redstart::clients::Client as Connected;
 use redstart::config::Config;
 use redstart::startup::Running;
 
@@ -51,15 +52,34 @@ fn figures_of_a_client_are_its_own() {
     client.run("SET key 12345");
     client.run("GET key");
     assert_eq!((number(&mut admin, "it", "multi-mem"), number(&mut admin, "it", "multi")), (17, 2));
-    until("the queue is counted", || number(&mut admin, "it", "tot-mem") == idle + 17);
+    let queue = 17 + 2 * Connected::QUEUED_BYTES + 5 * Connected::ARG_BYTES;
+    until("the queue is counted", || number(&mut admin, "it", "tot-mem") == idle + queue);
     client.run("DISCARD");
     client.run("WATCH a b");
     assert_eq!(client.run("PSUBSCRIBE p*"), "[psubscribe p* :1]");
-    let kept = 4 + 3 * redstart::clients::Client::KEPT_BYTES;
+    let kept = 4 + 3 * Connected::KEPT_BYTES;
     until("keys and names are counted", || number(&mut admin, "it", "tot-mem") == idle + kept);
     client.run("PUNSUBSCRIBE");
     client.run("UNWATCH");
     until("nothing is kept", || number(&mut admin, "it", "tot-mem") == idle);
+    // Names of any length are its memory, too.
+    let (long, name) = ("l".repeat(5000), "CLIENT SETINFO LIB-NAME");
+    assert_eq!(client.run(&format!("{name} {long}")), "+OK");
+    until("the name is counted", || (5000..5100).contains(&(number(&mut admin, "it", "tot-mem") - idle)));
+    assert_eq!(client.run(&format!("{name} l")), "+OK");
+    until("the old one is not", || number(&mut admin, "it", "tot-mem") == idle + 1);
+}
+
+/// What was counted twice: an unfinished request whose first arguments have come.
+#[test]
+fn an_unfinished_request_is_counted_once() {
+    let running = start();
+    let (mut admin, mut client) = (named(&running, "admin"), named(&running, "it"));
+    client.send(format!("*3\r\n$4\r\nECHO\r\n$600000\r\n{}\r\n$600000\r\n", "v".repeat(600_000)).as_bytes());
+    until("all has come", || number(&mut admin, "it", "qbuf") + number(&mut admin, "it", "argv-mem") >= 600_000);
+    until("it is counted", || number(&mut admin, "it", "tot-mem") > 600_000);
+    let total = number(&mut admin, "it", "tot-mem");
+    assert!(total < 1_300_000, "{total} with room for the other half");
 }
 
 #[test]

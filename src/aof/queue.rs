@@ -145,9 +145,10 @@ impl Default for Queue {
 }
 
 impl Queue {
-    /// Bytes waiting to be written.
+    /// Bytes waiting to be written, those that a slow disk has yet to take included.
     pub fn len(&self) -> usize {
-        self.inner.lock().buffer.len()
+        let waiting = self.pushed().saturating_sub(self.written.load(Ordering::Acquire));
+        usize::try_from(waiting).unwrap_or(usize::MAX)
     }
 
     /// Whether nothing waits to be written.

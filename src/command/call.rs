@@ -18,7 +18,7 @@ use crate::feed::records;
 use crate::keyspace::db::{Access, Db, Touch, lfu_minutes, lru_clock};
 use crate::keyspace::effects::Effects;
 use crate::keyspace::lock::{Locked, MayWait, ShardSet};
-use crate::resp::reply::Reply;
+use crate::resp::reply::{Mark, Reply};
 use crate::server::Server;
 use crate::snapshot::load::Target;
 use crate::util::text;
@@ -79,12 +79,12 @@ impl Engine {
     /// leave the session blocked or closing.
     pub fn execute(&mut self, session: &mut Session, reply: &mut Reply, request: Request<'_>) {
         let argv = request.argv;
-        let start = reply.buf.len();
+        let start = reply.mark();
         let found = self.server.registry.resolve(argv);
         let command = found.as_ref().ok().copied();
         session.client.last_command.store(command.map_or(Client::NO_COMMAND, |command| command.id), Ordering::Relaxed);
         if let Err(error) = found.and_then(|command| self.checked(session, reply, command, request)) {
-            reply.buf.truncate(start);
+            reply.rewind(start);
             self.refused(session, reply, command, argv, &error);
         }
         if session.paused_until_ms.is_some() {
@@ -92,7 +92,7 @@ impl Engine {
         }
         if session.client.has(Client::MONITOR) && session.reply_mode == ReplyMode::On {
             // Its own line comes right behind its reply.
-            reply.raw(&session.client.mailbox.take_bytes());
+            reply.append(self.server.clients.take_output(&session.client));
         }
         match session.reply_mode {
             ReplyMode::On => {}
@@ -115,8 +115,8 @@ impl Engine {
             self.make_room();
         }
         self.server.tracking.shrink(self.config.tracking_table_max_keys, &self.server.clients);
-        let bytes = session.client.mailbox.take_bytes();
-        reply.raw(&bytes);
+        let output = self.server.clients.take_output(&session.client);
+        reply.append(output);
     }
 
     fn checked(
@@ -364,8 +364,8 @@ impl Engine {
 }
 
 /// Takes a command's reply back, but not what is no reply.
-fn mute(session: &mut Session, reply: &mut Reply, start: usize) {
-    reply.buf.truncate(start);
+fn mute(session: &mut Session, reply: &mut Reply, start: Mark) {
+    reply.rewind(start);
     reply.raw(&std::mem::take(&mut session.pushes));
 }
 
@@ -382,13 +382,13 @@ fn may_touch(command: CommandRef, argv: &[&[u8]], is_held: &dyn Fn(&[u8]) -> boo
 
 /// Runs a command's handler inside `ctx` and records its effect. An error it returns replaces its reply.
 pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mut Instant>) {
-    let start = ctx.reply.buf.len();
+    let start = ctx.reply.mark();
     let dirty = ctx.db.effects.dirty;
     let outer = std::mem::take(&mut ctx.db.effects.has_spoken);
     let index = ctx.db.index;
     let result = (ctx.command.command.handler)(ctx, args);
     if let Err(error) = &result {
-        ctx.reply.buf.truncate(start);
+        ctx.reply.rewind(start);
         ctx.reply.error(error.text());
     }
     look_up_readers(ctx);
@@ -402,8 +402,8 @@ pub fn run_handler(ctx: &mut Ctx<'_, '_>, args: &mut Args<'_>, clock: Option<&mu
 }
 
 /// Notes a command whose handler has returned. One that waits is noted when its wait ends, with how long it ran so far.
-fn note(ctx: &mut Ctx<'_, '_>, args: &Args<'_>, start: usize, has_failed: bool, clock: Option<&mut Instant>) {
-    if ctx.reply.buf.get(start) == Some(&b'-') {
+fn note(ctx: &mut Ctx<'_, '_>, args: &Args<'_>, start: Mark, has_failed: bool, clock: Option<&mut Instant>) {
+    if ctx.reply.is_error_since(start) {
         note_failed(ctx, start, has_failed);
     }
     let nanos = clock.map(|clock| {
@@ -421,8 +421,8 @@ fn note(ctx: &mut Ctx<'_, '_>, args: &Args<'_>, start: usize, has_failed: bool, 
 }
 
 #[cold]
-fn note_failed(ctx: &Ctx<'_, '_>, start: usize, has_failed: bool) {
-    let line = &ctx.reply.buf[start + 1..];
+fn note_failed(ctx: &Ctx<'_, '_>, start: Mark, has_failed: bool) {
+    let line = &ctx.reply.since(start)[1..];
     let stats = ctx.server.stats.worker(ctx.session.worker);
     // The error that a script answers is counted by its host: it may be that of a command the script ran.
     if has_failed || !ctx.command.command.runs_script() {
@@ -533,8 +533,7 @@ fn queue(session: &mut Session, command: CommandRef, argv: &[&[u8]], flags: u32)
     }
     multi.flags |= flags;
     multi.queue.push(Queued { command, argv: argv.iter().map(|arg| (*arg).into()).collect() });
-    session.client.multi_len.store(multi.queue.len() as i64, Ordering::Relaxed);
-    session.client.multi_bytes.fetch_add(argv.iter().map(|arg| arg.len()).sum(), Ordering::Relaxed);
+    session.client.queued(multi.queue.len(), argv);
 }
 
 fn is_transaction_control(command: CommandRef) -> bool {

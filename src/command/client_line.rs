@@ -1,6 +1,6 @@
 //! A connection in one line: CLIENT LIST, CLIENT INFO, ACL LOG.
 
-use crate::clients::{Client, Names};
+use crate::clients::Client;
 use crate::server::Server;
 use crate::tracking::Options;
 use crate::util::text;
@@ -20,11 +20,11 @@ const LEAST_REPLY_BLOCK: usize = 1024;
 /// A client's line in CLIENT LIST, without its end.
 pub fn describe(server: &Server, client: &Client) -> Vec<u8> {
     let now_ms = server.clock.now_ms();
-    let names: Names = client.names.lock().clone();
+    let names = client.names();
     let load = |value: &std::sync::atomic::AtomicUsize| value.load(Ordering::Relaxed);
     let seconds_since = |at_ms: i64| (now_ms - at_ms).max(0) / 1000;
     let command = server.registry.all().get(usize::from(client.last_command.load(Ordering::Relaxed)));
-    let output = load(&client.output_buffer);
+    let output = client.output_bytes();
     let peak = load(&client.output_peak).min(REPLY_BLOCK);
     let query = [load(&client.query_buffer[0]), load(&client.query_buffer[1])];
     let idle_ms = now_ms - client.last_interaction_ms.load(Ordering::Relaxed);

@@ -100,10 +100,10 @@ impl Ctx<'_, '_> {
         if self.origin != Origin::Client {
             return;
         }
-        let mail = self.session.client.mailbox.take_bytes();
+        let mail = self.server.clients.take_output(&self.session.client);
         match self.session.reply_mode {
-            ReplyMode::Off | ReplyMode::Skip => self.session.pushes.extend_from_slice(&mail),
-            ReplyMode::On | ReplyMode::SkipNext => self.reply.raw(&mail),
+            ReplyMode::Off | ReplyMode::Skip => self.session.pushes.extend_from_slice(&mail.into_bytes()),
+            ReplyMode::On | ReplyMode::SkipNext => self.reply.append(mail),
         }
     }
 

@@ -92,7 +92,7 @@ impl Monitors {
         }
         line.extend_from_slice(b"\r\n");
         for client in self.clients.lock().values() {
-            client.mailbox.send(&line);
+            server.clients.send(client, &line);
         }
     }
 }

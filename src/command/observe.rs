@@ -78,7 +78,7 @@ impl Server {
         }
         let argv = redact::shown(ended.command.command, ended.argv);
         let addr = ended.client.map(|client| client.addr.clone()).unwrap_or_default();
-        let name = ended.client.map(|client| client.names.lock().name.clone()).unwrap_or_default();
+        let name = ended.client.map(|client| client.names().name).unwrap_or_default();
         self.slowlog.push(config.slowlog_max_len, now_ms / 1000, micros, &argv, addr, &name);
     }
 

@@ -62,15 +62,15 @@ impl Engine {
             self.note_room(true);
             return true;
         }
-        // What a snapshot keeps and what is on its way to clients comes back by itself; no key need go for it.
-        let passing = self.server.persistence.kept.bytes() + self.server.clients.undelivered_bytes();
-        let limit = limit.saturating_add(passing as u64);
         if self.server.used_memory.update() <= limit {
             self.note_room(true);
             return true;
         }
+        let limit = limit.saturating_add(self.server.uncounted_bytes());
         let is_doubtful = self.now_ms - self.server.used_memory.set_at_ms() >= TRUSTED_MS;
-        if is_doubtful && self.server.read_memory().allocated <= limit {
+        let is_within =
+            self.server.used_memory.bytes() <= limit || is_doubtful && self.server.read_memory().allocated <= limit;
+        if is_within {
             self.note_room(true);
             return true;
         }

@@ -130,7 +130,7 @@ pub fn answer(server: &Server, waiter: &Arc<Waiter>, reply: &[u8]) -> bool {
             // It is answered once.
             let _ = waiter.error.set(line.into());
         }
-        release(waiter, reply);
+        release(server, waiter, reply);
     }
     is_first
 }
@@ -179,11 +179,11 @@ pub fn publish_events(server: &Server, events: &mut Vec<KeyEvent>) {
         let wanted = server.config.notify_classes();
         if wanted.contains(KeyspaceEvents::KEYSPACE) {
             let channel = [format!("__keyspace@{}__:", event.db).as_bytes(), &event.key].concat();
-            server.pubsub.publish(&channel, event.event.as_bytes());
+            server.pubsub.publish(&server.clients, &channel, event.event.as_bytes());
         }
         if wanted.contains(KeyspaceEvents::KEYEVENT) {
             let channel = format!("__keyevent@{}__:{}", event.db, event.event);
-            server.pubsub.publish(channel.as_bytes(), &event.key);
+            server.pubsub.publish(&server.clients, channel.as_bytes(), &event.key);
         }
     }
 }
@@ -266,17 +266,12 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
         shard.dbs[waiter.db].waiters.remove(key, waiter);
     }
     count_cross_shard(ctx.db.locked.iter_mut(), waiter, -1);
-    release(waiter, &reply.buf);
+    release(ctx.server, waiter, &reply.buf);
 }
 
 /// Sends the reply, if it is wanted, and lets the client go on.
-fn release(waiter: &Waiter, reply: &[u8]) {
-    waiter.client.mailbox.put(|letters| {
-        if !waiter.is_muted {
-            letters.bytes.extend_from_slice(reply);
-        }
-        letters.unblocked = true;
-    });
+fn release(server: &Server, waiter: &Waiter, reply: &[u8]) {
+    server.clients.answer(&waiter.client, if waiter.is_muted { &[] } else { reply });
 }
 
 /// Counts a waiter of several shards in every locked shard that it needs.

@@ -80,8 +80,6 @@ pub enum Debugging {
 #[derive(Debug)]
 pub struct Line {
     pub stream: Stream,
-    /// So many bytes of the reply under way are sent already.
-    pub sent: usize,
     /// The server that the client came to.
     pub server: Arc<Server>,
 }
@@ -285,6 +283,5 @@ const AT_ONCE: u64 = u64::MAX;
 /// Forgets the commands queued since MULTI.
 pub fn discard(session: &mut Session) {
     session.multi = None;
-    session.client.multi_len.store(-1, Ordering::Relaxed);
-    session.client.multi_bytes.store(0, Ordering::Relaxed);
+    session.client.ended_multi();
 }

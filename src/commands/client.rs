@@ -99,7 +99,7 @@ fn client_id(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 
 /// `CLIENT GETNAME`: bulk string, or null when it has no name. Source: Redis 7.2 CLIENT GETNAME.
 fn client_getname(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
-    let name = ctx.client().names.lock().name.clone();
+    let name = ctx.client().names().name;
     ctx.reply.bulk_or_null(Some(&*name).filter(|name| !name.is_empty()));
     Ok(())
 }
@@ -126,10 +126,10 @@ fn client_setinfo(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         let text = "ERR {} cannot contain spaces, newlines or special characters.";
         return Err(CmdError::quoting(text, &[attribute]));
     }
-    let mut names = ctx.client().names.lock();
-    let field = if is(b"lib-name") { &mut names.lib_name } else { &mut names.lib_ver };
-    *field = value.to_vec();
-    drop(names);
+    ctx.client().rename(|names| {
+        let field = if is(b"lib-name") { &mut names.lib_name } else { &mut names.lib_ver };
+        *field = value.to_vec();
+    });
     ctx.reply.ok();
     Ok(())
 }

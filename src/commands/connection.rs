@@ -128,7 +128,7 @@ fn hello(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         ));
     }
     if let Some(name) = name {
-        ctx.client().names.lock().name = name.to_vec();
+        ctx.client().rename(|names| names.name = name.to_vec());
     }
     if let Some(version) = version {
         ctx.session.set_resp3(version == 3);
@@ -162,7 +162,8 @@ fn describe(ctx: &mut Ctx) {
 
 /// Gives the connection a name. Errors: characters other than printable ASCII. Source: Redis 7.2 CLIENT SETNAME.
 pub(crate) fn set_name(ctx: &mut Ctx, name: &[u8]) -> CmdResult {
-    ctx.client().names.lock().name = check_name(name)?.to_vec();
+    let name = check_name(name)?.to_vec();
+    ctx.client().rename(|names| names.name = name);
     Ok(())
 }
 
@@ -215,7 +216,7 @@ fn reset(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     let account = ctx.server.acl.default_account().clone();
     ctx.session.become_user(account, !ctx.server.acl.requires_auth());
     client.set(Client::NO_EVICT | Client::NO_TOUCH, false);
-    client.names.lock().name.clear();
+    client.rename(|names| names.name = Vec::new());
     ctx.reply.status("RESET");
     Ok(())
 }

@@ -176,10 +176,19 @@ fn clients(ctx: &Ctx, lines: &mut Lines) {
 /// Where memory goes, in bytes.
 pub(crate) struct MemoryUse {
     pub(crate) allocator: AllocatorStats,
+    /// Of what is allocated, all but the Lua states: `used_memory`.
+    pub(crate) used: u64,
     pub(crate) peak: u64,
     pub(crate) startup: u64,
-    /// Buffers of clients.
+    /// Buffers of clients but replicas.
     pub(crate) clients: u64,
+    /// The replication backlog, and what is kept beyond it for slow replicas, who share it.
+    pub(crate) backlog: u64,
+    pub(crate) replicas: u64,
+    pub(crate) aof_buffer: u64,
+    /// Sources of scripts and of functions.
+    pub(crate) scripts: u64,
+    pub(crate) functions: u64,
     /// The tables of each database.
     pub(crate) tables: Vec<TableUse>,
 }
@@ -211,28 +220,37 @@ impl MemoryUse {
         let server = ctx.server;
         let allocator = server.read_memory();
         let databases = ctx.config.databases as usize;
+        let replicas = server.replication.stream.beyond_backlog();
         MemoryUse {
             allocator,
+            used: allocator.allocated.saturating_sub(server.lua_bytes() as u64),
             peak: server.peak_memory.load(Ordering::Relaxed),
             startup: server.startup_memory.load(Ordering::Relaxed),
             clients: server.clients.memory() as u64,
+            backlog: server.replication.stream.backlog().held_bytes.saturating_sub(replicas),
+            replicas,
+            aof_buffer: server.aof.figures().buffer_bytes as u64,
+            scripts: server.scripts.counts().source_bytes as u64,
+            functions: server.functions.counts().source_bytes as u64,
             tables: (0..databases).map(|index| TableUse::measure(ctx, index)).collect(),
         }
     }
 
     /// What is not keys and values.
     pub(crate) fn overhead(&self) -> u64 {
-        self.startup + self.clients + self.tables.iter().map(|table| table.bytes + table.expires_bytes).sum::<u64>()
+        let parts = [self.clients, self.backlog, self.replicas, self.aof_buffer, self.scripts, self.functions];
+        let tables = self.tables.iter().map(|table| table.bytes + table.expires_bytes);
+        self.startup + parts.iter().sum::<u64>() + tables.sum::<u64>()
     }
 
     /// Keys and values.
     pub(crate) fn dataset(&self) -> u64 {
-        self.allocator.allocated.saturating_sub(self.overhead())
+        self.used.saturating_sub(self.overhead())
     }
 
     /// Per cent of what was allocated since the start that is keys and values.
     pub(crate) fn dataset_percent(&self) -> f64 {
-        let since_start = self.allocator.allocated.saturating_sub(self.startup);
+        let since_start = self.used.saturating_sub(self.startup);
         100.0 * ratio(self.dataset(), since_start)
     }
 }
@@ -247,10 +265,10 @@ fn memory(ctx: &Ctx, lines: &mut Lines) {
     let AllocatorStats { allocated, active, resident } = used.allocator;
     let rss = process::resident_bytes().unwrap_or(0);
     lines.head("Memory");
-    lines.bytes("used_memory", allocated);
+    lines.bytes("used_memory", used.used);
     lines.bytes("used_memory_rss", rss);
     lines.bytes("used_memory_peak", used.peak);
-    lines.put("used_memory_peak_perc", format_args!("{:.2}%", 100.0 * ratio(allocated, used.peak)));
+    lines.put("used_memory_peak_perc", format_args!("{:.2}%", 100.0 * ratio(used.used, used.peak)));
     lines.put("used_memory_overhead", used.overhead());
     lines.put("used_memory_startup", used.startup);
     lines.put("used_memory_dataset", used.dataset());
@@ -269,18 +287,14 @@ fn memory(ctx: &Ctx, lines: &mut Lines) {
     overhead("allocator_frag_ratio", "allocator_frag_bytes", active, allocated);
     overhead("allocator_rss_ratio", "allocator_rss_bytes", resident, active);
     overhead("rss_overhead_ratio", "rss_overhead_bytes", rss, resident);
-    overhead("mem_fragmentation_ratio", "mem_fragmentation_bytes", rss, allocated);
-    let backlog = ctx.server.replication.stream.backlog();
-    let kept = backlog.held_bytes.min(ctx.config.repl_backlog_size);
-    // Replicas share the backlog's blocks: only what lies further back is kept for them alone.
-    let for_replicas = backlog.held_bytes - kept;
-    lines.put("mem_not_counted_for_evict", for_replicas);
-    lines.put("mem_replication_backlog", kept);
-    lines.put("mem_total_replication_buffers", backlog.held_bytes);
-    lines.put("mem_clients_slaves", for_replicas);
+    overhead("mem_fragmentation_ratio", "mem_fragmentation_bytes", rss, used.used);
+    lines.put("mem_not_counted_for_evict", ctx.server.queued_bytes());
+    lines.put("mem_replication_backlog", used.backlog);
+    lines.put("mem_total_replication_buffers", used.backlog + used.replicas);
+    lines.put("mem_clients_slaves", used.replicas);
     lines.put("mem_clients_normal", used.clients);
     lines.zeros(&["mem_cluster_links"]);
-    lines.put("mem_aof_buffer", ctx.server.aof.figures().buffer_bytes);
+    lines.put("mem_aof_buffer", used.aof_buffer);
     lines.put("mem_allocator", memory::ALLOCATOR);
     lines.put("active_defrag_running", 0);
     lines.put("lazyfree_pending_objects", ctx.server.reclaimer.pending());

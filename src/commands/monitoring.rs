@@ -301,15 +301,15 @@ fn memory_stats(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     let start = ctx.reply.begin();
     let mut fields = Fields { ctx, count: 0 };
     fields.integer("peak.allocated", used.peak);
-    fields.integer("total.allocated", allocated);
+    fields.integer("total.allocated", used.used);
     fields.integer("startup.allocated", used.startup);
-    fields.integer("replication.backlog", 0);
-    fields.integer("clients.slaves", 0);
+    fields.integer("replication.backlog", used.backlog);
+    fields.integer("clients.slaves", used.replicas);
     fields.integer("clients.normal", used.clients);
     fields.integer("cluster.links", 0);
-    fields.integer("aof.buffer", 0);
-    fields.integer("lua.caches", 0);
-    fields.integer("functions.caches", 0);
+    fields.integer("aof.buffer", used.aof_buffer);
+    fields.integer("lua.caches", used.scripts);
+    fields.integer("functions.caches", used.functions);
     for (index, table) in used.tables.iter().enumerate().filter(|(_, table)| table.keys > 0) {
         fields.count += 1;
         fields.ctx.reply.bulk(format!("db.{index}").as_bytes());
@@ -321,17 +321,17 @@ fn memory_stats(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     }
     fields.integer("overhead.total", used.overhead());
     fields.integer("keys.count", keys);
-    fields.integer("keys.bytes-per-key", allocated.saturating_sub(used.startup).checked_div(keys).unwrap_or(0));
+    fields.integer("keys.bytes-per-key", used.used.saturating_sub(used.startup).checked_div(keys).unwrap_or(0));
     fields.integer("dataset.bytes", used.dataset());
     fields.double("dataset.percentage", used.dataset_percent());
-    fields.double("peak.percentage", 100.0 * ratio(allocated, used.peak));
+    fields.double("peak.percentage", 100.0 * ratio(used.used, used.peak));
     fields.integer("allocator.allocated", allocated);
     fields.integer("allocator.active", active);
     fields.integer("allocator.resident", resident);
     fields.overhead("allocator-fragmentation.ratio", "allocator-fragmentation.bytes", active, allocated);
     fields.overhead("allocator-rss.ratio", "allocator-rss.bytes", resident, active);
     fields.overhead("rss-overhead.ratio", "rss-overhead.bytes", rss, resident);
-    fields.overhead("fragmentation", "fragmentation.bytes", rss, allocated);
+    fields.overhead("fragmentation", "fragmentation.bytes", rss, used.used);
     let count = fields.count;
     ctx.reply.end_map(start, count);
     Ok(())

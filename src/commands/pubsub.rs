@@ -139,14 +139,14 @@ fn confirm(ctx: &mut Ctx, topic: Topic, verb: &str, channel: Option<&[u8]>) {
         slot.store(count, Ordering::Relaxed);
     }
     let count = if topic == Topic::Shard { counts[2] } else { counts[0] + counts[1] };
-    let start = ctx.reply.buf.len();
+    let start = ctx.reply.mark();
     ctx.reply.push(3);
     ctx.reply.bulk(verb.as_bytes());
     ctx.reply.bulk_or_null(channel);
     ctx.reply.len(count);
     if matches!(ctx.session.reply_mode, ReplyMode::Off | ReplyMode::Skip) {
         // CLIENT REPLY silences replies, not pushes.
-        ctx.session.pushes.extend_from_slice(&ctx.reply.buf[start..]);
+        ctx.session.pushes.extend_from_slice(ctx.reply.since(start));
     }
     if counts == [0; 3] {
         ctx.session.subscriptions = None;
@@ -163,7 +163,7 @@ fn publish(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let message = args.bytes()?;
     // What a transaction or script has done before is told before.
     serve::publish_events(ctx.server, &mut ctx.db.effects.events);
-    let receivers = ctx.server.pubsub.publish(channel, message);
+    let receivers = ctx.server.pubsub.publish(&ctx.server.clients, channel, message);
     ctx.server.stats.pubsub_messages.fetch_add(1, Ordering::Relaxed);
     ctx.propagate_to_replicas(args.argv());
     ctx.reply.len(receivers);
@@ -175,7 +175,7 @@ fn spublish(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let channel = args.bytes()?;
     let message = args.bytes()?;
     serve::publish_events(ctx.server, &mut ctx.db.effects.events);
-    let receivers = ctx.server.pubsub.publish_shard(channel, message);
+    let receivers = ctx.server.pubsub.publish_shard(&ctx.server.clients, channel, message);
     ctx.server.stats.pubsub_messages.fetch_add(1, Ordering::Relaxed);
     ctx.propagate_to_replicas(args.argv());
     ctx.reply.len(receivers);

@@ -118,7 +118,7 @@ fn become_replica(ctx: &mut Ctx, known: Option<(&str, i64)>) -> CmdResult {
     if ctx.session.replica.is_some() {
         return Ok(());
     }
-    if !ctx.reply.buf.is_empty() {
+    if !ctx.reply.is_empty() {
         return Err(CmdError::Text("ERR SYNC and PSYNC are invalid with pending output"));
     }
     let wishes = ctx.session.wishes.as_deref().cloned().unwrap_or_default();

@@ -96,7 +96,7 @@ fn begin(ctx: &mut Ctx, args: &mut Args, line: Box<Line>) -> Result<(), (Box<Lin
     }
     let data = Data::take(ctx);
     let session = Aside {
-        reply: Reply { buf: ctx.reply.buf[line.sent..].to_vec(), ..Reply::new(ctx.reply.resp3) },
+        reply: std::mem::replace(ctx.reply, Reply::new(ctx.reply.resp3)),
         line,
         data,
         argv: args.argv().iter().map(|arg| arg.to_vec()).collect(),
@@ -227,7 +227,12 @@ impl Aside {
         engine.execute(&mut session, &mut reply, Request { argv: &argv, encoded: None, first_hash: None });
         if let Some(line) = session.line.take() {
             let mut console = LineConsole { line, client: session.client.clone() };
-            console.send(&reply.buf);
+            reply.settle();
+            while !reply.output.is_empty() {
+                let piece = reply.output.first();
+                console.send(piece);
+                reply.output.advance(piece.len());
+            }
             console.line.stream.say_goodbye();
         }
         server.log.notice("Lua debugging session child exiting");

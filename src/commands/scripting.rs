@@ -225,8 +225,7 @@ fn script_kill(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 /// the data set itself; or not any more. Once SYNC, YES is SYNC, too. Errors: while replies are pending.
 /// Source: Redis 7.2 SCRIPT DEBUG.
 fn script_debug(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    let sent = ctx.session.line.as_ref().map_or(0, |line| line.sent);
-    if ctx.reply.buf.len() > sent {
+    if !ctx.reply.is_empty() {
         return Err(CmdError::Text("ERR SCRIPT DEBUG must be called outside a pipeline"));
     }
     let debugging = match args.one_of(&["NO", "YES", "SYNC"]) {

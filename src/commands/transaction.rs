@@ -11,7 +11,6 @@ use crate::command::session::{self, Multi};
 use crate::command::spec::*;
 use crate::command::watch;
 use crate::keyspace::Key;
-use crate::resp::reply::Reply;
 use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[
@@ -67,8 +66,7 @@ fn discard(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 fn exec(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     ctx.propagate_nothing();
     let Some(multi) = ctx.session.multi.take() else { return Err(CmdError::Text("ERR EXEC without MULTI")) };
-    ctx.client().multi_len.store(-1, Ordering::Relaxed);
-    ctx.client().multi_bytes.store(0, Ordering::Relaxed);
+    ctx.client().ended_multi();
     let is_stale = watched_changed(ctx);
     watch::end_locked(ctx.server, ctx.db.locked, ctx.session);
     if multi.aborted {
@@ -79,11 +77,11 @@ fn exec(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
         return Ok(());
     }
     ctx.reply.array(multi.queue.len());
-    let mut reply = Reply { buf: std::mem::take(&mut ctx.reply.buf), ..*ctx.reply };
+    let mut reply = std::mem::take(ctx.reply);
     let mut config = None;
     for queued in &multi.queue {
         // Nothing is said any more once the connection is to be closed.
-        let silent_from = ctx.session.closing.then_some(reply.buf.len());
+        let silent_from = ctx.session.closing.then(|| reply.mark());
         let argv: Vec<&[u8]> = queued.argv.iter().map(|arg| &**arg).collect();
         // Rights may have changed since it was queued.
         match permission::check(ctx.server, ctx.session, queued.command, &argv, Place::Multi) {
@@ -99,10 +97,15 @@ fn exec(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
             ctx.db.effects.follow(changed);
         }
         reply.resp3 = ctx.session.resp3;
-        reply.buf.truncate(silent_from.unwrap_or(usize::MAX));
+        if let Some(mark) = silent_from {
+            reply.rewind(mark);
+        }
+        if !reply.goes_on() {
+            // Its client is closed once the transaction is done, and gets none of this.
+            drop(reply.overrun());
+        }
     }
-    ctx.reply.buf = reply.buf;
-    ctx.reply.resp3 = reply.resp3;
+    *ctx.reply = reply;
     Ok(())
 }
 

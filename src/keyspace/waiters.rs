@@ -71,6 +71,12 @@ impl Waiter {
     pub fn is_waiting(&self) -> bool {
         !self.done.load(Ordering::Acquire)
     }
+
+    /// What it takes: the command, and its places in the queues of its keys.
+    pub fn memory_bytes(&self) -> usize {
+        let args = self.argv.len() * Client::ARG_BYTES + 2 * self.client.argv_bytes.load(Ordering::Relaxed);
+        size_of::<Waiter>() + args + self.keys.len() * Client::KEPT_BYTES
+    }
 }
 
 /// The queues of one shard's part of a database.

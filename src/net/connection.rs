@@ -6,11 +6,11 @@ use crate::command::serve;
 use crate::command::session::{Line, Session};
 use crate::command::spec::BLOCKING;
 use crate::command::watch;
-use crate::config::{ClientClass, OutputLimit};
 use crate::net::process::process;
 use crate::net::worker::Worker;
 use crate::pubsub::Topic;
-use crate::resp::reply::Reply;
+use crate::resp::output::{BLOCK_BYTES, Output};
+use crate::resp::reply::{Mark, Reply};
 use crate::resp::request::Parser;
 use crate::server::Server;
 use crate::socket::Stream;
@@ -33,14 +33,11 @@ pub struct Connection {
     parser: Parser,
     /// Bytes read and not run yet: an unfinished command, or what follows a blocking one.
     pending: Vec<u8>,
-    /// Replies; the first `sent` bytes are out.
+    /// Replies, and what others have sent, as far as they are not out.
     reply: Reply,
-    sent: usize,
-    /// The replies up to `held_len` wait until so many bytes of the log are written or, under `always`, on disk.
+    /// The replies up to `held_mark` wait until so many bytes of the log are written or, under `always`, on disk.
     held_until: u64,
-    held_len: usize,
-    /// Since when the soft output limit is exceeded, Unix ms.
-    soft_since_ms: Option<i64>,
+    held_mark: Option<Mark>,
 }
 
 /// Why a connection ends.
@@ -61,13 +58,13 @@ pub struct Task {
 
 /// Turns of one connection before the others get theirs.
 const TURNS: usize = 8;
-/// A reply buffer larger than this is given back once it is sent.
-const KEEP_BYTES: usize = 16 * 1024;
 /// The largest buffer that connections of a worker share for their replies.
 const SPARE_BYTES: usize = 64 * 1024;
 /// What a connection takes that does nothing: its parts, and what the runtime, the registers of clients and the
 /// allocator's size classes add (measured over 3000 idle connections).
 const BASE_BYTES: usize = size_of::<Connection>() + size_of::<Task>() + size_of::<Client>() + 600;
+/// What waits for a client that is gone is freed elsewhere if it is more: others would wait for that.
+const FREED_ASIDE_BYTES: usize = 1 << 20;
 /// An unfinished command may rest for so long before room kept for it is given back.
 const PATIENCE_MS: i64 = 2000;
 /// How often a blocked client looks at a clock that a test turns.
@@ -113,11 +110,9 @@ impl Connection {
             session,
             parser: Parser::default(),
             pending: Vec::new(),
-            reply: Reply::default(),
-            sent: 0,
+            reply: Reply::of_connection(),
             held_until: 0,
-            held_len: 0,
-            soft_since_ms: None,
+            held_mark: None,
         }
     }
 
@@ -134,14 +129,10 @@ impl Connection {
         worker: &Worker,
         timer: &mut Option<Pin<Box<Sleep>>>,
     ) -> Poll<Result<(), End>> {
-        if let Some(letters) = self.session.client.mailbox.take() {
+        if let Some(letters) = worker.server.clients.take_letters(&self.session.client) {
             self.read_letters(letters, worker)?;
         }
-        let closes_at_ms = self.check_output(&worker.server)?;
-        if self.reply.is_too_long() {
-            // Part of it is missing: it must not be sent.
-            self.count_memory(&worker.server)?;
-        }
+        self.check_output(&worker.server)?;
         if worker.server.aof.queue.is_behind() {
             worker.adds_to_log.notify_one();
         }
@@ -162,12 +153,7 @@ impl Connection {
         } else if self.session.waiter.is_some() {
             self.check_deadline(cx, worker, timer);
             // What the end of a wait has brought goes out, even if the next command waits as well.
-            if self.session.waiter.is_none() || is_flushed && self.sent < self.reply.buf.len() {
-                return Poll::Ready(Ok(()));
-            }
-        } else if let Some(at_ms) = closes_at_ms.filter(|_| !is_flushed) {
-            // Nothing else may happen until then.
-            if wait_until(cx, &worker.server.clock, at_ms, timer).is_ready() {
+            if self.session.waiter.is_none() || is_flushed && !self.reply.is_empty() {
                 return Poll::Ready(Ok(()));
             }
         } else {
@@ -200,6 +186,10 @@ impl Connection {
         let client = &self.session.client;
         client.last_interaction_ms.store(engine.now_ms, Ordering::Relaxed);
         client.query_buffer[0].store(self.pending.len() + bytes.len(), Ordering::Relaxed);
+        if self.reply.is_too_long() {
+            // While the worker is busy, nobody has closed it yet.
+            return Err(End::Closed);
+        }
         if self.session.waiter.is_some() || self.session.paused_until_ms.is_some() {
             // Read on, so that a closed socket is noticed, but run nothing.
             self.pending.extend_from_slice(bytes);
@@ -258,12 +248,21 @@ impl Connection {
         if self.reply.buf.capacity() == 0 {
             self.reply.buf = std::mem::take(&mut engine.spare_reply);
         }
-        let limit = engine.config.client_output_buffer_limit[self.class() as usize].hard_bytes;
-        let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0);
+        let (clients, client) = (&engine.server.clients, &self.session.client);
         // Whoever alone takes more than all clients may is closed, too.
-        let of_all = engine.server.clients.memory_limit().filter(|_| !self.session.client.has(Client::NO_EVICT));
-        let limit = limit.into_iter().chain(of_all).min();
-        self.reply.limit = limit.and_then(|limit| limit.checked_add(self.sent));
+        let of_all = clients.memory_limit().filter(|_| !client.has(Client::NO_EVICT));
+        self.reply.limit = clients.hard_limit(client).into_iter().chain(of_all).min();
+        let done = self.run_within_limit(engine, bytes);
+        if self.reply.is_too_long() {
+            // It is closed at its next turn: for the memory of all clients, if that is what it is too long for.
+            let _ = self.count_memory(&engine.server);
+            free_aside(&engine.server, self.reply.overrun());
+        }
+        self.reply.limit = None;
+        done
+    }
+
+    fn run_within_limit(&mut self, engine: &mut Engine, bytes: &[u8]) -> usize {
         if self.session.debugging.is_some() {
             return self.run_with_line(engine, bytes);
         }
@@ -275,13 +274,13 @@ impl Connection {
     /// Runs commands of a client that debugs scripts: the debugger speaks with it itself, and may keep the socket.
     fn run_with_line(&mut self, engine: &mut Engine, bytes: &[u8]) -> usize {
         let stream = std::mem::replace(&mut self.stream, Stream::Lent);
-        self.session.line = Some(Box::new(Line { stream, sent: self.sent, server: engine.server.clone() }));
+        self.session.line = Some(Box::new(Line { stream, server: engine.server.clone() }));
         let done = process(engine, &mut self.session, &mut self.parser, &mut self.reply, bytes);
         match self.session.line.take() {
             Some(line) => self.stream = line.stream,
             None => {
                 // Who has it replies.
-                self.reply.buf.truncate(self.sent);
+                self.reply = Reply::of_connection();
                 self.session.closing = true;
             }
         }
@@ -291,13 +290,13 @@ impl Connection {
     /// Whether replies must wait because what they tell of is not in the log yet (under `appendfsync always`: on disk); the
     /// client is woken when it is. What others have written counts too: a reply may tell of that.
     fn is_held(&mut self, server: &Server) -> bool {
-        let len = self.reply.buf.len();
-        if self.sent == len || self.session.replica.is_some() {
+        if self.reply.is_empty() || self.session.replica.is_some() {
             return false;
         }
         let Some(position) = server.aof.queue.reply_position() else { return false };
-        if len > self.held_len {
-            (self.held_until, self.held_len) = (position, len);
+        let mark = Some(self.reply.mark());
+        if mark != self.held_mark {
+            (self.held_until, self.held_mark) = (position, mark);
         }
         !server.aof.queue.may_reply(self.held_until, &self.session.client)
     }
@@ -317,19 +316,18 @@ impl Connection {
 
     fn flush_replies(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Result<Poll<()>, End> {
         self.note_output_peak();
-        while self.sent < self.reply.buf.len() {
-            match self.stream.poll_write(cx, &self.reply.buf[self.sent..]) {
+        while !self.reply.is_empty() {
+            match self.stream.poll_write(cx, self.reply.first()) {
                 Poll::Pending => {
-                    self.note_output();
+                    self.reply.settle();
+                    self.give_buffer_back(worker);
                     return Ok(Poll::Pending);
                 }
                 Poll::Ready(Ok(len)) if len > 0 => self.wrote(&worker.server, self.session.worker, len),
                 Poll::Ready(_) => return Err(End::Closed),
             }
         }
-        if self.reply.buf.capacity() > 0 {
-            self.forget_sent(&mut worker.desk.lock().engine);
-        }
+        self.give_buffer_back(worker);
         match self.stream.poll_flush(cx) {
             Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
             Poll::Ready(Err(error)) => Err(self.end_for_error(worker, &error)),
@@ -343,8 +341,8 @@ impl Connection {
         if self.session.client.has(Client::KILLED) {
             return Err(End::Closed);
         }
-        let messages = self.session.client.mailbox.take_bytes();
-        self.reply.raw(&messages);
+        let messages = engine.server.clients.take_output(&self.session.client);
+        self.reply.append(messages);
         let len = match self.stream.read_now(scratch) {
             Ok(0) => return Err(End::Closed),
             Ok(len) => len,
@@ -364,7 +362,7 @@ impl Connection {
         self.flush_now(engine);
         self.check_output(&engine.server)?;
         self.check_unauthenticated_output(&engine.server)?;
-        let is_over = self.session.closing && self.sent == self.reply.buf.len();
+        let is_over = self.session.closing && self.reply.is_empty();
         if is_over { Err(End::Closed) } else { Ok(()) }
     }
 
@@ -377,23 +375,23 @@ impl Connection {
 
     /// Writes without waiting, while the worker is busy.
     fn flush_now(&mut self, engine: &mut Engine) {
-        if self.sent == self.reply.buf.len() || self.is_held(&engine.server) {
+        if self.reply.is_empty() || self.is_held(&engine.server) {
             return;
         }
-        while self.sent < self.reply.buf.len() {
-            match self.stream.write_now(&self.reply.buf[self.sent..]) {
+        while !self.reply.is_empty() {
+            match self.stream.write_now(self.reply.first()) {
                 Ok(len) if len > 0 => self.wrote(&engine.server, self.session.worker, len),
                 // The worker will find out what is wrong with it.
-                _ => return,
+                _ => break,
             }
         }
         // What does not go out now goes with what follows.
         let _ = self.stream.flush_now();
-        self.forget_sent(engine);
+        self.note_output();
     }
 
     fn wrote(&mut self, server: &Server, worker: usize, len: usize) {
-        self.sent += len;
+        self.reply.advance(len);
         let stats = server.stats.worker(worker);
         stats.writes.add(1);
         if self.session.replica.is_some() {
@@ -403,14 +401,14 @@ impl Connection {
         }
     }
 
-    /// All is sent: the buffer goes back to the worker, whose connections share it one after the other.
-    fn forget_sent(&mut self, engine: &mut Engine) {
-        let mut buf = std::mem::take(&mut self.reply.buf);
-        self.sent = 0;
-        self.held_len = 0;
-        if (engine.spare_reply.capacity()..=SPARE_BYTES).contains(&buf.capacity()) {
-            buf.clear();
-            engine.spare_reply = buf;
+    /// The buffer is empty: it goes back to the worker, whose connections share it one after the other.
+    fn give_buffer_back(&mut self, worker: &Worker) {
+        if self.reply.buf.capacity() > 0 {
+            let buf = std::mem::take(&mut self.reply.buf);
+            let engine = &mut worker.desk.lock().engine;
+            if (engine.spare_reply.capacity()..=SPARE_BYTES).contains(&buf.capacity()) {
+                engine.spare_reply = buf;
+            }
         }
         self.note_output();
     }
@@ -421,21 +419,22 @@ impl Connection {
 
     /// Bytes that wait to be sent: for a replica, also those of the stream that it has not pulled.
     fn output_bytes(&self) -> usize {
-        let own = self.reply.buf.len() - self.sent;
-        own + self.session.replica.as_ref().map_or(0, |replica| replica.waiting_bytes())
+        self.reply.waiting_bytes() + self.session.replica.as_ref().map_or(0, |replica| replica.waiting_bytes())
     }
 
     fn note_output_peak(&self) {
         let peak = &self.session.client.output_peak;
-        if self.reply.buf.len() > peak.load(Ordering::Relaxed) {
-            peak.store(self.reply.buf.len(), Ordering::Relaxed);
+        if self.reply.waiting_bytes() > peak.load(Ordering::Relaxed) {
+            peak.store(self.reply.waiting_bytes(), Ordering::Relaxed);
         }
     }
 
     /// Counts this connection's memory; if all take too much together, some are closed: perhaps this one.
     fn count_memory(&self, server: &Server) -> Result<(), End> {
         let client = &self.session.client;
-        let buffers = self.pending.capacity() + self.reply.buf.capacity();
+        // The arguments of an unfinished command lie in `pending`; those of one that waits have been taken out.
+        let waiting = self.session.waiter.as_ref().map_or(0, |waiter| waiter.memory_bytes());
+        let buffers = self.pending.capacity() + self.reply.memory() + waiting;
         let bytes = BASE_BYTES + client.addr.len() + self.stream.memory_bytes() + buffers + client.state_bytes();
         server.clients.count_memory(client, bytes);
         server.evict_clients();
@@ -458,11 +457,8 @@ impl Connection {
         if letters.give_back {
             self.give_back(&worker.server);
         }
-        if self.reply.buf.capacity() == 0 {
-            self.reply.buf = letters.bytes;
-        } else {
-            self.reply.raw(&letters.bytes);
-        }
+        self.reply.append(letters.output);
+        self.note_output();
         if letters.unblock.is_some() {
             self.session.client.set(Client::UNBLOCKED, false);
         }
@@ -548,37 +544,21 @@ impl Connection {
         cx.waker().wake_by_ref();
     }
 
-    /// Closes a client that does not read what it is sent. When it will be closed if it goes on like that, Unix ms.
-    /// Source: Redis 7.2 `client-output-buffer-limit`.
-    fn check_output(&mut self, server: &Server) -> Result<Option<i64>, End> {
-        let waiting = self.output_bytes();
-        if waiting < KEEP_BYTES {
-            self.soft_since_ms = None;
-            return Ok(None);
-        }
-        let limit: OutputLimit = server.config.load().client_output_buffer_limit[self.class() as usize];
-        let waiting = waiting as u64;
-        let now_ms = server.clock.now_ms();
-        // The stream itself sees to the hard limit of replicas.
-        let is_over_hard = limit.hard_bytes > 0 && waiting > limit.hard_bytes && self.session.replica.is_none();
-        let is_over_soft = limit.soft_bytes > 0 && waiting > limit.soft_bytes;
-        let closes_at_ms = is_over_soft.then(|| {
-            let since_ms = *self.soft_since_ms.get_or_insert(now_ms);
-            let soft_ms = i64::try_from(limit.soft_seconds).unwrap_or(i64::MAX).saturating_mul(1000);
-            since_ms.saturating_add(soft_ms).saturating_add(1)
-        });
-        if !is_over_soft {
-            self.soft_since_ms = None;
-        }
-        if is_over_hard || closes_at_ms.is_some_and(|at_ms| now_ms >= at_ms) {
+    /// Closes a client that does not read what it is sent. Source: Redis 7.2 `client-output-buffer-limit`.
+    fn check_output(&mut self, server: &Server) -> Result<(), End> {
+        if self.reply.is_too_long() {
             return Err(self.end_for_output(server));
         }
-        Ok(closes_at_ms)
+        let clients = &server.clients;
+        if clients.is_over_output_limit(&self.session.client, self.output_bytes()) {
+            return Err(self.end_for_output(server));
+        }
+        Ok(())
     }
 
     /// Closes a client that nobody knows when it does not read (CVE-2025-21605: its replies were kept without limit).
     fn check_unauthenticated_output(&self, server: &Server) -> Result<(), End> {
-        let is_long = self.reply.buf.len() - self.sent > KEEP_BYTES;
+        let is_long = self.reply.waiting_bytes() > BLOCK_BYTES;
         if is_long && !self.session.authenticated && server.acl.requires_auth() {
             return Err(self.end_for_output(server));
         }
@@ -604,14 +584,6 @@ impl Connection {
             ));
         }
         End::Closed
-    }
-
-    fn class(&self) -> ClientClass {
-        match &self.session {
-            Session { replica: Some(_), .. } => ClientClass::Replica,
-            Session { subscriptions: Some(_), .. } => ClientClass::Pubsub,
-            _ => ClientClass::Normal,
-        }
     }
 
     /// A large argument is shown by itself, as Redis reads it.
@@ -672,7 +644,16 @@ impl Connection {
             server.monitors.remove(&self.session.client);
         }
         server.clients.remove(&self.session.client);
-        server.clients.close_mailbox(&self.session.client);
+        for output in [self.reply.overrun(), server.clients.close_mailbox(&self.session.client)] {
+            free_aside(server, output);
+        }
+    }
+}
+
+/// Frees what a client is not sent any more.
+fn free_aside(server: &Server, output: Output) {
+    if output.memory() > FREED_ASIDE_BYTES {
+        server.reclaimer.free(output, 0);
     }
 }
 

@@ -4,7 +4,7 @@ use crate::command::args::Request;
 use crate::command::call::Engine;
 use crate::command::session::Session;
 use crate::net::cross_protocol;
-use crate::resp::reply::Reply;
+use crate::resp::reply::{Mark, Reply};
 use crate::resp::request::{Limits, Parsed, Parser};
 use redstart_types::table::hash_key;
 use smallvec::SmallVec;
@@ -145,6 +145,10 @@ fn step(
         return false;
     }
     run(engine, session, reply, request);
+    if !reply.goes_on() {
+        // It is closed for what it is owed: what it has sent beyond that is not run.
+        session.closing = true;
+    }
     if session.paused_until_ms.is_some() {
         return false;
     }
@@ -159,26 +163,26 @@ fn run(engine: &mut Engine, session: &mut Session, reply: &mut Reply, request: R
         return;
     }
     engine.keep_limits(session, reply);
-    let start = reply.buf.len();
+    let start = reply.mark();
     let was_replica = session.replica.is_some();
     engine.execute(session, reply, request);
-    if reply.buf[start.min(reply.buf.len())..].starts_with(b"-LOADING ") {
+    if reply.since(start).starts_with(b"-LOADING ") {
         session.asks_again_at_ms = engine.now_ms + LOADING_PAUSE_MS;
     }
-    if was_replica && reply.buf.len() > start {
+    if was_replica && reply.mark() != start {
         refuse_reply(engine, session, reply, argv, start);
     }
 }
 
 /// A replica's connection carries the stream: a reply would be taken for a part of it. Source: Redis 7.2.
-fn refuse_reply(engine: &Engine, session: &mut Session, reply: &mut Reply, argv: &[&[u8]], start: usize) {
-    let shown = String::from_utf8_lossy(&reply.buf[start..]).into_owned();
+fn refuse_reply(engine: &Engine, session: &mut Session, reply: &mut Reply, argv: &[&[u8]], start: Mark) {
+    let shown = String::from_utf8_lossy(reply.since(start)).into_owned();
     engine.server.log.warning(format_args!(
         "Replica generated a reply to command '{}', disconnecting it: '{}'",
         String::from_utf8_lossy(argv[0]),
         shown.escape_debug()
     ));
-    reply.buf.truncate(start);
+    reply.rewind(start);
     session.closing = true;
 }
 

@@ -12,7 +12,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Bytes a block has room for; a longer record has one of its own.
+/// Bytes a block has room for, at least; a longer record has blocks of up to a sixteenth of the backlog's length, so that
+/// what is kept goes piece by piece. Source: Redis 7.2.
 const BLOCK_BYTES: usize = 16 * 1024;
 /// Most bytes a replica takes at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -25,6 +26,8 @@ pub struct Stream {
     end: AtomicU64,
     /// Whether the offset counts bytes: [`Inner::active`], to be asked without the lock.
     counts_bytes: AtomicBool,
+    /// Bytes of all blocks beyond the backlog's length.
+    beyond_backlog: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -33,6 +36,8 @@ struct Inner {
     /// Whether bytes are kept: somebody follows, or did not long ago.
     active: bool,
     blocks: VecDeque<Block>,
+    /// The room of all blocks.
+    held_bytes: u64,
     /// The database that the stream has selected, if its readers know.
     db: Option<usize>,
     readers: Vec<Arc<Replica>>,
@@ -105,11 +110,17 @@ impl Stream {
             history: History::new(id),
             active: false,
             blocks: VecDeque::new(),
+            held_bytes: 0,
             db: None,
             readers: Vec::new(),
             limits: Limits::default(),
         };
-        Stream { inner: Mutex::new(inner), end: AtomicU64::new(0), counts_bytes: AtomicBool::new(false) }
+        Stream {
+            inner: Mutex::new(inner),
+            end: AtomicU64::new(0),
+            counts_bytes: AtomicBool::new(false),
+            beyond_backlog: AtomicU64::new(0),
+        }
     }
 
     /// While no bytes are kept, each command that is logged counts as one, so that an offset tells positions in the log
@@ -140,17 +151,28 @@ impl Stream {
     /// The backlog's figures.
     pub fn backlog(&self) -> Backlog {
         let inner = self.inner.lock();
-        let held_bytes = inner.blocks.iter().map(|block| block.bytes.capacity() as u64).sum();
         let start = inner.backlog_start(self.end());
         let first = if inner.active { start + 1 } else { 0 };
-        Backlog { active: inner.active, first, len: self.end() - start, held_bytes }
+        Backlog { active: inner.active, first, len: self.end() - start, held_bytes: inner.held_bytes }
+    }
+
+    /// Bytes kept beyond the backlog's length, because a replica is slow. They count for its output limit, not for
+    /// `maxmemory`: were keys evicted for them, the records of that would make them more.
+    pub fn beyond_backlog(&self) -> u64 {
+        self.beyond_backlog.load(Ordering::Relaxed)
+    }
+
+    /// Drops what nobody needs.
+    fn trim(&self, inner: &mut Inner) {
+        inner.trim(self.end());
+        self.beyond_backlog.store(inner.held_bytes.saturating_sub(inner.limits.backlog_bytes), Ordering::Relaxed);
     }
 
     /// Puts the directives into force.
     pub fn set_limits(&self, limits: Limits) {
         let mut inner = self.inner.lock();
         inner.limits = limits;
-        inner.trim(self.end());
+        self.trim(&mut inner);
     }
 
     /// Begins to keep bytes, under a new name: what was not kept has no place in a history.
@@ -175,6 +197,8 @@ impl Stream {
         inner.active = false;
         self.counts_bytes.store(false, Ordering::Relaxed);
         inner.blocks.clear();
+        inner.held_bytes = 0;
+        self.trim(&mut inner);
     }
 
     /// Adds a reader that knows the data set as of now; the offset. The next record selects its database again.
@@ -211,7 +235,7 @@ impl Stream {
     pub fn detach(&self, replica: &Replica) {
         let mut inner = self.inner.lock();
         inner.readers.retain(|other| other.client.id != replica.client.id);
-        inner.trim(self.end());
+        self.trim(&mut inner);
     }
 
     /// Appends the bytes that follow the reader's position to `out`; whether there were any. If not, the reader is
@@ -229,16 +253,19 @@ impl Stream {
         }
         let first = inner.blocks.partition_point(|block| block.end() <= position);
         let before = out.len();
+        let until = before + READ_BYTES;
         for block in inner.blocks.range(first..) {
             let at = position.max(block.start) - block.start;
-            out.extend_from_slice(&block.bytes[at as usize..]);
-            if out.len() - before >= READ_BYTES {
+            let bytes = &block.bytes[at as usize..];
+            // A block may be much longer: what waits for a slow replica is kept in the blocks, not by its connection.
+            out.extend_from_slice(&bytes[..bytes.len().min(until - out.len())]);
+            if out.len() == until {
                 break;
             }
         }
         replica.set_position(position + (out.len() - before) as u64);
         replica.note_waiting(self.end());
-        inner.trim(self.end());
+        self.trim(&mut inner);
         true
     }
 
@@ -284,7 +311,7 @@ impl Stream {
             }
             is_within
         });
-        inner.trim(end);
+        self.trim(inner);
     }
 }
 
@@ -306,25 +333,33 @@ impl Inner {
     }
 
     fn add(&mut self, end: u64, bytes: &[u8]) -> u64 {
-        match self.blocks.back_mut() {
-            Some(block) if block.bytes.len() + bytes.len() <= block.bytes.capacity() => {
-                block.bytes.extend_from_slice(bytes);
-            }
-            _ => {
-                let mut block = Block { start: end, bytes: Vec::with_capacity(bytes.len().max(BLOCK_BYTES)) };
-                block.bytes.extend_from_slice(bytes);
-                self.blocks.push_back(block);
+        let longest = usize::try_from(self.limits.backlog_bytes / 16).unwrap_or(usize::MAX).max(BLOCK_BYTES);
+        let (mut end, mut rest) = (end, bytes);
+        while !rest.is_empty() {
+            let room = self.blocks.back().map_or(0, |block| block.bytes.capacity() - block.bytes.len());
+            match self.blocks.back_mut() {
+                Some(block) if room > 0 => {
+                    let (now, later) = rest.split_at(room.min(rest.len()));
+                    block.bytes.extend_from_slice(now);
+                    end += now.len() as u64;
+                    rest = later;
+                }
+                _ => {
+                    let bytes = Vec::with_capacity(rest.len().clamp(BLOCK_BYTES, longest));
+                    self.held_bytes += bytes.capacity() as u64;
+                    self.blocks.push_back(Block { start: end, bytes });
+                }
             }
         }
-        end + bytes.len() as u64
+        end
     }
 
     /// Drops the blocks that neither a replica nor the backlog needs.
     fn trim(&mut self, end: u64) {
         let needed = self.readers.iter().map(|replica| replica.position()).min().unwrap_or(u64::MAX);
         let kept_from = needed.min(end.saturating_sub(self.limits.backlog_bytes));
-        while self.blocks.front().is_some_and(|block| block.end() <= kept_from) {
-            self.blocks.pop_front();
+        while let Some(block) = self.blocks.pop_front_if(|block| block.end() <= kept_from) {
+            self.held_bytes -= block.bytes.capacity() as u64;
         }
     }
 }
@@ -402,7 +437,7 @@ mod tests {
         stream.attach(&stuck);
         let value = vec![b'x'; 3000];
         (0..3).for_each(|_| append(&stream, &[(0, &[b"SET", b"k", &value])]));
-        assert!(stuck.client.mailbox.take().is_some_and(|letters| letters.overrun));
+        assert!(Clients::default().take_letters(&stuck.client).is_some_and(|letters| letters.overrun));
         // Its connection may look once more before it sees that.
         (0..20).for_each(|_| append(&stream, &[(0, &[b"SET", b"k", &value])]));
         assert!(!stream.read(&stuck, &mut Vec::new()));

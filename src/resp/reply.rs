@@ -1,5 +1,6 @@
-//! Replies in RESP2 and RESP3, written straight into the connection's output buffer.
+//! Replies in RESP2 and RESP3, written straight into the connection's output.
 
+use crate::resp::output::Output;
 use redstart_types::encoding::listpack::Element;
 use redstart_types::number;
 
@@ -7,13 +8,28 @@ use redstart_types::number;
 /// written, as Redis does.
 #[derive(Debug, Default)]
 pub struct Reply {
-    /// Encoded replies.
+    /// Encoded replies, behind `output`.
     pub buf: Vec<u8>,
     /// Whether the client asked for RESP3 (HELLO 3).
     pub resp3: bool,
-    /// Bytes from which on the client is closed anyway (`client-output-buffer-limit`).
+    /// While a client's commands run: bytes from which on it is closed anyway (`client-output-buffer-limit`).
     pub limit: Option<usize>,
+    /// A connection's: bytes that are complete, and wait to be sent. What is long goes there as it is written.
+    pub output: Output,
+    /// Whether `output` is in use. A reply that a script reads stays in `buf`.
+    streams: bool,
+    /// Bytes that ever went from `buf` to `output`.
+    moved: usize,
+    /// The limit has been passed: everything is gone, and what comes is of no use to anybody.
+    is_overrun: bool,
 }
+
+/// A place in a reply under way. Good as long as nothing before it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(usize);
+
+/// `buf` goes to `output` when it is longer: one long reply, or many short ones, need not be in one piece.
+const PIECE_BYTES: usize = 64 * 1024;
 
 impl Reply {
     /// An empty buffer for a client of this protocol.
@@ -21,9 +37,108 @@ impl Reply {
         Reply { resp3, ..Reply::default() }
     }
 
+    /// An empty one for a connection.
+    pub fn of_connection() -> Self {
+        Reply { streams: true, ..Reply::default() }
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn waiting_bytes(&self) -> usize {
+        self.output.len() + self.buf.len()
+    }
+
+    /// Whether nothing waits to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.waiting_bytes() == 0
+    }
+
+    /// What waiting bytes take, with room for more.
+    pub fn memory(&self) -> usize {
+        self.output.memory() + self.buf.capacity()
+    }
+
     /// Whether there is no point in going on: the client is closed before it gets any of this.
     pub fn is_too_long(&self) -> bool {
-        self.limit.is_some_and(|limit| self.buf.len() > limit)
+        self.is_overrun || self.limit.is_some_and(|limit| self.waiting_bytes() > limit)
+    }
+
+    /// To be called now and then while a long reply, whose head is written, is appended to: what there is need not stay
+    /// in one piece. Whether to go on; if not, what follows may be left out: the client is closed before it gets any of it.
+    #[inline]
+    pub fn goes_on(&mut self) -> bool {
+        if self.buf.len() >= PIECE_BYTES && self.streams {
+            self.settle();
+        }
+        !self.is_too_long()
+    }
+
+    /// Moves what there is behind what waits already: bytes from elsewhere may follow.
+    pub fn settle(&mut self) {
+        self.moved += self.buf.len();
+        self.output.push_from(&mut self.buf, 0);
+    }
+
+    /// Appends what others have sent.
+    pub fn append(&mut self, output: Output) {
+        if output.is_empty() {
+            return;
+        }
+        self.settle();
+        self.moved += output.len();
+        self.output.append(output);
+    }
+
+    /// The bytes to be sent next; empty when there are none.
+    pub fn first(&self) -> &[u8] {
+        if self.output.is_empty() { &self.buf } else { self.output.first() }
+    }
+
+    /// So many bytes of [`Reply::first`] are sent.
+    pub fn advance(&mut self, len: usize) {
+        if !self.output.is_empty() {
+            self.output.advance(len);
+        } else {
+            self.moved += self.buf.len();
+            self.output.push_from(&mut self.buf, len);
+        }
+    }
+
+    /// Frees everything: the client is to be closed.
+    pub fn overrun(&mut self) -> Output {
+        self.is_overrun = true;
+        self.buf = Vec::new();
+        std::mem::take(&mut self.output)
+    }
+
+    /// The place where the next element begins.
+    #[inline]
+    pub fn mark(&self) -> Mark {
+        Mark(self.moved + self.buf.len())
+    }
+
+    /// What was appended since; only the end of it if it is long.
+    #[inline]
+    pub fn since(&self, mark: Mark) -> &[u8] {
+        self.buf.get(mark.0.saturating_sub(self.moved)..).unwrap_or_default()
+    }
+
+    /// Whether what was appended since is an error.
+    #[inline]
+    pub fn is_error_since(&self, mark: Mark) -> bool {
+        mark.0 >= self.moved && self.buf.get(mark.0 - self.moved) == Some(&b'-')
+    }
+
+    /// Takes back what was appended since.
+    #[inline]
+    pub fn rewind(&mut self, mark: Mark) {
+        match mark.0.checked_sub(self.moved) {
+            Some(len) => self.buf.truncate(len),
+            None => {
+                self.buf.clear();
+                self.output.take_back(self.moved - mark.0);
+                self.moved = mark.0;
+            }
+        }
     }
 
     /// `+OK`
@@ -160,7 +275,7 @@ impl Reply {
 
     /// Starts an array whose length is known only later; see [`Reply::end_array`].
     pub fn begin(&mut self) -> Deferred {
-        Deferred { at: self.buf.len() }
+        Deferred { at: self.mark() }
     }
 
     /// Writes the head of an array of `len` elements before what was appended since `start`.
@@ -187,7 +302,8 @@ impl Reply {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(len).as_bytes();
         let head = std::iter::once(kind).chain(digits.iter().copied()).chain(*b"\r\n");
-        self.buf.splice(start.at..start.at, head);
+        let at = start.at.0.checked_sub(self.moved).expect("nothing is moved on while an array is begun");
+        self.buf.splice(at..at, head);
     }
 
     #[inline]
@@ -208,7 +324,7 @@ impl Reply {
 #[derive(Debug)]
 #[must_use = "an array begun must be ended"]
 pub struct Deferred {
-    at: usize,
+    at: Mark,
 }
 
 /// What cannot stand in a line of the protocol.

@@ -108,7 +108,7 @@ impl Stream {
     pub fn memory_bytes(&self) -> usize {
         match self {
             Stream::Tcp(_) | Stream::Unix(_) | Stream::Lent => 0,
-            Stream::Tls(_) => TlsStream::BYTES,
+            Stream::Tls(stream) => stream.memory_bytes(),
         }
     }
 

@@ -30,7 +30,14 @@ const STEPS: usize = 8;
 
 impl TlsStream {
     /// One that is idle, with what rustls keeps behind it.
-    pub const BYTES: usize = size_of::<TlsStream>() + 4096;
+    const BYTES: usize = size_of::<TlsStream>() + 4096;
+    /// What rustls keeps at most of what it was given to send (its default). It does not tell how much it is.
+    const SEND_BYTES: usize = 64 * 1024;
+
+    /// What it takes, about.
+    pub fn memory_bytes(&self) -> usize {
+        Self::BYTES + if self.session.wants_write() { Self::SEND_BYTES } else { 0 }
+    }
 
     /// The server's side of a connection whose handshake has not begun.
     pub fn new(socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {

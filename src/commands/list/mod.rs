@@ -214,7 +214,12 @@ fn lrange(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     };
     let (start, count) = range(start, stop, list.len());
     ctx.reply.array(count);
-    list.iter_from(start).take(count).for_each(|element| ctx.reply.element(element));
+    for element in list.iter_from(start).take(count) {
+        ctx.reply.element(element);
+        if !ctx.reply.goes_on() {
+            break;
+        }
+    }
     Ok(())
 }
 
