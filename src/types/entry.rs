@@ -23,7 +23,7 @@ pub const INLINE_MAX: usize = 4096;
 
 /// A key with its expiry and its value; `V` is what a value is when it is neither a small string nor an integer.
 #[derive(Debug)]
-pub struct Entry<V> {
+pub struct Entry<V: Send + 'static> {
     place: NonNull<u8>,
     owns: PhantomData<Box<V>>,
 }
@@ -51,7 +51,7 @@ pub enum NewContent<'a, V> {
 }
 
 // SAFETY: an entry owns its allocation and its V, as a Box would.
-unsafe impl<V: Send> Send for Entry<V> {}
+unsafe impl<V: Send + 'static> Send for Entry<V> {}
 
 const EXPIRES: u8 = 1;
 const STR: u8 = 0;
@@ -72,7 +72,7 @@ const KEY_LEN_BITS: u32 = 19;
 const KEY_LEN_MAX: usize = (1 << KEY_LEN_BITS) - 1;
 const _: () = assert!(INLINE_MAX < 1 << (32 - KEY_LEN_BITS) && EXPIRES == 1);
 
-impl<V> Entry<V> {
+impl<V: Send + 'static> Entry<V> {
     /// Where an allocation's fields may lie: a V is read in place, so it must not ask for more than the allocation has.
     const FITS: () = assert!(align_of::<V>() <= ALIGN && size_of::<V>().is_multiple_of(ALIGN) && FIELD == ALIGN);
 
@@ -385,10 +385,15 @@ impl<V> Entry<V> {
     }
 }
 
-impl<V> Keyed for Entry<V> {
+impl<V: Send + 'static> Keyed for Entry<V> {
     #[inline]
     fn key(&self) -> &[u8] {
         self.bytes(self.key_offset(), self.key_len())
+    }
+
+    /// Without what a V points at.
+    fn bytes(&self) -> usize {
+        self.size()
     }
 
     /// Most entries of a short key and a short value are of 56 bytes or less, in one line of the cache or in two.
@@ -405,7 +410,7 @@ impl<V> Keyed for Entry<V> {
     }
 }
 
-impl<V> Drop for Entry<V> {
+impl<V: Send + 'static> Drop for Entry<V> {
     fn drop(&mut self) {
         if self.flags() & KIND == OBJECT {
             drop(self.take_object());

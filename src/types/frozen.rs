@@ -5,6 +5,7 @@
 //! hash space, which no growth or shrinking disturbs; notes are kept in the same order and go as the walk passes them,
 //! so that no step has to give out or free many at once.
 
+use crate::garbage::Bulk;
 use crate::table::{CURSOR_BITS, Keyed, Table, hash_key, is_before};
 use std::borrow::Borrow;
 use std::cmp::Ordering as Order;
@@ -49,7 +50,7 @@ impl Kept {
 }
 
 /// What an element has beside its key.
-pub trait Beside {
+pub trait Beside: Send + 'static {
     /// Bytes that it points at.
     fn bytes(&self) -> usize {
         0
@@ -125,7 +126,7 @@ pub struct Frozen<V: Beside> {
     /// Elements in front of this scan cursor have been given out.
     cursor: u64,
     /// Elements behind the cursor that have changed, and what they had beside their keys if they were there.
-    notes: BTreeMap<Changed, Option<V>>,
+    notes: Bulk<BTreeMap<Changed, Option<V>>>,
     /// How many elements there were at the instant.
     len: usize,
     kept: Arc<Kept>,
@@ -141,7 +142,7 @@ const NOTE_BYTES: usize = 64;
 impl<V: Beside> Frozen<V> {
     /// The instant is now; the table has `len` elements. Notes are counted in `kept`.
     pub fn new(id: u64, len: usize, kept: Arc<Kept>) -> Self {
-        Frozen { id, cursor: 0, notes: BTreeMap::new(), len, kept, bytes: 0 }
+        Frozen { id, cursor: 0, notes: Bulk::default(), len, kept, bytes: 0 }
     }
 
     /// Tells this table from all others that are frozen.

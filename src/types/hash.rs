@@ -384,6 +384,10 @@ impl Keyed for Field {
         &pair[start..end]
     }
 
+    fn bytes(&self) -> usize {
+        self.pair.memory_bytes()
+    }
+
     #[inline]
     fn prefetch(&self) {
         self.pair.prefetch();

@@ -7,6 +7,7 @@ mod dtoa;
 pub mod encoding;
 pub mod entry;
 pub mod frozen;
+pub mod garbage;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;

@@ -4,7 +4,9 @@
 //! element by element (see [`crate::frozen`]). Whoever changes bytes of a page that has not been given out first notes
 //! the page as it was, so a change costs the pages it touches, however long the string is.
 
+use crate::encoding::block;
 use crate::frozen::Kept;
+use crate::garbage::Bulk;
 use std::collections::BTreeMap;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -27,7 +29,7 @@ pub struct FrozenBytes {
     /// Pages in front of this one have been given out.
     next_page: usize,
     /// Pages that have changed since, as they were.
-    notes: BTreeMap<usize, Box<[u8]>>,
+    notes: Bulk<BTreeMap<usize, Box<[u8]>>>,
     kept: Arc<Kept>,
     /// What is counted in `kept` for this string.
     noted_bytes: usize,
@@ -59,7 +61,7 @@ impl LongString {
     /// Keeps the bytes as they are now, to be given out by [`LongString::frozen_step`]; notes are counted in `kept`.
     pub fn freeze(&mut self, id: u64, kept: &Arc<Kept>) {
         let len = self.bytes.len();
-        let frozen = FrozenBytes { id, len, next_page: 0, notes: BTreeMap::new(), kept: kept.clone(), noted_bytes: 0 };
+        let frozen = FrozenBytes { id, len, next_page: 0, notes: Bulk::default(), kept: kept.clone(), noted_bytes: 0 };
         self.frozen = Some(Box::new(frozen));
     }
 
@@ -84,6 +86,12 @@ impl LongString {
     /// Bytes that it points at.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.bytes.capacity()
+    }
+}
+
+impl Drop for LongString {
+    fn drop(&mut self) {
+        block::free_bytes(std::mem::take(&mut self.bytes));
     }
 }
 

@@ -70,6 +70,10 @@ impl Keyed for Member {
         self.0.bytes()
     }
 
+    fn bytes(&self) -> usize {
+        self.0.memory_bytes()
+    }
+
     #[inline]
     fn prefetch(&self) {
         self.0.prefetch();

@@ -26,15 +26,20 @@
 
 mod overflow;
 
+use crate::garbage;
 use crate::prefetch::prefetch;
 use crate::seed::HashSeed;
 use overflow::{Overflow, Spot};
 use rand::RngCore;
 
 /// What a [`Table`] stores: something that knows its own key.
-pub trait Keyed {
+pub trait Keyed: Send + 'static {
     /// The key, unchanged for as long as the element is in a table.
     fn key(&self) -> &[u8];
+    /// Bytes that dropping it gives back, about.
+    fn bytes(&self) -> usize {
+        self.key().len()
+    }
     /// Asks for the memory that `key` will read. Nothing by default.
     fn prefetch(&self) {}
     /// Asks for all of the element, as far as that can be known without looking at it.
@@ -50,8 +55,9 @@ pub fn hash_key(seed: &HashSeed, key: &[u8]) -> u64 {
 }
 
 /// A set of [`Keyed`] elements. Hashes are computed once by the caller with [`hash_key`] and [`Table::seed`].
+/// A large one is freed by the collector (see [`crate::garbage`]).
 #[derive(Debug)]
-pub struct Table<T> {
+pub struct Table<T: Keyed> {
     seed: HashSeed,
     /// Elements in the segments and in the overflow.
     len: usize,
@@ -121,6 +127,8 @@ const OVERFLOW_A_STEP: usize = 64;
 const TRIES: usize = 64;
 /// Whoever goes through all buckets asks for the elements so many buckets ahead.
 const AHEAD: usize = 3;
+/// Elements whose size stands for that of all.
+const SAMPLE: usize = 16;
 
 impl<T: Keyed> Table<T> {
     /// An empty table; allocates nothing.
@@ -329,9 +337,9 @@ impl<T: Keyed> Table<T> {
     }
 
     /// All elements, by value.
-    pub fn into_elements(self) -> impl Iterator<Item = T> {
-        let buckets = self.segments.into_iter().flat_map(|segment| segment.buckets.into_vec());
-        let overflow = self.overflow.into_iter().flat_map(|overflow| overflow.into_elements());
+    pub fn into_elements(mut self) -> impl Iterator<Item = T> {
+        let buckets = std::mem::take(&mut self.segments).into_iter().flat_map(|segment| segment.buckets.into_vec());
+        let overflow = self.overflow.take().into_iter().flat_map(|overflow| overflow.into_elements());
         buckets.flat_map(|bucket| bucket.slots.into_iter().flatten()).chain(overflow)
     }
 
@@ -559,6 +567,18 @@ impl HashRange {
 }
 
 const STALE: &str = "a place is used before the table changes";
+
+impl<T: Keyed> Drop for Table<T> {
+    fn drop(&mut self) {
+        if self.len > garbage::LARGE_LEN {
+            let sample = self.iter().take(SAMPLE).map(T::bytes).sum::<usize>() / SAMPLE;
+            let bytes = self.memory_bytes() + sample * self.len;
+            let overflow = self.overflow.take().into_iter().flat_map(|overflow| overflow.into_elements());
+            let segments = std::mem::take(&mut self.segments).into_iter();
+            garbage::leave(segments.map(drop).chain(overflow.map(drop)), bytes);
+        }
+    }
+}
 
 impl<T: Keyed> Segment<T> {
     fn new(buckets: usize, depth: u32, prefix: u64) -> Self {

@@ -14,10 +14,12 @@
 //! whose elements are taken one by one an allocation each (550 of 4300 instructions).
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use crate::garbage::LARGE_BYTES;
+use std::alloc::{Layout, alloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 
 use super::allocation_class;
+use super::block;
 use super::word::Word;
 
 /// Where the content begins.
@@ -146,7 +148,9 @@ fn reallocate(start: NonNull<u8>, old_size: usize, new_size: usize, used: usize)
     /// jemalloc moves small allocations whenever their class changes.
     const MOVED: usize = 8192;
     let (old, new) = (layout(old_size), layout(new_size));
-    if old_size.max(new_size) > MOVED {
+    // What a very long one gives up is left to the collector.
+    let gives_up_much = old_size >= LARGE_BYTES && new_size < old_size / 2;
+    if old_size.max(new_size) > MOVED && !gives_up_much {
         // SAFETY: the caller allocated it with the layout of `old_size`, and uses only what is answered from now on.
         let start = unsafe { realloc(start.as_ptr(), old, new.size()) };
         return NonNull::new(start).unwrap_or_else(|| handle_alloc_error(new));
@@ -157,7 +161,7 @@ fn reallocate(start: NonNull<u8>, old_size: usize, new_size: usize, used: usize)
     // is known here, which makes it take 350 instructions instead of 110.
     unsafe {
         moved.copy_from_nonoverlapping(start, used);
-        dealloc(start.as_ptr(), old);
+        block::free(start, old);
     }
     moved
 }
@@ -166,7 +170,7 @@ impl<const MARK: usize> Drop for Blob<MARK> {
     fn drop(&mut self) {
         let layout = layout(self.size());
         // SAFETY: allocated with this very layout, and the owner is gone after this.
-        unsafe { dealloc(self.start().as_ptr(), layout) }
+        unsafe { block::free(self.start(), layout) }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 mod blob;
+pub(crate) mod block;
 pub mod intset;
 pub mod listpack;
 pub mod quicklist;

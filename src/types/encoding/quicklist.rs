@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::extrapolate;
 use super::listpack::{self, Element, Listpack};
+use crate::garbage;
 
 /// When a listpack or a chunk is full: the directives a list looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -419,7 +420,7 @@ impl Quicklist {
             rest -= here;
             (chunk, offset) = (chunk + 1, 0);
         }
-        self.chunks.drain(first_whole..first_whole + whole);
+        leave(self.chunks.drain(first_whole..first_whole + whole).collect());
     }
 
     /// Removes up to `limit` elements equal to `value`, beginning at the head, or at the tail if `from_tail`.
@@ -459,6 +460,22 @@ impl Quicklist {
             let offset = chunk.iter().position(|element| element.is_text(value))?;
             Some(Place { chunk: idx, offset })
         })
+    }
+}
+
+impl Drop for Quicklist {
+    fn drop(&mut self) {
+        leave(std::mem::take(&mut self.chunks));
+    }
+}
+
+/// Frees chunks, if they are many by the collector.
+fn leave(chunks: VecDeque<Arc<Chunk>>) {
+    const SAMPLE: usize = 16;
+    if chunks.len() > garbage::LARGE_LEN {
+        let sample = chunks.iter().take(SAMPLE).map(|chunk| chunk.memory_bytes()).sum::<usize>() / SAMPLE;
+        let bytes = sample * chunks.len();
+        garbage::leave(chunks.into_iter(), bytes);
     }
 }
 

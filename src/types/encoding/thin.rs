@@ -9,9 +9,10 @@
 //! length of a short member would be known twice. 16-byte members: 25 bytes with the slot, against 32.
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, handle_alloc_error};
 use std::ptr::NonNull;
 
+use super::block;
 use crate::prefetch::prefetch;
 
 /// Owned bytes, immutable in length.
@@ -84,7 +85,7 @@ impl Drop for Thin {
     fn drop(&mut self) {
         let layout = layout(self.memory_bytes());
         // SAFETY: `concat` allocated with this very layout, and the owner is gone after this.
-        unsafe { dealloc(self.0.as_ptr(), layout) }
+        unsafe { block::free(self.0, layout) }
     }
 }
 

@@ -9,6 +9,7 @@
 //! Invariants: no node is without a live entry; live IDs rise through all nodes; `len` is the sum of the nodes'.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 
 use super::group::{btree_bytes, in_order};
@@ -16,6 +17,7 @@ use super::id::{NewId, StreamId};
 use super::node::{Entry, Node, NodeEntry};
 use super::rax_shape::rax_nodes;
 use crate::encoding::extrapolate;
+use crate::garbage;
 
 /// The greatest node Redis builds, and the greatest sum of an entry's field sizes, in bytes.
 const MAX_NODE_BYTES: usize = 1 << 30;
@@ -196,7 +198,7 @@ impl Entries {
     /// Removes the oldest entries. `approx` takes whole nodes only; `limit` is the most entries to remove, 0 for all.
     /// Answers how many went.
     pub fn trim(&mut self, strategy: Trim, approx: bool, limit: u64) -> u64 {
-        let before = self.len;
+        let (before, mut gone) = (self.len, Vec::new());
         while let Some(mut node) = self.nodes.first_entry() {
             let (master_id, live) = (*node.key(), node.get().live());
             let excess = match strategy {
@@ -215,7 +217,7 @@ impl Entries {
                 Trim::MinId(min_id) => node.get().last_id(master_id) < min_id,
             };
             if whole {
-                node.remove();
+                gone.push(node.remove());
                 self.len -= live;
                 continue;
             }
@@ -228,6 +230,7 @@ impl Entries {
             }
             break;
         }
+        leave(gone.into_iter());
         if self.len < before {
             self.find_first_id();
         }
@@ -335,6 +338,22 @@ impl Entries {
     pub(super) fn find_first_id(&mut self) {
         let first = self.range(StreamId::MIN, StreamId::MAX).next().map(|entry| entry.id);
         self.first_id = first.unwrap_or_default();
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        leave(mem::take(&mut self.nodes).into_values());
+    }
+}
+
+/// Frees nodes, if they are many by the collector.
+fn leave(nodes: impl ExactSizeIterator<Item = Arc<Node>> + Send + 'static) {
+    /// What a full node takes by default, about.
+    const NODE_BYTES: usize = 4096;
+    let len = nodes.len();
+    if len > garbage::LARGE_LEN {
+        garbage::leave(nodes, len * NODE_BYTES);
     }
 }
 

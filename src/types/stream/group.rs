@@ -10,6 +10,7 @@ use std::ops::{Bound, RangeBounds};
 
 use super::entries::Entries;
 use super::id::StreamId;
+use crate::garbage::Bulk;
 
 /// A consumer of one group: an index into the group's table, valid until that consumer is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +24,12 @@ pub struct Group {
     /// How many entries the group has read, counted from the first ever added; `None` when deletions or an arbitrary
     /// `last_id` made that unknown.
     pub entries_read: Option<u64>,
-    pub(super) pel: BTreeMap<StreamId, Nack>,
+    pub(super) pel: Bulk<BTreeMap<StreamId, Nack>>,
     /// The table [`ConsumerIdx`] points into; a deleted consumer leaves a hole that the next one fills.
-    consumers: Vec<Option<Consumer>>,
+    consumers: Bulk<Vec<Option<Consumer>>>,
     /// The holes.
     holes: Vec<ConsumerIdx>,
-    by_name: BTreeMap<Box<[u8]>, ConsumerIdx>,
+    by_name: Bulk<BTreeMap<Box<[u8]>, ConsumerIdx>>,
 }
 
 /// A member of a group.
@@ -39,7 +40,7 @@ pub struct Consumer {
     pub seen_time_ms: i64,
     /// When it last got something, Unix time in milliseconds; `None` if never.
     pub active_time_ms: Option<i64>,
-    pub(super) pel: BTreeSet<StreamId>,
+    pub(super) pel: Bulk<BTreeSet<StreamId>>,
 }
 
 /// An entry delivered and not acknowledged.
@@ -79,7 +80,7 @@ impl Group {
         if self.by_name.contains_key(name) {
             return None;
         }
-        let consumer = Consumer { name: name.into(), seen_time_ms: now_ms, active_time_ms: None, pel: BTreeSet::new() };
+        let consumer = Consumer { name: name.into(), seen_time_ms: now_ms, active_time_ms: None, pel: Bulk::default() };
         let idx = self.place(consumer);
         self.by_name.insert(name.into(), idx);
         Some(idx)
@@ -90,11 +91,11 @@ impl Group {
         let idx = self.by_name.remove(name)?;
         self.holes.push(idx);
         let consumer = self.consumers[idx.0 as usize].take().expect("a named consumer is in the table");
-        for id in &consumer.pel {
+        for id in consumer.pel.iter() {
             self.pel.remove(id);
         }
         if self.by_name.is_empty() {
-            (self.consumers, self.holes) = (Vec::new(), Vec::new());
+            (self.consumers, self.holes) = (Bulk::default(), Vec::new());
         }
         Some(consumer.pel.len())
     }

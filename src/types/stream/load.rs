@@ -12,6 +12,7 @@ use super::entries::Entries;
 use super::group::{ConsumerIdx, Group, Nack};
 use super::id::StreamId;
 use super::node::Node;
+use crate::garbage::Bulk;
 
 /// Why foreign bytes are no stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub struct Loader {
     entries: Entries,
     /// The ID of the last live entry taken so far.
     last_live: Option<StreamId>,
-    groups: BTreeMap<Box<[u8]>, Arc<Group>>,
+    groups: Bulk<BTreeMap<Box<[u8]>, Arc<Group>>>,
     group: Option<OpenGroup>,
 }
 

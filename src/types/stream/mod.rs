@@ -21,6 +21,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::garbage::Bulk;
+
 pub use delivery::{Claim, Claimed};
 pub use entries::{AddError, Entries, NodeLimits, SetIdError, Trim};
 pub use group::{Consumer, ConsumerIdx, Group, Pending};
@@ -33,7 +35,7 @@ pub use node::{Entry, Fields};
 pub struct Stream {
     /// The log.
     pub entries: Entries,
-    groups: BTreeMap<Box<[u8]>, Arc<Group>>,
+    groups: Bulk<BTreeMap<Box<[u8]>, Arc<Group>>>,
 }
 
 impl Stream {

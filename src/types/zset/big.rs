@@ -10,8 +10,10 @@ use super::tree::{self, Tree};
 use super::{Change, Entry};
 use crate::encoding::listpack::Element;
 use crate::frozen::{Frozen, Kept};
+use crate::garbage;
 use crate::seed::HashSeed;
 use crate::table::{Table, hash_key};
+use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -80,19 +82,69 @@ impl Big {
         Some(found.score())
     }
 
+    /// Takes the members of `range` out; how many. Those that go are freed by the collector when they are many, so that it
+    /// is what stays that costs time when that is less.
     pub(super) fn remove_range(&mut self, range: &Range<'_>) -> usize {
         let (start, end) = self.ranks(range);
-        for _ in start..end {
-            let entry = self.tree.remove_at(start).expect("the range lies within the tree");
-            let bytes = entry.member.bytes();
-            let hash = self.hash(bytes);
-            if let Some(frozen) = &mut self.frozen {
-                frozen.note(hash, bytes, || Some(entry.score));
-            }
-            let member = self.table.remove(hash, bytes).expect("the table has what the tree has");
-            self.members_bytes -= member.memory_bytes();
+        let (goes, stays) = (end - start, self.len() - (end - start));
+        if goes > garbage::LARGE_LEN && stays < goes / 2 && self.frozen.is_none() {
+            self.keep_outside(start, end);
+        } else if goes > 0 {
+            self.remove_ranks(start, end);
         }
-        end - start
+        goes
+    }
+
+    /// Moves all but the members of these ranks to a new table and a new tree.
+    fn keep_outside(&mut self, start: usize, end: usize) {
+        let fresh = Self::new(self.table.seed());
+        let Self { tree, mut table, .. } = std::mem::replace(self, fresh);
+        let mut rank = if start == 0 { end } else { 0 };
+        while rank < tree.len() {
+            let (leaf, idx) = tree.leaf_at(rank);
+            let behind = if rank < start { start - rank } else { usize::MAX };
+            let entries = &leaf[idx..idx + behind.min(leaf.len() - idx)];
+            entries.iter().for_each(|entry| entry.member.prefetch());
+            for entry in entries {
+                let hash = self.hash(entry.member.bytes());
+                let member = table.remove(hash, entry.member.bytes()).expect("the table has what the tree has");
+                self.members_bytes += member.memory_bytes();
+                self.tree.insert(*entry);
+                self.table.insert(hash, member);
+            }
+            rank += entries.len();
+            if rank == start {
+                rank = end;
+            }
+        }
+    }
+
+    fn remove_ranks(&mut self, start: usize, end: usize) {
+        let Self { tree, table, members_bytes, frozen } = self;
+        let (seed, before) = (*table.seed(), *members_bytes);
+        let mut gone = Vec::with_capacity(end - start);
+        tree.remove_ranks(start, end, &mut |entries| {
+            // What a member's removal reads lies anywhere in memory: the cache misses overlap when asked for together.
+            entries.iter().for_each(|entry| entry.member.prefetch());
+            let hash = |entry: &tree::Entry| {
+                let hash = hash_key(&seed, entry.member.bytes());
+                table.prefetch_bucket(hash);
+                hash
+            };
+            let hashes: SmallVec<[u64; tree::WIDTH]> = entries.iter().map(hash).collect();
+            for (entry, hash) in entries.iter().zip(hashes) {
+                let bytes = entry.member.bytes();
+                if let Some(frozen) = frozen {
+                    frozen.note(hash, bytes, || Some(entry.score));
+                }
+                let member = table.remove(hash, bytes).expect("the table has what the tree has");
+                *members_bytes -= member.memory_bytes();
+                gone.push(member);
+            }
+        });
+        if gone.len() > garbage::LARGE_LEN {
+            garbage::leave_small(gone.into_iter(), before - *members_bytes);
+        }
     }
 
     pub(super) fn count(&self, range: &Range<'_>) -> usize {

@@ -12,9 +12,10 @@
 //! `Rc<[u8]>` are 16 bytes in table and tree and count in 16 more: some 38 bytes a member on top.
 #![allow(unsafe_code)]
 
+use crate::encoding::block;
 use crate::prefetch::prefetch;
 use crate::table::Keyed;
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 /// Owns a member's allocation.
@@ -85,7 +86,7 @@ impl Drop for Member {
     fn drop(&mut self) {
         let layout = layout(self.bytes().len());
         // SAFETY: `new` allocated with this very layout, and the owner is gone after this.
-        unsafe { dealloc(self.0.as_ptr(), layout) }
+        unsafe { block::free(self.0, layout) }
     }
 }
 
@@ -93,6 +94,10 @@ impl Keyed for Member {
     #[inline]
     fn key(&self) -> &[u8] {
         self.bytes()
+    }
+
+    fn bytes(&self) -> usize {
+        self.memory_bytes()
     }
 
     #[inline]

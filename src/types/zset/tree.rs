@@ -22,6 +22,7 @@
 
 use super::member::MemberRef;
 use crate::encoding::extrapolate;
+use crate::garbage;
 use std::cmp::Ordering;
 
 /// One element.
@@ -63,13 +64,6 @@ struct Child {
     node: Node,
 }
 
-/// The element to take out.
-#[derive(Clone, Copy)]
-enum Target<'a> {
-    Rank(usize),
-    Element(f64, &'a [u8]),
-}
-
 /// Where in the whole tree a node lies: only the outermost leaves split unevenly.
 #[derive(Clone, Copy)]
 struct Edges {
@@ -98,14 +92,18 @@ impl Tree {
 
     /// Takes out the element with this very score and these bytes.
     pub(super) fn remove(&mut self, score: f64, bytes: &[u8]) -> Option<Entry> {
-        let removed = self.root.remove(Target::Element(score, bytes));
-        self.shrink(removed)
+        let removed = self.root.remove(score, bytes)?;
+        self.len -= 1;
+        self.lower();
+        Some(removed)
     }
 
-    /// Takes out the element at `rank`.
-    pub(super) fn remove_at(&mut self, rank: usize) -> Option<Entry> {
-        let removed = self.root.remove(Target::Rank(rank));
-        self.shrink(removed)
+    /// Takes out the elements from rank `start` up to, without, `end`, which is at most `len`. Shows them to `visit`
+    /// before, a leaf's at a time: what the tree does is O(log n + leaves).
+    pub(super) fn remove_ranks(&mut self, start: usize, end: usize, visit: &mut impl FnMut(&[Entry])) {
+        self.root.remove_ranks(start, end, visit);
+        self.len -= end - start;
+        self.lower();
     }
 
     /// The number of elements at the start for which `before` holds; it must hold for no element behind one for
@@ -145,8 +143,8 @@ impl Tree {
         extrapolate(bytes, entries, self.len)
     }
 
-    fn shrink(&mut self, removed: Option<Entry>) -> Option<Entry> {
-        self.len -= usize::from(removed.is_some());
+    /// Makes the tree lower when its root has fewer than two children.
+    fn lower(&mut self) {
         while let Node::Inner(children) = &mut self.root {
             match children.len() {
                 0 => self.root = Node::Leaf(Vec::new()),
@@ -154,8 +152,28 @@ impl Tree {
                 _ => break,
             }
         }
-        removed
     }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if self.len > garbage::LARGE_LEN {
+            leave(vec![std::mem::replace(&mut self.root, Node::Leaf(Vec::new()))], self.len);
+        }
+    }
+}
+
+/// Leaves nodes with all below them, `len` elements, to the collector.
+fn leave(mut nodes: Vec<Node>, len: usize) {
+    let next_leaf = move || {
+        let mut node = nodes.pop()?;
+        while let Node::Inner(children) = node {
+            nodes.extend(children.into_iter().map(|child| child.node));
+            node = nodes.pop()?;
+        }
+        Some(node)
+    };
+    garbage::leave(std::iter::from_fn(next_leaf), len * size_of::<Entry>());
 }
 
 impl Node {
@@ -167,16 +185,24 @@ impl Node {
         }
     }
 
-    fn remove(&mut self, target: Target<'_>) -> Option<Entry> {
+    fn remove(&mut self, score: f64, bytes: &[u8]) -> Option<Entry> {
         match self {
             Self::Leaf(entries) => {
-                let idx = match target {
-                    Target::Rank(rank) => Some(rank).filter(|rank| *rank < entries.len()),
-                    Target::Element(score, bytes) => entries.binary_search_by(|other| other.order(score, bytes)).ok(),
-                };
-                idx.map(|idx| entries.remove(idx))
+                let idx = entries.binary_search_by(|other| other.order(score, bytes)).ok()?;
+                Some(entries.remove(idx))
             }
-            Self::Inner(children) => remove_from_inner(children, target),
+            Self::Inner(children) => remove_from_inner(children, score, bytes),
+        }
+    }
+
+    /// See [`Tree::remove_ranks`]; ranks are those within this node.
+    fn remove_ranks(&mut self, start: usize, end: usize, visit: &mut impl FnMut(&[Entry])) {
+        match self {
+            Self::Leaf(entries) => {
+                visit(&entries[start..end]);
+                entries.drain(start..end);
+            }
+            Self::Inner(children) => remove_ranks_from_inner(children, start, end, visit),
         }
     }
 
@@ -288,16 +314,10 @@ fn insert_into_inner(children: &mut Vec<Child>, entry: Entry, edges: Edges) -> O
     Some(children.split_off(keep))
 }
 
-fn remove_from_inner(children: &mut Vec<Child>, target: Target<'_>) -> Option<Entry> {
-    let (idx, target) = match target {
-        Target::Rank(mut rank) => (child_at(children, &mut rank), Target::Rank(rank)),
-        Target::Element(score, bytes) => {
-            let behind = children.partition_point(|child| child.first.order(score, bytes).is_le());
-            (behind.checked_sub(1)?, target)
-        }
-    };
-    let child = children.get_mut(idx)?;
-    let removed = child.node.remove(target)?;
+fn remove_from_inner(children: &mut Vec<Child>, score: f64, bytes: &[u8]) -> Option<Entry> {
+    let idx = children.partition_point(|child| child.first.order(score, bytes).is_le()).checked_sub(1)?;
+    let child = &mut children[idx];
+    let removed = child.node.remove(score, bytes)?;
     child.count -= 1;
     match child.node.first() {
         None => {
@@ -311,6 +331,25 @@ fn remove_from_inner(children: &mut Vec<Child>, target: Target<'_>) -> Option<En
         }
     }
     Some(removed)
+}
+
+fn remove_ranks_from_inner(children: &mut Vec<Child>, start: usize, end: usize, visit: &mut impl FnMut(&[Entry])) {
+    let mut rank = 0;
+    for child in children.iter_mut() {
+        let [from, to] = [start, end].map(|at| at.saturating_sub(rank).min(child.count));
+        rank += child.count;
+        if from < to {
+            child.node.remove_ranks(from, to, visit);
+            child.count -= to - from;
+            child.first = child.node.first().unwrap_or(child.first);
+        }
+    }
+    children.retain(|child| child.count > 0);
+    for idx in (0..children.len()).rev() {
+        if children.get(idx).is_some_and(|child| child.node.width() < WIDTH / 4) {
+            join_neighbours(children, idx);
+        }
+    }
 }
 
 /// Joins the narrow child at `idx` with a neighbour, if both fit well into one.
@@ -343,4 +382,4 @@ fn child_at(children: &[Child], rank: &mut usize) -> usize {
 }
 
 /// The most elements of a leaf, and children of an inner node.
-const WIDTH: usize = 64;
+pub(super) const WIDTH: usize = 64;
