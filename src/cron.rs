@@ -36,6 +36,7 @@ const LARGE_ROOM: usize = 32 * 1024;
 pub fn start(server: Arc<Server>, worker: usize) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     background::spawn("cron", move |may_wait| {
+        server.reclaimer.collect_here();
         let engine = Engine::new(server.clone(), worker, Some(may_wait));
         let peaks_since_ms = engine.now_ms;
         runtime.block_on(Cron { server, engine, peaks_since_ms }.run());

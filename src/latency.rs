@@ -168,9 +168,7 @@ fn advice_on(event: &str, config: &Config) -> Vec<String> {
         }
         event if event.starts_with("aof-") || event.starts_with("rdb-") => vec![slower_disk(), busy_disk()],
         "expire-cycle" | "expire-del" | "eviction-del" => vec![
-            "Large values that expire or are evicted take long to free: set lazyfree-lazy-expire and \
-             lazyfree-lazy-eviction to yes."
-                .to_owned(),
+            "Very many keys expire or are evicted at once: give them different times, or leave more room.".to_owned(),
         ],
         "eviction-cycle" => vec!["Leave more room below maxmemory, so that less has to be evicted at once.".to_owned()],
         _ => Vec::new(),

@@ -44,6 +44,7 @@ pub fn run(
     listeners: Listeners,
     mut wishes: mpsc::UnboundedReceiver<Rebind>,
 ) {
+    acceptor.server.reclaimer.collect_here();
     debug_assert!(engine.may_wait.is_none(), "the main loop waits for no shard");
     let mut rescuer = Rescuer { engine, scratch: vec![0; 16 * 1024] };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -19,11 +19,11 @@ impl Server {
 
     /// Bytes in use that are no reason to evict keys or to refuse writes: memory that comes back by itself, or that
     /// evicting would only make more of. That is what waits for a slow replica (beyond the backlog) or for a slow log, as
-    /// in Redis; what a snapshot keeps of old values, and invalidations on their way to clients; and Lua's states, which
-    /// have a limit of their own: else who may only run scripts would have the keys of others evicted.
+    /// in Redis; what a snapshot keeps of old values, invalidations on their way to clients, and large values that wait to be
+    /// freed; and Lua's states, which have a limit of their own: else who may only run scripts would have the keys of others evicted.
     pub fn uncounted_bytes(&self) -> u64 {
         let passing = self.persistence.kept.bytes() + self.clients.undelivered_bytes();
-        self.queued_bytes() + (passing + self.lua_bytes()) as u64
+        self.queued_bytes() + self.reclaimer.pending_bytes() + (passing + self.lua_bytes()) as u64
     }
 
     /// Bytes that wait for slow replicas and for a slow log: INFO's `mem_not_counted_for_evict`.

@@ -78,7 +78,7 @@ pub struct Server {
     pub debug_sessions: AtomicUsize,
     /// The data set is being loaded.
     pub loading: AtomicBool,
-    pub used_memory: UsedMemory,
+    pub used_memory: Arc<UsedMemory>,
     /// The most it ever was.
     pub peak_memory: AtomicU64,
     /// What it was once the server had started.
@@ -298,6 +298,14 @@ impl Busy {
     }
 }
 
+/// Its keys are freed without anybody waiting for that.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let shards = &mut self.shards;
+        self.reclaimer.collect(|| shards.clear());
+    }
+}
+
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Server({})", self.run_id)
@@ -323,11 +331,14 @@ impl Server {
             && used.saturating_sub(self.uncounted_bytes()) > config.maxmemory
     }
 
-    /// Until when (Unix ms) a writer waits, because a snapshot keeps as much of what is being changed as it may.
+    /// Until when (Unix ms) a writer waits, because a snapshot keeps as much of what is being changed as it may, or
+    /// garbage is made faster than it is freed.
     #[inline]
-    pub fn snapshot_pause_until_ms(&self, config: &Config, now_ms: i64) -> Option<i64> {
+    pub fn writers_wait_until_ms(&self, config: &Config, now_ms: i64) -> Option<i64> {
         const LOOK_AGAIN_MS: i64 = 2;
-        (self.persistence.kept.bytes() as u64 > config.snapshot_buffer_limit).then_some(now_ms + LOOK_AGAIN_MS)
+        let slack_bytes = if config.maxmemory == 0 { u64::MAX } else { config.maxmemory / 8 };
+        let is_full = self.persistence.kept.bytes() as u64 > config.snapshot_buffer_limit;
+        (is_full || self.reclaimer.is_outrun(slack_bytes)).then_some(now_ms + LOOK_AGAIN_MS)
     }
 
     /// Whether fewer replicas follow than `min-replicas-to-write` asks for.

@@ -9,9 +9,11 @@ use crate::cron;
 use crate::keyspace::lock::{MayWait, Shards};
 use crate::log::Log;
 use crate::main_loop;
+use crate::memory::UsedMemory;
 use crate::net::listener::{Acceptor, Listeners};
 use crate::net::worker::{Connections, Handle};
 use crate::process::OwnProcess;
+use crate::reclaim::Reclaimer;
 use crate::replication::Replication;
 use crate::server::{Busy, ConfigCell, Server};
 use crate::snapshot::state::Persistence;
@@ -132,6 +134,7 @@ impl Server {
     /// A server without threads or sockets.
     pub fn new(options: Options) -> Server {
         let random = Random::new(options.seed);
+        let used_memory = Arc::<UsedMemory>::default();
         let config = options.config;
         let workers = config.io_threads;
         let registry = options.registry;
@@ -164,7 +167,7 @@ impl Server {
             feed: Default::default(),
             slowlog: Default::default(),
             latency: Default::default(),
-            reclaimer: Default::default(),
+            reclaimer: Reclaimer::new(used_memory.clone()),
             background: Default::default(),
             busy: Busy::default(),
             watches: Default::default(),
@@ -172,7 +175,7 @@ impl Server {
             functions: Default::default(),
             debug_sessions: AtomicUsize::new(0),
             loading: AtomicBool::new(false),
-            used_memory: Default::default(),
+            used_memory,
             peak_memory: AtomicU64::new(0),
             startup_memory: AtomicU64::new(0),
             sampler: Default::default(),

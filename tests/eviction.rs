@@ -61,6 +61,11 @@ fn fill(policy: &str, expire: &str, lazily: bool, hash_seed: Option<HashSeed>) {
 }
 
 #[test]
+fn keys_go_when_they_must_and_only_then() {
+    each_policy_makes_room();
+    no_key_goes_for_what_waits_to_be_freed();
+}
+
 fn each_policy_makes_room() {
     for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random"] {
         fill(policy, "", false, None);
@@ -75,5 +80,28 @@ fn each_policy_makes_room() {
         fill("allkeys-lru", "", false, hash_seed);
         fill("volatile-random", "EX 1000", false, hash_seed);
         fill("volatile-ttl", "EX 1000", false, hash_seed);
+    }
+}
+
+/// A huge key is deleted at the limit: while it waits to be freed it is used memory, but no other key goes for it and no
+/// write is refused.
+fn no_key_goes_for_what_waits_to_be_freed() {
+    for policy in ["allkeys-lru", "noeviction"] {
+        let config = Config { port: 0, bind: vec!["127.0.0.1".to_owned()], save: Vec::new(), ..Config::default() };
+        let running = Server::start(Options { config, ..Options::default() }).expect("a free port on 127.0.0.1");
+        let mut client = Client::connect(&running);
+        for n in 0..1000 {
+            let fields: String = (0..300).map(|field| format!(" field:{n}:{field} value")).collect();
+            assert_eq!(client.run(&format!("HSET huge{fields}")), ":300");
+            assert_eq!(client.run(&format!("SET key:{n} value")), "+OK");
+        }
+        let limit = used(&running) + 3_000_000;
+        assert_eq!(client.run(&format!("CONFIG SET maxmemory-policy {policy} maxmemory {limit}")), "+OK");
+        assert_eq!(client.run("DEL huge"), ":1");
+        let value = "x".repeat(10_000);
+        for n in 0..1000 {
+            assert_eq!(client.run(&format!("SET key:{n} {value}")), "+OK", "{policy}");
+        }
+        assert_eq!(client.run("DBSIZE"), ":1000", "{policy}");
     }
 }

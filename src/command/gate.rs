@@ -52,11 +52,11 @@ impl Engine {
         check_state(&self.server, &self.config, session, command, argv, out_of_memory)
     }
 
-    /// Whether a pause (CLIENT PAUSE, or a snapshot that keeps too much) holds this command back, which has passed all
+    /// Whether a pause (CLIENT PAUSE, or a snapshot that keeps too much, or too much garbage) holds this command back, which has passed all
     /// checks; until when (Unix ms).
     pub(super) fn paused_until_ms(&self, session: &Session, command: CommandRef, argv: &[&[u8]]) -> Option<i64> {
         let paused = self.server.pause.until_ms(self.now_ms);
-        let until_ms = paused.or_else(|| self.server.snapshot_pause_until_ms(&self.config, self.now_ms))?;
+        let until_ms = paused.or_else(|| self.server.writers_wait_until_ms(&self.config, self.now_ms))?;
         if session.client.has(Client::REPLICA | Client::MONITOR) {
             return None;
         }

@@ -171,7 +171,7 @@ impl Engine {
         let shard = ShardSet::of(server.shards.shard_of(key.hash));
         let Some(mut locked) = self.lock_with_waiters(server, shard) else { return Outcome::Busy };
         let is_volatile = self.config.maxmemory_policy.is_volatile();
-        let in_background = self.config.lazyfree_lazy_eviction;
+        let lazily = self.config.lazyfree_lazy_eviction;
         let mut outcome = Outcome::Nothing;
         let start = Instant::now();
         self.with_db(&mut locked, candidate.db, |ctx| {
@@ -182,10 +182,12 @@ impl Engine {
             }
             // A snapshot may take it; then it is freed a little later.
             let later = if part.walked_db().is_some() { memory_bytes(entry, MEMORY_SAMPLES) as u64 } else { 0 };
-            ctx.db.effects.lazy_delete = in_background;
-            let before = memory::balance_of_thread();
-            ctx.db.discard_any(key, in_background);
-            let freed = before - memory::balance_of_thread();
+            ctx.db.effects.lazy_delete = lazily;
+            // What is large is freed soon by another thread.
+            let before = (memory::balance_of_thread(), server.reclaimer.given_bytes());
+            ctx.db.discard_any(key, lazily);
+            let given = (server.reclaimer.given_bytes() - before.1) as i64;
+            let freed = before.0 - memory::balance_of_thread() + given;
             ctx.db.deleted_by_server(key, KeyspaceEvents::EVICTED, "evicted");
             outcome = Outcome::Evicted(freed.max(0).unsigned_abs().max(later));
         });
@@ -225,7 +227,7 @@ fn time_limit(tenacity: u32) -> Option<Duration> {
 
 /// Nothing is left to evict, but memory may be on its way back: waits for that a moment.
 fn wait_for_reclaimer(server: &Server, limit: u64, is_over_time: &impl Fn() -> bool) -> bool {
-    while server.reclaimer.pending() > 0 && !is_over_time() {
+    while server.reclaimer.pending_bytes() > 0 && !is_over_time() {
         if server.read_memory().allocated <= limit {
             return true;
         }

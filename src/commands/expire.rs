@@ -142,10 +142,10 @@ fn expire_from(ctx: &mut Ctx, args: &mut Args, base_ms: i64, unit_ms: i64, comma
 /// absolute time.
 pub(crate) fn set_expiry(ctx: &mut Ctx, key: Key<'_>, at_ms: i64) {
     if at_ms <= ctx.now_ms && ctx.db.access.deletes_expired {
-        let in_background = ctx.config.lazyfree_lazy_expire;
-        ctx.db.discard(key, in_background);
+        let lazily = ctx.config.lazyfree_lazy_expire;
+        ctx.db.discard(key, lazily);
         ctx.deleted(key);
-        ctx.propagate_as(&[if in_background { b"UNLINK" } else { b"DEL" }, key.bytes]);
+        ctx.propagate_as(&[if lazily { b"UNLINK" } else { b"DEL" }, key.bytes]);
         return;
     }
     ctx.db.set_expiry(key, Some(at_ms));

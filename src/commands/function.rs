@@ -154,6 +154,9 @@ fn function_delete(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Ok(())
 }
 
+/// From so many on they count as freed lazily. Source: Redis 7.2 LAZYFREE_THRESHOLD.
+const LAZY_FUNCTIONS: u64 = 64;
+
 /// `FUNCTION FLUSH [ASYNC | SYNC]`: OK; there are no libraries any more. Source: Redis 7.2 FUNCTION FLUSH.
 fn function_flush(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     if args.remaining() > 1 {
@@ -165,9 +168,9 @@ fn function_flush(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         (false, None) => return Err(CmdError::Text("ERR FUNCTION FLUSH only supports SYNC|ASYNC option")),
     };
     let old = ctx.server.functions.with(redstart_script::Functions::flush)??;
-    if lazily {
-        ctx.server.reclaimer.free(old, 1);
-    }
+    let (bytes, functions) = (old.memory_bytes(), old.function_count() as u64);
+    let objects = if lazily && functions > LAZY_FUNCTIONS { functions + old.library_count() as u64 } else { 0 };
+    ctx.server.reclaimer.free_whole(old, bytes, objects);
     ctx.changed_server(1);
     ctx.reply.ok();
     Ok(())

@@ -84,8 +84,8 @@ pub const COMMANDS: &[Command] = &[
 
 /// `DEL key [key ...]`: integer, how many were there. Source: Redis 7.2 DEL.
 fn del(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    let in_background = ctx.config.lazyfree_lazy_user_del;
-    delete_all(ctx, args, in_background)
+    let lazily = ctx.config.lazyfree_lazy_user_del;
+    delete_all(ctx, args, lazily)
 }
 
 /// `UNLINK key [key ...]`: integer, how many were there; big values are freed by another thread. Source: Redis 7.2
@@ -94,11 +94,11 @@ fn unlink(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     delete_all(ctx, args, true)
 }
 
-fn delete_all(ctx: &mut Ctx, args: &mut Args, in_background: bool) -> CmdResult {
+fn delete_all(ctx: &mut Ctx, args: &mut Args, lazily: bool) -> CmdResult {
     let mut deleted = 0;
     while !args.is_empty() {
         let key = args.key()?;
-        if ctx.db.discard(key, in_background) {
+        if ctx.db.discard(key, lazily) {
             ctx.deleted(key);
             deleted += 1;
         }
@@ -166,8 +166,8 @@ fn rename_if(ctx: &mut Ctx, args: &mut Args, may: impl FnOnce(bool) -> bool) -> 
     if from.bytes == to.bytes {
         return Ok(true);
     }
-    let in_background = ctx.config.lazyfree_lazy_server_del;
-    ctx.db.discard(to, in_background);
+    let lazily = ctx.config.lazyfree_lazy_server_del;
+    ctx.db.discard(to, lazily);
     let entry = ctx.db.take(from).expect("it was there a moment ago, under the same lock");
     ctx.db.put(to, entry);
     ctx.changed(from, KeyspaceEvents::GENERIC, "rename_from");
@@ -227,8 +227,8 @@ fn put_copy(ctx: &mut Ctx, to: Key<'_>, entry: Entry, replace: bool) -> bool {
         if !replace {
             return false;
         }
-        let in_background = ctx.config.lazyfree_lazy_server_del;
-        ctx.db.discard(to, in_background);
+        let lazily = ctx.config.lazyfree_lazy_server_del;
+        ctx.db.discard(to, lazily);
     }
     ctx.db.put(to, entry);
     ctx.changed(to, KeyspaceEvents::GENERIC, "copy_to");

@@ -142,7 +142,7 @@ fn depart(ctx: &mut Ctx, transfer: Transfer, copy: bool) -> CmdResult {
         let own = (server.clone(), waiter.clone(), keys.clone());
         let work = move |may_wait| {
             let (server, waiter, keys) = own;
-            travel(&server, may_wait, &waiter, &transfer, copy, db);
+            server.reclaimer.collect(|| travel(&server, may_wait, &waiter, &transfer, copy, db));
             server.migrations.release(&keys);
         };
         if background::spawn("migrate", work).is_err() {

@@ -200,6 +200,9 @@ fn script_exists(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Ok(())
 }
 
+/// From so many on they count as freed lazily. Source: Redis 7.2 LAZYFREE_THRESHOLD.
+const LAZY_SCRIPTS: u64 = 64;
+
 /// `SCRIPT FLUSH [ASYNC | SYNC]`: OK; all scripts are forgotten. Source: Redis 7.2 SCRIPT FLUSH.
 fn script_flush(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let lazily = match (args.remaining(), args.one_of(&["SYNC", "ASYNC"])) {
@@ -208,9 +211,8 @@ fn script_flush(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         _ => return Err(CmdError::Text("ERR SCRIPT FLUSH only support SYNC|ASYNC option")),
     };
     let old = ctx.server.scripts.with(Engine::flush)??;
-    if lazily {
-        ctx.server.reclaimer.free(old, 1);
-    }
+    let (bytes, scripts) = (old.memory_bytes(), old.script_count() as u64);
+    ctx.server.reclaimer.free_whole(old, bytes, if lazily && scripts > LAZY_SCRIPTS { scripts } else { 0 });
     ctx.reply.ok();
     Ok(())
 }

@@ -57,17 +57,17 @@ fn dbsize(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 
 /// `FLUSHDB [ASYNC | SYNC]`: OK; the selected database is empty. Source: Redis 7.2 FLUSHDB.
 fn flushdb(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    let in_background = flush_mode(ctx, args)?;
+    let lazily = flush_mode(ctx, args)?;
     let databases = [ctx.db.index];
-    flush(ctx, args, &databases, in_background);
+    flush(ctx, args, &databases, lazily);
     Ok(())
 }
 
 /// `FLUSHALL [ASYNC | SYNC]`: OK; all databases are empty. Source: Redis 7.2 FLUSHALL.
 fn flushall(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
-    let in_background = flush_mode(ctx, args)?;
+    let lazily = flush_mode(ctx, args)?;
     let databases: Vec<usize> = (0..ctx.config.databases as usize).collect();
-    flush(ctx, args, &databases, in_background);
+    flush(ctx, args, &databases, lazily);
     if ctx.server.persistence.is_saving() {
         ctx.server.persistence.cancel();
     }
@@ -81,17 +81,17 @@ fn flushall(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     Ok(())
 }
 
-/// Whether the keys are to be freed in the background.
+/// Whether INFO counts the keys as freed lazily.
 fn flush_mode(ctx: &Ctx, args: &mut Args) -> CmdResult<bool> {
-    let in_background = match args.one_of(&["SYNC", "ASYNC"]) {
+    let lazily = match args.one_of(&["SYNC", "ASYNC"]) {
         Some(word) => word == 1,
         None => ctx.config.lazyfree_lazy_user_flush,
     };
     args.finish()?;
-    Ok(in_background)
+    Ok(lazily)
 }
 
-fn flush(ctx: &mut Ctx, args: &Args, databases: &[usize], in_background: bool) {
+fn flush(ctx: &mut Ctx, args: &Args, databases: &[usize], lazily: bool) {
     let selected = ctx.db.index;
     let mut removed = 0;
     for index in databases {
@@ -99,7 +99,7 @@ fn flush(ctx: &mut Ctx, args: &Args, databases: &[usize], in_background: bool) {
         let tables = ctx.db.take_all();
         let keys: usize = tables.iter().map(|table| table.len()).sum();
         removed += keys as u64;
-        if in_background && keys > 0 {
+        if lazily && keys > 0 {
             ctx.server.reclaimer.free(tables, keys as u64);
         }
     }

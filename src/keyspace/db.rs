@@ -269,30 +269,30 @@ impl<'g> Db<'_, 'g> {
 
     /// Deletes a key; whether it was there.
     pub fn delete(&mut self, key: Key<'_>) -> bool {
-        self.discard(key, false)
+        self.discard(key, self.effects.lazy_overwrite)
     }
 
     /// Deletes the key that a result was to be stored under, though its time may be over; whether it was there.
     pub fn displace(&mut self, key: Key<'_>) -> bool {
         let is_there = self.shard_db(key).keys.get(key.hash, key.bytes).is_some();
-        self.discard_any(key, false);
+        self.discard_any(key, self.effects.lazy_overwrite);
         is_there
     }
 
-    /// Deletes a key, big values by another thread if so wanted; whether it was there.
-    pub fn discard(&mut self, key: Key<'_>, in_background: bool) -> bool {
+    /// Deletes a key, whose value counts as freed lazily or not; whether it was there.
+    pub fn discard(&mut self, key: Key<'_>, lazily: bool) -> bool {
         if self.live(key).is_none() {
             return false;
         }
-        self.discard_any(key, in_background);
+        self.discard_any(key, lazily);
         true
     }
 
     /// [`Db::discard`] of a key whose time may be over (eviction).
-    pub fn discard_any(&mut self, key: Key<'_>, in_background: bool) {
+    pub fn discard_any(&mut self, key: Key<'_>, lazily: bool) {
         if let Some(gone) = self.shard_db_mut(key).discard(key.hash, key.bytes) {
             if let Some(entry) = gone {
-                self.free(entry, in_background);
+                self.free(entry, lazily);
             }
             self.wake_on_deletion(key);
         }
@@ -422,9 +422,9 @@ impl<'g> Db<'_, 'g> {
         }
     }
 
-    fn free(&mut self, entry: Entry, in_background: bool) {
+    fn free(&mut self, entry: Entry, lazily: bool) {
         if let Some(object) = entry.into_object() {
-            self.effects.free(object, in_background);
+            self.effects.free(object, lazily);
         }
     }
 

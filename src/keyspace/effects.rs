@@ -37,9 +37,9 @@ pub struct Effects {
     pub notify: KeyspaceEvents,
     /// Whether the server's own deletions are logged as UNLINK rather than DEL (`lazyfree-lazy-expire`).
     pub lazy_delete: bool,
-    /// Whether overwritten values are freed by another thread (`lazyfree-lazy-server-del`).
+    /// Whether INFO counts overwritten values as freed lazily (`lazyfree-lazy-server-del`).
     pub lazy_overwrite: bool,
-    /// Big values for another thread to free.
+    /// Values to be freed that INFO counts as freed lazily.
     pub garbage: Vec<Value>,
     /// The running command has said what the log says instead of it, if anything.
     pub has_spoken: bool,
@@ -92,9 +92,9 @@ impl Effects {
         self.garbage.shrink_to(KEPT);
     }
 
-    /// Frees a value here, or leaves it to another thread if that is wanted and worth it.
-    pub fn free(&mut self, value: Value, in_background: bool) {
-        if in_background && value.allocations() > WORTH_ANOTHER_THREAD {
+    /// Frees a value. Whatever is large is left to another thread; here it is told whether INFO counts it as that.
+    pub fn free(&mut self, value: Value, lazily: bool) {
+        if lazily && value.allocations() > LAZY_ALLOCATIONS {
             self.garbage.push(value);
         }
     }
@@ -103,8 +103,8 @@ impl Effects {
 /// Room for so many effects of a kind stays from command to command.
 const KEPT: usize = 256;
 
-/// Allocations from which on another thread frees a value. Source: Redis 7.2 LAZYFREE_THRESHOLD.
-const WORTH_ANOTHER_THREAD: usize = 64;
+/// Allocations from which on a value counts as freed lazily. Source: Redis 7.2 LAZYFREE_THRESHOLD.
+const LAZY_ALLOCATIONS: usize = 64;
 
 impl Default for Effects {
     fn default() -> Self {

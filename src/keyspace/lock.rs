@@ -98,6 +98,11 @@ impl Shards {
         Shards { shards, seed }
     }
 
+    /// Drops all shards: the server has ended.
+    pub fn clear(&mut self) {
+        self.shards = Box::default();
+    }
+
     /// The seed of every key's hash.
     pub fn seed(&self) -> &HashSeed {
         &self.seed

@@ -531,8 +531,8 @@ impl Connection {
         }
         self.session.held_since = None;
         let (server, now_ms) = (&worker.server, worker.server.clock.now_ms());
-        let for_snapshot = || server.snapshot_pause_until_ms(&server.config.load(), now_ms);
-        if let Some(until_ms) = server.pause.until_ms(now_ms).or_else(for_snapshot)
+        let for_memory = || server.writers_wait_until_ms(&server.config.load(), now_ms);
+        if let Some(until_ms) = server.pause.until_ms(now_ms).or_else(for_memory)
             && wait_until(cx, &worker.server.clock, until_ms, timer).is_pending()
         {
             return;

@@ -84,6 +84,7 @@ impl Handle {
 
 async fn run(worker: Arc<Worker>, mut arrivals: mpsc::UnboundedReceiver<Arc<Mutex<Connection>>>) {
     let server = worker.server.clone();
+    server.reclaimer.collect_here();
     tokio::spawn(write_log(server.clone(), worker.clone()));
     loop {
         let arrived = tokio::select! {

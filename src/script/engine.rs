@@ -160,7 +160,19 @@ impl Engine {
 }
 
 /// A flushed engine; its memory goes when it is dropped.
-pub struct FlushedScripts(#[allow(dead_code, reason = "held for its destructor")] Engine);
+pub struct FlushedScripts(Engine);
+
+impl FlushedScripts {
+    /// How many scripts there were.
+    pub fn script_count(&self) -> usize {
+        self.0.script_count()
+    }
+
+    /// Bytes that its Lua state holds.
+    pub fn memory_bytes(&self) -> usize {
+        self.0.memory_bytes()
+    }
+}
 
 /// The SHA1 of a script's source, in lower-case hexadecimal: what SCRIPT LOAD answers.
 pub fn sha1_hex(body: &[u8]) -> [u8; 40] {

@@ -294,7 +294,24 @@ impl Functions {
 }
 
 /// Flushed libraries; their memory goes when this is dropped.
-pub struct FlushedFunctions(#[allow(dead_code, reason = "held for its destructor")] Functions);
+pub struct FlushedFunctions(Functions);
+
+impl FlushedFunctions {
+    /// How many functions there were.
+    pub fn function_count(&self) -> usize {
+        self.0.function_count()
+    }
+
+    /// How many libraries.
+    pub fn library_count(&self) -> usize {
+        self.0.library_count()
+    }
+
+    /// Bytes that its Lua state holds.
+    pub fn memory_bytes(&self) -> usize {
+        self.0.memory_bytes()
+    }
+}
 
 impl LibrarySet {
     fn link(&mut self, library: Library) {

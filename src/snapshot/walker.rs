@@ -103,15 +103,15 @@ impl Snapshot {
             failure: Mutex::new(None),
         };
         let run = || {
-            Walker {
+            let mut walker = Walker {
                 walk: &walk,
                 out: output(),
                 batch: Batch::default(),
                 pieces: Pieces::default(),
                 steps: 0,
                 gone: None,
-            }
-            .run();
+            };
+            walk.server.reclaimer.collect(|| walker.run());
         };
         std::thread::scope(|scope| {
             for _ in 1..walkers {

@@ -26,6 +26,7 @@
 
 mod overflow;
 
+use crate::encoding::allocation_class;
 use crate::garbage;
 use crate::prefetch::prefetch;
 use crate::seed::HashSeed;
@@ -571,7 +572,8 @@ const STALE: &str = "a place is used before the table changes";
 impl<T: Keyed> Drop for Table<T> {
     fn drop(&mut self) {
         if self.len > garbage::LARGE_LEN {
-            let sample = self.iter().take(SAMPLE).map(T::bytes).sum::<usize>() / SAMPLE;
+            let sample =
+                self.iter().take(SAMPLE).map(|element| allocation_class(element.bytes())).sum::<usize>() / SAMPLE;
             let bytes = self.memory_bytes() + sample * self.len;
             let overflow = self.overflow.take().into_iter().flat_map(|overflow| overflow.into_elements());
             let segments = std::mem::take(&mut self.segments).into_iter();

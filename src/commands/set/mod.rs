@@ -12,6 +12,7 @@ use crate::keyspace::{Key, limits};
 use crate::util::rng;
 use algebra::{sdiff, sdiffstore, sinter, sintercard, sinterstore, sunion, sunionstore};
 use redstart_types::encoding::listpack::Element;
+use redstart_types::garbage;
 use redstart_types::set::{Set, SetLimits};
 use std::collections::HashSet;
 
@@ -270,6 +271,7 @@ fn pop_some(ctx: &mut Ctx, key: Key<'_>, count: usize) -> CmdResult {
         let srem = [&b"SREM"[..], key.bytes].into_iter().chain(members.iter().map(Vec::as_slice));
         ctx.propagate_as(&srem.collect::<Vec<_>>());
     }
+    garbage::free_many(members);
     Ok(())
 }
 
