@@ -64,7 +64,7 @@ const WAYS: &[&str] = &[
     "MULTI;DEL k;EXEC",
     "EVAL return(redis.call('DEL',KEYS[1])) 1 k",
     "DEBUG RELOAD",
-    "CONFIG SET maxmemory-policy allkeys-random maxmemory 1;GET small;CONFIG SET maxmemory 0",
+    "CONFIG SET maxmemory-eviction-tenacity 100 maxmemory-policy allkeys-random maxmemory 1;GET small;CONFIG SET maxmemory 0",
     // Values that were there for a moment only.
     "COPY k other;DEL other;DEL k",
     "MULTI;COPY k other;SET other v;EXEC;DEL k",
