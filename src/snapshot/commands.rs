@@ -36,13 +36,15 @@ pub fn write<W: Write>(server: &Server, config: &Config, locked: &Locked<'_>, ou
 pub fn write_snapshot<W: Write + Send>(
     server: &Server,
     config: &Config,
-    snapshot: Snapshot,
+    mut snapshot: Snapshot,
     may_wait: MayWait,
     mut out: W,
     is_cancelled: impl Fn() -> bool + Sync,
 ) -> io::Result<W> {
     let commands = Mutex::new(Some(Commands::new(server, config, &mut out, &snapshot.functions)));
-    snapshot.write(server, may_wait, 1, || commands.lock().take().expect("there is one walker"), is_cancelled)?;
+    // Commands have an order, so that one thread writes them.
+    snapshot.walkers = 1;
+    snapshot.write(server, may_wait, || commands.lock().take().expect("there is one walker"), is_cancelled)?;
     drop(commands);
     Ok(out)
 }

@@ -7,7 +7,7 @@ use crate::keyspace::walk::{BigKind, Facts, Header, Piece};
 use crate::process;
 use crate::server::Server;
 use crate::snapshot::convert;
-use crate::snapshot::walker::{self, Output, Snapshot};
+use crate::snapshot::walker::{Output, Snapshot};
 use crate::util::sync::{Mutex, MutexGuard};
 use redstart_persistence::file::{Dir, File};
 use redstart_persistence::rdb::{Encoder, Kind, WriteOptions, Writer};
@@ -271,25 +271,10 @@ pub fn write_snapshot<W: Write + Send>(
     aof_base: bool,
     is_cancelled: impl Fn() -> bool + Sync,
 ) -> io::Result<W> {
-    let walkers = walker::walkers(config.io_threads);
-    write_snapshot_by(walkers, server, config, snapshot, may_wait, out, aof_base, is_cancelled)
-}
-
-/// [`write_snapshot`] by so many threads.
-pub(super) fn write_snapshot_by<W: Write + Send>(
-    walkers: usize,
-    server: &Server,
-    config: &Config,
-    snapshot: Snapshot,
-    may_wait: MayWait,
-    out: W,
-    aof_base: bool,
-    is_cancelled: impl Fn() -> bool + Sync,
-) -> io::Result<W> {
     let file = RdbFile::begin(server, config, out, &snapshot.functions, aof_base, &snapshot.counts);
     let file = Mutex::new(file);
     let now_ms = server.clock.now_ms();
-    snapshot.write(server, may_wait, walkers, || RdbOutput::new(&file, config, now_ms), is_cancelled)?;
+    snapshot.write(server, may_wait, || RdbOutput::new(&file, config, now_ms), is_cancelled)?;
     file.into_inner().writer.finish()
 }
 

@@ -56,6 +56,8 @@ pub struct Snapshot {
     pub counts: Vec<(u64, u64)>,
     /// The function libraries.
     pub functions: Vec<Vec<u8>>,
+    /// How many threads write it: as many as there are cores that no worker needs.
+    pub walkers: usize,
 }
 
 impl Snapshot {
@@ -78,16 +80,16 @@ impl Snapshot {
         }
         persistence.progress.keys_done.store(0, Ordering::Relaxed);
         persistence.progress.keys_total.store(counts.iter().map(|(keys, _)| keys).sum(), Ordering::Relaxed);
-        Some(Snapshot { handover, counts, functions: server.functions.sources() })
+        let walkers = walkers(server.config.load().io_threads);
+        Some(Snapshot { handover, counts, functions: server.functions.sources(), walkers })
     }
 
-    /// Writes the data set of the instant, by `walkers` threads that each have an output made by `output`. When that
+    /// Writes the data set of the instant, by threads that each have an output made by `output`. When that
     /// fails, or `is_cancelled` says so, the walk is brought to its end without output.
     pub fn write<O: Output>(
         self,
         server: &Server,
         may_wait: MayWait,
-        walkers: usize,
         output: impl Fn() -> O + Sync,
         is_cancelled: impl Fn() -> bool + Sync,
     ) -> io::Result<()> {
@@ -114,7 +116,7 @@ impl Snapshot {
             walk.server.reclaimer.collect(|| walker.run());
         };
         std::thread::scope(|scope| {
-            for _ in 1..walkers {
+            for _ in 1..self.walkers {
                 // Without threads there is one walker all the same.
                 let _ = std::thread::Builder::new().name("snapshot".to_owned()).spawn_scoped(scope, run);
             }
@@ -126,7 +128,7 @@ impl Snapshot {
 }
 
 /// How many walkers a snapshot of this server may have: as many as there are cores that no worker needs.
-pub fn walkers(workers: usize) -> usize {
+fn walkers(workers: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     cores.saturating_sub(workers).clamp(1, WALKERS_MAX)
 }

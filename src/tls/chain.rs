@@ -396,13 +396,13 @@ whRBvw==
     #[test]
     fn version_1_comes_from_a_trusted_authority_too() {
         let (issuer, client) = (pem(AUTHORITY), pem(CLIENT));
-        assert_eq!(verify(&[issuer.clone()], &[], &client), Ok(()));
-        let at = |now_s| verify_as(&[issuer.clone()], &[], &client, Purpose::Client, now_s);
+        assert_eq!(verify(std::slice::from_ref(&issuer), &[], &client), Ok(()));
+        let at = |now_s| verify_as(std::slice::from_ref(&issuer), &[], &client, Purpose::Client, now_s);
         assert_eq!(at(1_500_000_000), Err(CertificateError::NotValidYet));
         assert_eq!(at(5_000_000_000), Err(CertificateError::Expired));
         assert!(verify(&[der(&root(authority("Authority")))], &[], &client).is_err(), "a namesake");
         // It is no authority for others: only a root may be one without a word.
-        assert!(verify(&[client.clone()], &[], &client).is_err());
+        assert!(verify(std::slice::from_ref(&client), &[], &client).is_err());
     }
 
     #[test]
@@ -412,9 +412,12 @@ whRBvw==
             for flip in [1, 0x80] {
                 let mut changed = client.to_vec();
                 changed[position] ^= flip;
-                assert!(verify(&[issuer.clone()], &[], &changed.into()).is_err(), "byte {position}");
+                assert!(verify(std::slice::from_ref(&issuer), &[], &changed.into()).is_err(), "byte {position}");
             }
-            assert!(verify(&[issuer.clone()], &[], &client[..position].to_vec().into()).is_err(), "cut at {position}");
+            assert!(
+                verify(std::slice::from_ref(&issuer), &[], &client[..position].to_vec().into()).is_err(),
+                "cut at {position}"
+            );
         }
     }
 }

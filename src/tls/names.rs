@@ -61,7 +61,7 @@ fn text(value: &Any) -> Option<String> {
         }
         Tag::BmpString => {
             let units = bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
-            char::decode_utf16(units).collect::<Result<_, _>>().ok().filter(|_| bytes.len() % 2 == 0)
+            char::decode_utf16(units).collect::<Result<_, _>>().ok().filter(|_| bytes.len().is_multiple_of(2))
         }
         _ => None,
     }

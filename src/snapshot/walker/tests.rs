@@ -227,10 +227,11 @@ fn begin(server: &Server) -> (Contents, Snapshot) {
 fn snapshot_and_load(running: &Running, walkers: usize, delay_ms: u64) -> (Contents, Contents) {
     let server = &running.server;
     let config = server.config.load();
-    let (wanted, snapshot) = begin(server);
+    let (wanted, mut snapshot) = begin(server);
+    snapshot.walkers = walkers;
     let out = SlowDisk::new(delay_ms);
     let may_wait = MayWait::of_thread();
-    let file = save::write_snapshot_by(walkers, server, &config, snapshot, may_wait, out, false, || false);
+    let file = save::write_snapshot(server, &config, snapshot, may_wait, out, false, || false);
     let file = file.unwrap().bytes;
     let loaded = Server::start(Options::default()).expect("a free port on 127.0.0.1");
     loaded.server.switches.set_active_expire(false);
@@ -322,9 +323,10 @@ fn a_snapshot_that_fails_leaves_nothing_behind() {
     let server = &running.server;
     let (config, may_wait) = (server.config.load(), MayWait::of_thread());
     meanwhile(&running, 2, 7, command, || {
-        let (_, snapshot) = begin(server);
+        let (_, mut snapshot) = begin(server);
+        snapshot.walkers = 2;
         assert!(Snapshot::begin(server, &mut all(server)).is_none(), "one at a time");
-        let failed = save::write_snapshot_by(2, server, &config, snapshot, may_wait, FullDisk, false, || false);
+        let failed = save::write_snapshot(server, &config, snapshot, may_wait, FullDisk, false, || false);
         assert_eq!(failed.err().map(|error| error.kind()), Some(io::ErrorKind::StorageFull));
         let (_, snapshot) = begin(server);
         let looks = AtomicUsize::new(0);
