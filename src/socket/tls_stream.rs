@@ -165,8 +165,14 @@ fn receive(session: &mut ServerConnection, io: &mut (impl Read + Write)) -> io::
 
 /// Hands bytes to the session, which keeps no more than a bounded number of them, and what it makes of them to `io`.
 fn write(session: &mut ServerConnection, io: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
-    let taken = session.writer().write(bytes)?;
-    match send(session, io) {
+    let mut taken = session.writer().write(bytes)?;
+    let mut sent = send(session, io);
+    if taken == 0 && sent.is_ok() {
+        // The session was full, and the socket has taken all of it: nobody would wake the task for the rest.
+        taken = session.writer().write(bytes)?;
+        sent = send(session, io);
+    }
+    match sent {
         Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
         _ if taken == 0 => Err(ErrorKind::WouldBlock.into()),
         _ => Ok(taken),
