@@ -2,12 +2,12 @@
 //!
 //! | caller | checks |
 //! |---|---|
-//! | a client's command, also one that is queued | [`Engine::check`]: how it was called, then the server's state |
-//! | a waiter's command that is run again | [`check_again`]: its user's rights, then the server's state |
-//! | a script or function that begins | [`Rules::new`]: what its flags say; its command has passed already |
-//! | a script's command | [`check_in_script`] |
+//! | a client's command, also one that is queued | `Engine::check`: how it was called, then the server's state |
+//! | a waiter's command that is run again | `check_again`: its user's rights, then the server's state |
+//! | a script or function that begins | `Rules::new`: what its flags say; its command has passed already |
+//! | a script's command | `check_in_script` |
 //!
-//! A script that declares flags is judged by them rather than by its command's ([`flags_of`]), and a transaction by all
+//! A script that declares flags is judged by them rather than by its command's (`flags_of`), and a transaction by all
 //! of what is queued. Redis's own functions for this are `processCommand`, `scriptPrepareForRun` and `scriptCall`.
 
 use crate::acl::log::Place;

@@ -18,8 +18,8 @@
 //! never moves an element across it, which gives SCAN's guarantee.
 //!
 //! Hashes are secret and random ([`HashSeed`]), so elements spread evenly. If they do not all the same, the number of
-//! segments and the directory's length stay bounded by the number of elements ([`Table::may_split`]), and elements that
-//! find their segment full are kept in order of hash and key instead ([`Overflow`]), where they stay until they are
+//! segments and the directory's length stay bounded by the number of elements (`Table::may_split`), and elements that
+//! find their segment full are kept in order of hash and key instead (`table/overflow.rs`), where they stay until they are
 //! removed. A lookup then takes O(log n), an insertion at most one split for each doubling of the table besides.
 //!
 //! Complexity: O(1) lookup, insertion and removal; growth rehashes at most [`SEGMENT_BUCKETS`] * 7 elements at once.

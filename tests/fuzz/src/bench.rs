@@ -101,9 +101,9 @@ impl Bench {
         {
             waiter.on_timeout.write(&mut reply);
         }
-        if let Some(letters) = session.client.mailbox.take() {
-            session.closing |= letters.kill;
-            reply.raw(&letters.bytes);
+        if let Some(letters) = self.server.clients.take_letters(&session.client) {
+            session.closing |= letters.kill || letters.overrun;
+            reply.raw(&letters.output.into_bytes());
         }
         if session.closing || session.client.has(redstart::clients::Client::MONITOR) {
             self.clients[client] = connect(&self.server);
