@@ -211,7 +211,7 @@ impl Engine {
     ) -> CmdResult {
         let argv = request.argv;
         let server = self.server.clone();
-        let needed = locks::needed(&server.shards, session, command, argv, None);
+        let needed = locks::needed(&server.shards, session, command, argv, request.first_hash);
         let Some(mut locked) = self.lock_with_waiters(&server, needed.shards) else {
             return self.run_without(session, reply, command, request);
         };
@@ -267,8 +267,9 @@ impl Engine {
         session.held_since.is_some()
     }
 
-    /// Locks the shards of a command, of an expiry or an eviction; all of them when a client is blocked on keys across shards that this command
-    /// could make ready: by a write, by a write in its transaction, or by finding a key expired.
+    /// Locks the shards of a command, of an expiry or an eviction; all of them when a client is blocked on keys across shards
+    /// that this command could make ready: by a write, by a write in its transaction, or by finding a key expired.
+    #[inline]
     pub fn lock_with_waiters<'g>(&self, server: &'g Server, set: ShardSet) -> Option<Locked<'g>> {
         let locked = self.shards(server, set)?;
         if !locked.is_all() && locked.iter().any(|shard| shard.cross_shard_waiters > 0) {
@@ -279,6 +280,7 @@ impl Engine {
     }
 
     /// Locks shards; None when a script holds them that has been running for long or, in the main loop, when anybody does.
+    #[inline]
     pub fn shards<'g>(&self, server: &'g Server, set: ShardSet) -> Option<Locked<'g>> {
         match self.may_wait {
             Some(may_wait) => server.shards.lock_unless(set, may_wait, || server.busy.is_busy()),

@@ -110,6 +110,7 @@ pub(super) fn check_again(
 }
 
 /// Whether the server can run such a command now. What the command may do is looked up only where that matters.
+#[inline]
 fn check_state(
     server: &Server,
     config: &Config,
