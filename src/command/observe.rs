@@ -41,7 +41,6 @@ impl Config {
 impl Server {
     /// Notes a command that has run, whatever it has answered.
     #[inline]
-    #[inline]
     pub fn note_ended(&self, config: &Config, worker: usize, now_ms: i64, ended: &Ended<'_>) {
         let stats = self.stats.worker(worker);
         let counters = &stats.commands[usize::from(ended.command.id)];
