@@ -107,7 +107,7 @@ async fn main_loop(
                 if wish.doors != Doors::Plain && outcome.is_ok() {
                     outcome = rebind_tls(&server, &mut listeners, &mut under_tls, &wish.config, &arrived).await;
                 }
-                // Whoever asked may have lost patience.
+                // The thread that asked may have given up.
                 let _ = wish.answer.send(outcome);
             }
             _ = tick.tick() => {

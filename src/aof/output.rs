@@ -23,7 +23,7 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// Memory kept for the records to come.
 const KEPT_BYTES: usize = 16 << 20;
 
-/// What writes the log: whoever has locked it. Taken before the queue.
+/// What writes the log: the thread that has locked it. Taken before the queue.
 pub struct Output {
     /// The file being written, if the log is on.
     appender: Option<Appender>,
@@ -274,7 +274,7 @@ impl Output {
     }
 }
 
-/// Who is told how a sync has gone.
+/// The waiter that is told how a sync has gone.
 pub(super) type Told = std::sync::mpsc::SyncSender<Result<(), String>>;
 
 /// DEBUG AOF-FLUSH-SLEEP.
