@@ -82,7 +82,8 @@ impl UsedMemory {
         self.set_at_ms.load(Ordering::Relaxed)
     }
 
-    /// Sets what the allocator says now.
+    /// Sets what the allocator says now. What threads allocate or free between its word and this call is missing until
+    /// the next.
     pub fn set(&self, bytes: u64, now_ms: i64) {
         self.set_at_ms.store(now_ms, Ordering::Relaxed);
         let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;

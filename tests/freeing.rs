@@ -23,7 +23,8 @@ const KINDS: &[(&str, &str)] = &[
     ("stream", "for n = 1, 2000 do redis.call('XADD', KEYS[1], n, 'field', 'value') end"),
 ];
 
-/// Commands, parted by `;`, after which a large value `k` of any type is gone. The others are there as `PREPARATION` says.
+/// Commands, parted by `;`, after which a large value `k` of any type is gone. `command until reply` asks until the reply
+/// is that. The others are there as `PREPARATION` says.
 const WAYS: &[&str] = &[
     "DEL k",
     "UNLINK k",
@@ -64,7 +65,7 @@ const WAYS: &[&str] = &[
     "MULTI;DEL k;EXEC",
     "EVAL return(redis.call('DEL',KEYS[1])) 1 k",
     "DEBUG RELOAD",
-    "CONFIG SET maxmemory-eviction-tenacity 100 maxmemory-policy allkeys-random maxmemory 1;GET small;CONFIG SET maxmemory 0",
+    "CONFIG SET maxmemory-eviction-tenacity 100 maxmemory-policy allkeys-random maxmemory 1;EXISTS k until :0;CONFIG SET maxmemory 0",
     // Values that were there for a moment only.
     "COPY k other;DEL other;DEL k",
     "MULTI;COPY k other;SET other v;EXEC;DEL k",
@@ -190,8 +191,12 @@ fn check(running: &Running, client: &mut Client, (kind, script): (&str, &str), w
     until("nothing waits any more", || running.server.reclaimer.pending_bytes() == 0);
     let before = running.server.reclaimer.given_bytes();
     for command in way.split(';') {
-        let reply = client.run(command);
-        assert!(!reply.starts_with('-'), "{way} of a {kind}: {reply}");
+        let (command, wanted) = command.split_once(" until ").map_or((command, None), |(left, reply)| (left, Some(reply)));
+        until(&format!("{command} of a {kind} is answered"), || {
+            let reply = client.run(command);
+            assert!(!reply.starts_with('-'), "{way} of a {kind}: {reply}");
+            wanted.is_none_or(|wanted| wanted == reply)
+        });
     }
     // Some leave a part behind, of a value of which much is overhead.
     let wanted = before + bytes / 10;
