@@ -8,6 +8,7 @@ use crate::clients::Client;
 use crate::command::call::{self, Engine};
 use crate::command::serve;
 use crate::command::session::Session;
+use crate::command::table::Registry;
 use crate::config::Config;
 use crate::keyspace::Key;
 use crate::keyspace::db::Db;
@@ -33,11 +34,11 @@ pub struct Cron {
 const LARGE_ROOM: usize = 32 * 1024;
 
 /// Starts the thread, which counts on `worker`'s counters and ends with the server.
-pub fn start(server: Arc<Server>, worker: usize) -> io::Result<JoinHandle<()>> {
+pub fn start(server: Arc<Server>, registry: Arc<Registry>, worker: usize) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     background::spawn("cron", move |may_wait| {
         server.reclaimer.collect_here();
-        let engine = Engine::new(server.clone(), worker, Some(may_wait));
+        let engine = Engine::new(server.clone(), registry, worker, Some(may_wait));
         let peaks_since_ms = engine.now_ms;
         runtime.block_on(Cron { server, engine, peaks_since_ms }.run());
     })
@@ -86,7 +87,7 @@ impl Cron {
         if self.server.busy.is_debugged() || self.server.busy.is_busy() {
             return;
         }
-        self.server.watches.leave_ended(&self.server, |set| self.engine.shards(&self.server, set));
+        self.server.watches.leave_ended(&self.server.shards, |set| self.engine.shards(&self.server, set));
         let may_expire =
             self.server.switches.active_expire() && self.server.pause.until_ms(self.engine.now_ms).is_none();
         if may_expire && !self.server.loading.load(Ordering::Acquire) {
@@ -222,7 +223,7 @@ impl Engine {
         index: usize,
         work: impl FnOnce(&mut crate::command::ctx::Ctx<'_, 'g>),
     ) {
-        let server = self.server.clone();
+        let (server, registry) = (self.server.clone(), self.registry.clone());
         let mut session = Session::new(self.own_client.clone(), true);
         session.worker = self.worker;
         session.select(index);
@@ -236,9 +237,10 @@ impl Engine {
             reply: &mut reply,
             session: &mut session,
             server: &server,
+            registry: &registry,
             config: &config,
             now_ms,
-            command: server.registry.first(),
+            command: registry.first(),
             origin: crate::command::ctx::Origin::Log,
         };
         work(&mut ctx);

@@ -2,6 +2,8 @@
 
 use crate::aof;
 use crate::check;
+use crate::command::replay::Replayer;
+use crate::command::table::Registry;
 use crate::config::Config;
 use crate::keyspace::lock::MayWait;
 use crate::server::Server;
@@ -18,6 +20,7 @@ use std::time::Instant;
 /// nothing to load that is at once. When loading fails, the server ends.
 pub fn begin(
     server: &Arc<Server>,
+    registry: Arc<Registry>,
     may_wait: MayWait,
     ready: impl FnOnce(&Server) + Send + 'static,
 ) -> Result<(), String> {
@@ -40,8 +43,11 @@ pub fn begin(
     loading.start_s.store((server.clock.now_ms() / 1000).unsigned_abs(), Ordering::Relaxed);
     let own = server.clone();
     let load = move |may_wait| {
-        let is_loaded =
-            if config.appendonly { log(&own, may_wait, &config) } else { rdb(&own, may_wait, &config, &path) };
+        let is_loaded = if config.appendonly {
+            log(&own, registry, may_wait, &config)
+        } else {
+            rdb(&own, may_wait, &config, &path)
+        };
         if is_loaded {
             own.loading.store(false, Ordering::Release);
             ready(&own);
@@ -54,9 +60,11 @@ pub fn begin(
 }
 
 /// Loads the append-only file and opens it to go on; false if that failed, which has been logged.
-fn log(server: &Arc<Server>, may_wait: MayWait, config: &Config) -> bool {
+fn log(server: &Arc<Server>, registry: Arc<Registry>, may_wait: MayWait, config: &Config) -> bool {
     let start = Instant::now();
-    let Ok(manifest) = aof::load::all(server, config, may_wait) else { return false };
+    let Ok(manifest) = aof::load::all(server, config, may_wait, &mut Replayer::new(server, registry)) else {
+        return false;
+    };
     let took = start.elapsed().as_secs_f64();
     server.log.notice(format_args!("DB loaded from append only file: {took:.3} seconds"));
     open_log(server, may_wait, config, manifest).map_err(|error| server.log.warning(error)).is_ok()

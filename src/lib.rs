@@ -27,6 +27,7 @@ pub mod main_loop;
 pub mod memory;
 pub mod metrics;
 pub mod migration;
+pub mod monitors;
 pub mod net;
 pub mod process;
 pub mod pubsub;

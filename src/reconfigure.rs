@@ -3,30 +3,11 @@
 use crate::aof::Mode;
 use crate::config::{self, Access, Change, Config, Directive, LogLevel, SetError};
 use crate::process;
-use crate::server::Server;
+use crate::server::{Doors, Rebind, Server};
 use crate::tls;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
-
-/// A wish to listen elsewhere, for the main loop, which owns the listeners.
-#[derive(Debug)]
-pub struct Rebind {
-    pub config: Arc<Config>,
-    pub doors: Doors,
-    /// Told when it is done; on an error the old addresses are listened on again.
-    pub answer: mpsc::SyncSender<Result<(), String>>,
-}
-
-/// Which listeners are to be opened anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doors {
-    All,
-    /// On `port`.
-    Plain,
-    /// On `tls-port`.
-    Tls,
-}
 
 /// How long the main loop may take to change its listeners.
 const REBIND_PATIENCE: Duration = Duration::from_secs(10);

@@ -4,21 +4,19 @@ use crate::acl::Acl;
 use crate::aof::Aof;
 use crate::background::Background;
 use crate::clients::Clients;
-use crate::command::error::CmdError;
-use crate::command::monitor::Monitors;
-use crate::command::table::Registry;
-use crate::command::watch::Watches;
 use crate::config::{Config, KeyspaceEvents};
 use crate::feed::Feed;
 use crate::keyspace::lock::{Locked, MayWait, Shards};
+use crate::keyspace::waiters::Waits;
+use crate::keyspace::watches::Watches;
 use crate::latency::LatencyMonitor;
 use crate::log::Log;
 use crate::memory::UsedMemory;
 use crate::migration::Migrations;
+use crate::monitors::Monitors;
 use crate::process::OwnProcess;
 use crate::pubsub::PubSub;
 use crate::reclaim::Reclaimer;
-use crate::reconfigure::Rebind;
 use crate::replication::Replication;
 use crate::sampler::Sampler;
 use crate::scripts::{FunctionRegister, ScriptRegister};
@@ -33,9 +31,10 @@ use crate::util::clock::Clock;
 use crate::util::rng::Random;
 use crate::util::sync::Mutex;
 use redstart_persistence::file::{DiskDir, Faults};
+use redstart_types::seed::HashSeed;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Everything that belongs to one server. Shared by its threads.
@@ -45,7 +44,6 @@ pub struct Server {
     pub clock: Clock,
     pub random: Random,
     pub shards: Shards,
-    pub registry: Registry,
     pub acl: Acl,
     pub clients: Clients,
     /// Held while clients are closed for `maxmemory-clients`: the time (Unix ms) before which nobody is looked for.
@@ -69,6 +67,7 @@ pub struct Server {
     /// Threads that load, save and rewrite.
     pub background: Arc<Background>,
     pub busy: Busy,
+    pub waits: Waits,
     pub watches: Watches,
     /// The scripts of EVAL. Used after shard locks are taken.
     pub scripts: ScriptRegister,
@@ -103,6 +102,39 @@ pub struct Server {
     pub reconfiguring: Mutex<()>,
     /// The way to the main loop, once it runs.
     pub main_loop: OnceLock<UnboundedSender<Rebind>>,
+}
+
+/// A wish to listen elsewhere, for the main loop, which owns the listeners.
+#[derive(Debug)]
+pub struct Rebind {
+    pub config: Arc<Config>,
+    pub doors: Doors,
+    /// Told when it is done; on an error the old addresses are listened on again.
+    pub answer: mpsc::SyncSender<Result<(), String>>,
+}
+
+/// Which listeners are to be opened anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doors {
+    All,
+    /// On `port`.
+    Plain,
+    /// On `tls-port`.
+    Tls,
+}
+
+/// What a server is made of.
+pub struct Parts {
+    pub config: Config,
+    pub clock: Clock,
+    pub random: Random,
+    /// The secret key of all hashes.
+    pub hash_seed: HashSeed,
+    pub log: Log,
+    pub faults: Option<Faults>,
+    pub process: Option<OwnProcess>,
+    pub tls: Tls,
+    pub acl: Acl,
 }
 
 /// The configuration now in force. Threads keep an `Arc` of it and refresh that between batches of commands.
@@ -267,11 +299,6 @@ impl Busy {
         self.is_debugged.load(Ordering::Acquire)
     }
 
-    /// What other clients are told while it is busy.
-    pub fn error(&self) -> CmdError {
-        if self.is_function() { CmdError::BusyFunction } else { CmdError::Busy }
-    }
-
     /// The script is about to change data for the first time. False when it must not: it is being killed.
     pub fn note_write(&self) -> bool {
         self.becomes(Self::WRITTEN)
@@ -312,7 +339,66 @@ impl std::fmt::Debug for Server {
     }
 }
 
+/// More shards than workers, so that two workers seldom want the same one.
+const SHARDS_A_WORKER: usize = 4;
+
 impl Server {
+    /// A server without threads or sockets.
+    pub fn new(parts: Parts) -> Server {
+        let Parts { config, clock, random, hash_seed, log, faults, process, tls, acl } = parts;
+        let used_memory = Arc::<UsedMemory>::default();
+        let workers = config.io_threads;
+        let shards = (workers * SHARDS_A_WORKER).next_power_of_two().min(Shards::MAX);
+        Server {
+            shards: Shards::new(shards, config.databases as usize, hash_seed),
+            stats: Stats::new(workers, acl.catalog().entries().len()),
+            errors: Default::default(),
+            acl,
+            run_id: random.hex(40),
+            started_at_ms: clock.now_ms(),
+            persistence: Persistence::new(clock.now_ms() / 1000),
+            aof: Default::default(),
+            replication: Replication::new(&random),
+            migrations: Default::default(),
+            config: ConfigCell::new(config),
+            log,
+            clients: Clients::new(clock.clone()),
+            clock,
+            random,
+            next_client_eviction_ms: Default::default(),
+            tls,
+            pubsub: Default::default(),
+            tracking: Default::default(),
+            pause: Default::default(),
+            monitors: Default::default(),
+            feed: Default::default(),
+            slowlog: Default::default(),
+            latency: Default::default(),
+            reclaimer: Reclaimer::new(used_memory.clone()),
+            background: Default::default(),
+            busy: Busy::default(),
+            waits: Default::default(),
+            watches: Default::default(),
+            scripts: Default::default(),
+            functions: Default::default(),
+            debug_sessions: AtomicUsize::new(0),
+            loading: AtomicBool::new(false),
+            used_memory,
+            peak_memory: AtomicU64::new(0),
+            startup_memory: AtomicU64::new(0),
+            sampler: Default::default(),
+            port: AtomicUsize::new(0),
+            stop: Stop::default(),
+            switches: Default::default(),
+            cross_protocol_logged_ms: AtomicI64::new(i64::MIN),
+            faults,
+            process,
+            is_watched: AtomicBool::new(false),
+            reconfiguring: Default::default(),
+            main_loop: Default::default(),
+        }
+    }
+
     /// A directory for files of the data set.
     pub fn disk(&self, path: impl Into<PathBuf>) -> DiskDir {
         DiskDir::new(path).with_faults(self.faults.clone())

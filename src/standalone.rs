@@ -6,6 +6,7 @@ use crate::acl::{self, Acl, Catalog, User};
 use crate::background;
 use crate::banner;
 use crate::command::table::Registry;
+use crate::commands;
 use crate::config::{
     AclPubsubDefault, Config, ConfigError, Loaded, Located, LogLevel, ShutdownFlags, Supervised, os_reason,
 };
@@ -215,7 +216,7 @@ fn load_users(config: &Config, users: &[Located<Vec<Vec<u8>>>], catalog: Catalog
 
 /// The commands as `rename-command` leaves them.
 fn registry(loaded: &Loaded) -> Result<Registry, ConfigError> {
-    let mut registry = Registry::default();
+    let mut registry = commands::registry();
     for renamed in &loaded.renamed_commands {
         let [name, new_name] = &renamed.value;
         registry.rename(name, new_name).map_err(|reason| ConfigError::at(&renamed.place, reason))?;

@@ -1,24 +1,18 @@
 //! Wiring: from a configuration to a running server, and its orderly end.
 
 use crate::acl::Acl;
-use crate::clients::Clients;
 use crate::command::call::Engine;
 use crate::command::table::Registry;
+use crate::commands;
 use crate::config::Config;
 use crate::cron;
-use crate::keyspace::lock::{MayWait, Shards};
+use crate::keyspace::lock::MayWait;
 use crate::log::Log;
 use crate::main_loop;
-use crate::memory::UsedMemory;
 use crate::net::listener::{Acceptor, Listeners};
 use crate::net::worker::{Connections, Handle};
 use crate::process::OwnProcess;
-use crate::reclaim::Reclaimer;
-use crate::replication::Replication;
-use crate::server::{Busy, ConfigCell, Server};
-use crate::snapshot::state::Persistence;
-use crate::stats::Stats;
-use crate::stop::Stop;
+use crate::server::{Parts, Server};
 use crate::tls::{self, Tls};
 use crate::util::clock::Clock;
 use crate::util::rng::Random;
@@ -27,7 +21,7 @@ use redstart_types::seed::HashSeed;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 /// How to start a server. `Options::default()` is a server for a test: a free port on 127.0.0.1, silent, not saving.
@@ -71,7 +65,7 @@ impl Default for Options {
             ready: Box::new(|_| {}),
             faults: None,
             process: None,
-            registry: Registry::default(),
+            registry: commands::registry(),
             tls: Tls::default(),
             acl: None,
         }
@@ -94,7 +88,8 @@ impl Server {
         let loads = options.load;
         let listeners = Listeners::bind(&options.config, options.any_port, &options.log)?;
         let address = listeners.tcp.first().and_then(|listener| listener.local_addr().ok());
-        let server = Arc::new(Server::new(options));
+        let (server, registry) = options.build();
+        let server = Arc::new(server);
         let config = server.config.load();
         server.clients.set_output_limits(&config);
         server.limit_client_memory(&config);
@@ -106,13 +101,14 @@ impl Server {
         server.port.store(usize::from(listeners.port), Ordering::Relaxed);
         let connections = Arc::new(Connections::default());
         let count = server.config.load().io_threads;
-        let workers: io::Result<Vec<Handle>> =
-            (0..count).map(|index| Handle::start(server.clone(), index, connections.clone())).collect();
+        let workers: io::Result<Vec<Handle>> = (0..count)
+            .map(|index| Handle::start(server.clone(), registry.clone(), index, connections.clone()))
+            .collect();
         let workers = workers.map_err(|error| format!("Fatal: can't start a worker thread: {error}"))?;
         let acceptor = Acceptor::new(server.clone(), connections, workers);
-        let cron = cron::start(server.clone(), count + 1);
+        let cron = cron::start(server.clone(), registry.clone(), count + 1);
         let cron = cron.map_err(|error| format!("Fatal: can't start the thread of the periodic work: {error}"))?;
-        let engine = Engine::new(server.clone(), count, None);
+        let engine = Engine::new(server.clone(), registry.clone(), count, None);
         let (rebinds, wishes) = tokio::sync::mpsc::unbounded_channel();
         // A new server's cell is empty.
         let _ = server.main_loop.set(rebinds);
@@ -124,71 +120,23 @@ impl Server {
         server.startup_memory.store(server.read_memory().allocated, Ordering::Relaxed);
         let running = Running { server, address, thread: Some(thread) };
         if loads {
-            crate::dataset::begin(&running.server, MayWait::of_thread(), ready)?;
+            crate::dataset::begin(&running.server, registry, MayWait::of_thread(), ready)?;
         } else {
             ready(&running.server);
         }
         Ok(running)
     }
+}
 
-    /// A server without threads or sockets.
-    pub fn new(options: Options) -> Server {
-        let random = Random::new(options.seed);
-        let used_memory = Arc::<UsedMemory>::default();
-        let config = options.config;
-        let workers = config.io_threads;
-        let registry = options.registry;
-        let acl = options.acl.unwrap_or_else(|| Acl::new(registry.catalog(), config.requirepass.as_deref()));
-        let shards = (workers * SHARDS_A_WORKER).next_power_of_two().min(Shards::MAX);
-        let hash_seed = options.hash_seed.unwrap_or_else(|| random.hash_seed());
-        Server {
-            shards: Shards::new(shards, config.databases as usize, hash_seed),
-            stats: Stats::new(workers, registry.all().len()),
-            errors: Default::default(),
-            registry,
-            acl,
-            run_id: random.hex(40),
-            started_at_ms: options.clock.now_ms(),
-            persistence: Persistence::new(options.clock.now_ms() / 1000),
-            aof: Default::default(),
-            replication: Replication::new(&random),
-            migrations: Default::default(),
-            config: ConfigCell::new(config),
-            log: options.log,
-            clients: Clients::new(options.clock.clone()),
-            clock: options.clock,
-            random,
-            next_client_eviction_ms: Default::default(),
-            tls: options.tls,
-            pubsub: Default::default(),
-            tracking: Default::default(),
-            pause: Default::default(),
-            monitors: Default::default(),
-            feed: Default::default(),
-            slowlog: Default::default(),
-            latency: Default::default(),
-            reclaimer: Reclaimer::new(used_memory.clone()),
-            background: Default::default(),
-            busy: Busy::default(),
-            watches: Default::default(),
-            scripts: Default::default(),
-            functions: Default::default(),
-            debug_sessions: AtomicUsize::new(0),
-            loading: AtomicBool::new(false),
-            used_memory,
-            peak_memory: AtomicU64::new(0),
-            startup_memory: AtomicU64::new(0),
-            sampler: Default::default(),
-            port: AtomicUsize::new(0),
-            stop: Stop::default(),
-            switches: Default::default(),
-            cross_protocol_logged_ms: AtomicI64::new(i64::MIN),
-            faults: options.faults,
-            process: options.process,
-            is_watched: AtomicBool::new(false),
-            reconfiguring: Default::default(),
-            main_loop: Default::default(),
-        }
+impl Options {
+    /// A server without threads or sockets, and its commands.
+    pub fn build(self) -> (Server, Arc<Registry>) {
+        let Options { config, clock, seed, hash_seed, log, faults, process, registry, tls, acl, .. } = self;
+        let random = Random::new(seed);
+        let hash_seed = hash_seed.unwrap_or_else(|| random.hash_seed());
+        let acl = acl.unwrap_or_else(|| Acl::new(registry.catalog(), config.requirepass.as_deref()));
+        let parts = Parts { config, clock, random, hash_seed, log, faults, process, tls, acl };
+        (Server::new(parts), Arc::new(registry))
     }
 }
 
@@ -203,9 +151,6 @@ pub(crate) fn refuse_what_is_missing(config: &Config) -> Result<(), String> {
     }
     Ok(())
 }
-
-/// More shards than workers, so that two workers seldom want the same one.
-const SHARDS_A_WORKER: usize = 4;
 
 impl Running {
     /// The TCP address it listens on, if it does.

@@ -17,11 +17,6 @@ pub struct Stats {
     pub query_buffer_disconnections: AtomicU64,
     pub output_buffer_disconnections: AtomicU64,
     pub evicted_clients: AtomicU64,
-    pub blocked_clients: AtomicI64,
-    /// Those of the clients that wait in a command who will give up some time.
-    pub clients_with_deadline: AtomicI64,
-    /// Waits ever begun: the ticket of the next waiter.
-    pub waits: AtomicU64,
     /// Since when more memory has been used than `maxmemory` (Unix time in microseconds), 0 when less is used.
     pub memory_exceeded_since_us: AtomicI64,
     /// How long that was so before, in microseconds.
@@ -111,9 +106,6 @@ impl Stats {
             query_buffer_disconnections: AtomicU64::new(0),
             output_buffer_disconnections: AtomicU64::new(0),
             evicted_clients: AtomicU64::new(0),
-            blocked_clients: AtomicI64::new(0),
-            clients_with_deadline: AtomicI64::new(0),
-            waits: AtomicU64::new(0),
             memory_exceeded_since_us: AtomicI64::new(0),
             memory_exceeded_us: AtomicU64::new(0),
             cron_ticks: AtomicU64::new(0),

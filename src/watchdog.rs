@@ -74,7 +74,7 @@ impl Server {
     }
 
     fn describe(&self, client: &Client) -> String {
-        let command = self.registry.all().get(usize::from(client.last_command.load(Ordering::Relaxed)));
+        let command = self.acl.catalog().entries().get(usize::from(client.last_command.load(Ordering::Relaxed)));
         format!("{} by client {} ({})", command.map_or("none", |command| command.name), client.id, client.addr)
     }
 }

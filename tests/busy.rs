@@ -7,7 +7,7 @@ use common::{Client, Folder, config, start_with, until};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use redstart::command::spec::ALLOW_BUSY;
-use redstart::command::table::Registry;
+use redstart::commands::registry;
 use redstart::config::{Config, MaxmemoryPolicy, ProtectedAction, SavePoint};
 use redstart::keyspace::lock::MayWait;
 use redstart::startup::Running;
@@ -93,7 +93,7 @@ fn example(name: &str, arity: i32) -> String {
 
 /// Of the command table, so that a new one is among them; and some that are refused.
 fn commands() -> Vec<String> {
-    let registry = Registry::default();
+    let registry = registry();
     let allowed = registry.all().iter().filter(|command| command.flags & ALLOW_BUSY != 0);
     let mut all: Vec<String> = allowed.map(|command| example(command.name, command.arity)).collect();
     assert!(all.len() > 12, "{all:?}");

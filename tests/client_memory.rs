@@ -160,7 +160,7 @@ fn whoever_is_evicted_while_waiting_is_gone() {
     assert_eq!(admin.run("CLIENT NO-EVICT ON"), "+OK");
     assert_eq!(admin.run("CONFIG SET maxmemory-clients 100000"), "+OK");
     until("most are gone", || admin.run("CLIENT LIST").lines().filter(|line| line.contains(" name=w")).count() <= 1);
-    until("nobody else waits", || running.server.stats.blocked_clients.load(std::sync::atomic::Ordering::Relaxed) <= 1);
+    until("nobody else waits", || running.server.waits.blocked_clients.load(std::sync::atomic::Ordering::Relaxed) <= 1);
     assert_eq!(admin.run("RPUSH list a b c"), ":3");
     let left: i64 = admin.run("LLEN list")[1..].parse().expect("a number");
     assert!(left >= 2, "{left} of 3 elements are left after at most one waiter");

@@ -1,8 +1,8 @@
 //! The command table against Redis 7.2.6's own (tests/reference/commands.json, dumped from a running server).
 
 use redstart::command::spec::{Begin, Command, FLAG_NAMES, Find, KEY_FLAG_NAMES, KeySpec, acl};
-use redstart::command::table::Registry;
 use redstart::commands::command::key_range;
+use redstart::commands::registry;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,7 +78,7 @@ fn theirs(command: &Json) -> Json {
 #[test]
 fn every_entry_has_redis_s_facts() {
     let reference = reference();
-    let registry = Registry::default();
+    let registry = registry();
     for command in registry.all() {
         let Some(facts) = reference.get(command.name) else { panic!("Redis 7.2 has no {}", command.name) };
         assert_eq!(ours(command), theirs(facts), "{}", command.name);
@@ -87,7 +87,7 @@ fn every_entry_has_redis_s_facts() {
 
 #[test]
 fn every_entry_of_redis_is_there() {
-    let registry = Registry::default();
+    let registry = registry();
     let ours: BTreeSet<&str> = registry.all().iter().map(|command| command.name).collect();
     let reference = reference();
     assert_eq!(reference.len(), 370);
@@ -98,7 +98,7 @@ fn every_entry_of_redis_is_there() {
 /// What clients read that do not know key specs.
 #[test]
 fn every_key_range_is_redis_s() {
-    let registry = Registry::default();
+    let registry = registry();
     for (name, facts) in reference() {
         let command = registry.all().iter().find(|command| command.name == name).expect("the table is whole");
         let theirs = ["first_key", "last_key", "step"].map(|field| facts[field].as_i64().expect("a number"));
@@ -109,7 +109,7 @@ fn every_key_range_is_redis_s() {
 
 #[test]
 fn every_name_is_there_once() {
-    let registry = Registry::default();
+    let registry = registry();
     let mut names = BTreeSet::new();
     for command in registry.all() {
         assert!(names.insert(command.name), "{} twice", command.name);

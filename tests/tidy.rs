@@ -1,6 +1,6 @@
 //! The layout rules that a compiler does not check: who may use whom, and a test for every command.
 
-use redstart::command::table::Registry;
+use redstart::commands::registry;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["keyspace"],
     &[
         "background",
+        "monitors",
         "pubsub",
         "tracking",
         "stats",
@@ -46,13 +47,6 @@ const LAYERS: &[&[&str]] = &[
     &["commands"],
     &["net"],
     &["cron", "main_loop", "startup", "shutdown", "restart", "standalone"],
-];
-
-/// Uses that go upwards all the same, with the reason.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("src/keyspace/waiters.rs", "command", "a waiter is a client's command, kept where its key is"),
-    ("src/commands/script_debug.rs", "startup", "a script that is debugged has a server of its own"),
-    ("src/command/table.rs", "commands", "the table is made of the families' entries"),
 ];
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
@@ -108,8 +102,7 @@ fn uses_go_downwards() {
         for (number, line) in code.lines().enumerate() {
             let Some(used) = line.trim_start().strip_prefix("use crate::") else { continue };
             let used = used.split([':', ';', '{']).next().unwrap_or_default();
-            let is_exception = EXCEPTIONS.iter().any(|(file, module, _)| *file == name && *module == used);
-            if layer(used).is_none_or(|layer| layer > own) && !is_exception && !is_test(&name) {
+            if layer(used).is_none_or(|layer| layer > own) && !is_test(&name) {
                 wrong.push(format!("{name}:{}: {module} uses {used}, which is above it", number + 1));
             }
         }
@@ -148,7 +141,7 @@ fn every_command_has_a_test() {
         tests.extend(lines.map(|line| line.to_ascii_lowercase() + "\n"));
     }
     let mut missing = Vec::new();
-    for command in Registry::default().all() {
+    for command in registry().all() {
         let call = command.name.replace('|', " ");
         let is_tested = [" ", "\"", "\\"].iter().any(|end| tests.contains(&format!("\"{call}{end}")));
         if !is_tested && command.subcommands.is_empty() {

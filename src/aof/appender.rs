@@ -3,6 +3,7 @@
 use crate::aof::Trouble;
 use crate::aof::syncer::Sync;
 use crate::config::AppendFsync;
+use crate::replication::waits;
 use crate::server::Server;
 use redstart_persistence::aof::AppendError;
 use std::io;
@@ -64,11 +65,11 @@ fn write(server: &Arc<Server>) {
         }
         output.work(server);
         drop(output);
-        server.replication.waits.serve(server);
+        waits::serve(server);
     }
     if !server.stop.has_failed() {
         aof.output.lock().end(server);
-        server.replication.waits.serve(server);
+        waits::serve(server);
     }
     aof.queue.close();
 }
@@ -86,7 +87,7 @@ fn sync(server: &Arc<Server>) {
             // Whoever asked may have given up.
             let _ = asked.send(told);
         }
-        server.replication.waits.serve(server);
+        waits::serve(server);
     }
 }
 

@@ -1,11 +1,8 @@
 //! Replays the log at the start.
 
 use crate::aof::path;
-use crate::command::call::Engine;
-use crate::command::session::Session;
 use crate::config::Config;
 use crate::keyspace::lock::MayWait;
-use crate::resp::reply::Reply;
 use crate::server::Server;
 use crate::snapshot::load::{self, LoadError, Purpose, Target};
 use redstart_persistence::aof::{AofError, AofErrorKind, Command, Item, Manifest, Reader, begins_with_rdb};
@@ -19,6 +16,19 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Refused;
 
+/// What runs the commands of a log: the log itself knows of none.
+pub trait Apply {
+    /// A file begins: its first command goes to database 0.
+    fn begin_file(&mut self);
+
+    /// Reads clock and configuration afresh. Called every now and then.
+    fn begin_batch(&mut self);
+
+    /// Runs a command; gives the error that it answers, if it does. Fails for a command that there is not, or not with so
+    /// many arguments.
+    fn apply(&mut self, target: &mut Target<'_, '_>, argv: &[&[u8]]) -> Result<Option<&[u8]>, String>;
+}
+
 /// How a file ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -30,10 +40,15 @@ enum End {
 }
 
 /// Loads all files of the log; gives the manifest to go on with.
-pub fn all(server: &Arc<Server>, config: &Config, may_wait: MayWait) -> Result<Manifest, Refused> {
+pub fn all(
+    server: &Arc<Server>,
+    config: &Config,
+    may_wait: MayWait,
+    apply: &mut dyn Apply,
+) -> Result<Manifest, Refused> {
     let mut manifest = read_manifest(server, config)?;
     adopt_old_file(server, config, &mut manifest)?;
-    if files(server, config, &manifest, Target::Shards(&server.shards, may_wait))? == Mixed::Yes {
+    if files(server, config, &manifest, Target::Shards(&server.shards, may_wait), apply)? == Mixed::Yes {
         // Batches of ours behind those commands would make them look like damage.
         manifest.add_incr(&config.appendfilename);
     }
@@ -53,6 +68,7 @@ pub fn files(
     config: &Config,
     manifest: &Manifest,
     target: Target<'_, '_>,
+    apply: &mut dyn Apply,
 ) -> Result<Mixed, Refused> {
     let dir = server.disk(path(config));
     let mut total = 0;
@@ -70,7 +86,7 @@ pub fn files(
         }
     }
     server.persistence.loading.total_bytes.store(total, Ordering::Relaxed);
-    let mut replay = Replay::new(server, config, target);
+    let mut replay = Replay { target, server, config, apply, loaded: 0, mixed: Mixed::No };
     let names: Vec<String> = manifest.files_to_load().map(|info| info.name.clone()).collect();
     for (n, name) in names.iter().enumerate() {
         let kind = if n == 0 && manifest.base.is_some() { "base" } else { "incr" };
@@ -142,9 +158,7 @@ struct Replay<'a, 'g> {
     target: Target<'a, 'g>,
     server: &'a Arc<Server>,
     config: &'a Config,
-    engine: Engine,
-    session: Session,
-    reply: Reply,
+    apply: &'a mut dyn Apply,
     /// Bytes of the files before this one.
     loaded: u64,
     /// Of the last file.
@@ -154,13 +168,7 @@ struct Replay<'a, 'g> {
 /// Commands between two notes of the progress.
 const COMMANDS_PER_PROGRESS: u64 = 1024;
 
-impl<'a, 'g> Replay<'a, 'g> {
-    fn new(server: &'a Arc<Server>, config: &'a Config, target: Target<'a, 'g>) -> Self {
-        let engine = Engine::new(server.clone(), config.io_threads, None);
-        let session = Session::new(engine.own_client.clone(), true);
-        Replay { target, server, config, engine, session, reply: Reply::default(), loaded: 0, mixed: Mixed::No }
-    }
-
+impl Replay<'_, '_> {
     fn file(&mut self, dir: &DiskDir, name: &str) -> Result<End, Refused> {
         let opened = dir.open(name);
         let mut file = opened.or_else(|error| {
@@ -168,7 +176,7 @@ impl<'a, 'g> Replay<'a, 'g> {
         })?;
         let tail_at = self.rdb_part(&mut *file, name)?;
         let mut reader = Reader::new(file, tail_at);
-        self.session.select(0);
+        self.apply.begin_file();
         let mut end = self.commands(&mut reader, dir, name);
         self.loaded += reader.offset();
         self.mixed = Mixed::No;
@@ -217,7 +225,7 @@ impl<'a, 'g> Replay<'a, 'g> {
     fn commands<R: Read>(&mut self, reader: &mut Reader<R>, dir: &DiskDir, name: &str) -> Result<End, Refused> {
         for count in 0_u64.. {
             if count.is_multiple_of(COMMANDS_PER_PROGRESS) {
-                self.engine.begin_batch();
+                self.apply.begin_batch();
                 let loaded = self.loaded + reader.offset();
                 self.server.persistence.loading.loaded_bytes.store(loaded, Ordering::Relaxed);
                 if self.server.stop.is_requested() {
@@ -239,20 +247,19 @@ impl<'a, 'g> Replay<'a, 'g> {
 
     fn command(&mut self, command: &Command, name: &str) -> Result<(), Refused> {
         let argv: Vec<&[u8]> = command.args().collect();
-        self.reply.buf.clear();
-        let Err(unknown) = self.engine.apply(&mut self.target, &mut self.session, &mut self.reply, &argv) else {
-            if let Some(error) = self.reply.buf.strip_prefix(b"-") {
-                self.server.log.warning(format_args!(
-                    "== CRITICAL == This AOF is sending an error to its AOF client: '{}' after processing the command '{}'",
-                    String::from_utf8_lossy(error).trim_end(),
-                    String::from_utf8_lossy(argv[0])
-                ));
-            }
-            return Ok(());
-        };
-        self.server.log.warning(unknown);
         let command = String::from_utf8_lossy(argv[0]);
-        refuse(self.server, format!("Unknown command '{command}' reading the append only file {name}"))
+        match self.apply.apply(&mut self.target, &argv) {
+            Ok(None) => {}
+            Ok(Some(error)) => self.server.log.warning(format_args!(
+                "== CRITICAL == This AOF is sending an error to its AOF client: '{}' after processing the command '{command}'",
+                String::from_utf8_lossy(error).trim_end(),
+            )),
+            Err(unknown) => {
+                self.server.log.warning(unknown);
+                return refuse(self.server, format!("Unknown command '{command}' reading the append only file {name}"));
+            }
+        }
+        Ok(())
     }
 
     /// What a log that does not end well means: a torn tail may be cut, anything else is refused.

@@ -8,6 +8,7 @@ use crate::aof::queue::{Job, QueueReader};
 use crate::aof::{Aof, Control, Mode, appender, make_dir, path};
 use crate::config::Config;
 use crate::keyspace::lock::MayWait;
+use crate::replication::waits;
 use crate::server::Server;
 use crate::snapshot::commands;
 use crate::snapshot::save::{self, Syncing};
@@ -377,7 +378,7 @@ impl Server {
     /// Switches the log off while running: what was logged is on disk.
     pub fn end_logging(&self) {
         // Before the last sync, which would be an answer.
-        self.replication.waits.fail_local(self);
+        waits::fail_local(self);
         stop_logging(self);
         let mut control = self.aof.control.lock();
         control.mode = Mode::Off;

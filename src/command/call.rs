@@ -6,12 +6,13 @@ use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::gate;
 use crate::command::locks::{self, Needed};
+use crate::command::monitor;
 use crate::command::observe::Ended;
 use crate::command::room::Evictor;
 use crate::command::serve;
 use crate::command::session::{self, Multi, Queued, ReplyMode, Session};
 use crate::command::spec::{ADMIN, ALLOW_BUSY, NO_MULTI, READONLY, Scope, WRITE, acl};
-use crate::command::table::{CommandRef, key_positions};
+use crate::command::table::{CommandRef, Registry, key_positions};
 use crate::command::watch;
 use crate::config::Config;
 use crate::feed::records;
@@ -31,6 +32,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Engine {
     pub server: Arc<Server>,
+    pub registry: Arc<Registry>,
     /// Whose counters it counts on.
     pub worker: usize,
     /// The main loop's may not wait for shards, and runs only what is allowed while a script runs.
@@ -53,14 +55,14 @@ const REPLY_BYTES: usize = 16 * 1024;
 
 impl Engine {
     /// An engine that counts on `worker`'s counters.
-    pub fn new(server: Arc<Server>, worker: usize, may_wait: Option<MayWait>) -> Self {
+    pub fn new(server: Arc<Server>, registry: Arc<Registry>, worker: usize, may_wait: Option<MayWait>) -> Self {
         let config = server.config.load();
         let now_ms = server.clock.now_ms();
         let own_client = server.clients.nobody(worker, now_ms);
         let evictor = Evictor::new(server.random.small());
         let effects = Effects::default();
         let (clock, spare_reply) = (Instant::now(), Vec::with_capacity(REPLY_BYTES));
-        Engine { server, worker, may_wait, config, now_ms, clock, effects, own_client, evictor, spare_reply }
+        Engine { server, registry, worker, may_wait, config, now_ms, clock, effects, own_client, evictor, spare_reply }
     }
 
     /// Reads clock and configuration afresh. Called before each batch of commands.
@@ -80,7 +82,7 @@ impl Engine {
     pub fn execute(&mut self, session: &mut Session, reply: &mut Reply, request: Request<'_>) {
         let argv = request.argv;
         let start = reply.mark();
-        let found = self.server.registry.resolve(argv);
+        let found = self.registry.resolve(argv);
         let command = found.as_ref().ok().copied();
         session.client.last_command.store(command.map_or(Client::NO_COMMAND, |command| command.id), Ordering::Relaxed);
         if let Err(error) = found.and_then(|command| self.checked(session, reply, command, request)) {
@@ -155,7 +157,7 @@ impl Engine {
         argv: &[&[u8]],
     ) -> CmdResult {
         let server = self.server.clone();
-        let command = server.registry.resolve(argv)?;
+        let command = self.registry.resolve(argv)?;
         if !command.command.takes(argv.len()) {
             return Err(CmdError::Arity(command.command.name));
         }
@@ -191,6 +193,7 @@ impl Engine {
             reply,
             session,
             server: &server,
+            registry: &self.registry,
             config: &self.config,
             now_ms: self.now_ms,
             command,
@@ -230,6 +233,7 @@ impl Engine {
             reply,
             session,
             server: &server,
+            registry: &self.registry,
             config: &self.config,
             now_ms: self.now_ms,
             command,
@@ -297,7 +301,7 @@ impl Engine {
         request: Request<'_>,
     ) -> CmdResult {
         let is_watch = command.command.name == "watch";
-        if is_watch && self.server.watches.begin_later(&self.server, session, &request.argv[1..])? {
+        if is_watch && watch::begin_later(&self.server, session, &request.argv[1..])? {
             reply.ok();
             return Ok(());
         }
@@ -307,7 +311,7 @@ impl Engine {
             return Ok(());
         }
         // WATCH is never refused.
-        if is_watch { self.run(session, reply, command, request) } else { Err(self.server.busy.error()) }
+        if is_watch { self.run(session, reply, command, request) } else { Err(CmdError::of_busy(&self.server.busy)) }
     }
 
     fn begin_effects(&mut self) {
@@ -347,7 +351,7 @@ impl Engine {
             watch::end(&self.server, session);
             let reason = text.strip_prefix(b"ERR ").unwrap_or(&text);
             text = text::fill("EXECABORT Transaction discarded because of: {}", &[reason]).into();
-            self.server.monitors.show_refused(&self.server, &session.client, exec, argv);
+            monitor::show_refused(&self.server, &session.client, exec, argv);
         }
         self.server.note_rejected(self.worker, command, &text);
         reply.error(&text);
@@ -419,7 +423,7 @@ fn note(ctx: &mut Ctx<'_, '_>, args: &Args<'_>, start: Mark, has_failed: bool, c
         let ended = Ended { command: ctx.command, argv: args.sent(), client, nanos };
         ctx.server.note_ended(ctx.config, ctx.session.worker, ctx.now_ms, &ended);
     }
-    ctx.server.monitors.show_run(ctx, args.sent());
+    monitor::show_run(ctx, args.sent());
 }
 
 #[cold]
@@ -492,6 +496,7 @@ pub fn run_nested(
         reply,
         session: ctx.session,
         server: ctx.server,
+        registry: ctx.registry,
         config: config.unwrap_or(ctx.config),
         now_ms: ctx.now_ms,
         command,

@@ -23,7 +23,7 @@ pub fn describe(server: &Server, client: &Client) -> Vec<u8> {
     let names = client.names();
     let load = |value: &std::sync::atomic::AtomicUsize| value.load(Ordering::Relaxed);
     let seconds_since = |at_ms: i64| (now_ms - at_ms).max(0) / 1000;
-    let command = server.registry.all().get(usize::from(client.last_command.load(Ordering::Relaxed)));
+    let command = server.acl.catalog().entries().get(usize::from(client.last_command.load(Ordering::Relaxed)));
     let output = client.output_bytes();
     let peak = load(&client.output_peak).min(REPLY_BLOCK);
     let query = [load(&client.query_buffer[0]), load(&client.query_buffer[1])];

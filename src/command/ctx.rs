@@ -3,7 +3,7 @@
 use crate::clients::Client;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::session::{Block, ReplyMode, Session};
-use crate::command::table::CommandRef;
+use crate::command::table::{CommandRef, Registry};
 use crate::config::{Config, KeyspaceEvents};
 use crate::feed::records::Target;
 use crate::keyspace::Key;
@@ -22,6 +22,7 @@ pub struct Ctx<'a, 'g> {
     pub reply: &'a mut Reply,
     pub session: &'a mut Session,
     pub server: &'a Arc<Server>,
+    pub registry: &'a Arc<Registry>,
     /// The configuration as it was when the batch of commands began.
     pub config: &'a Config,
     /// Unix time, one reading a batch of commands.

@@ -1,5 +1,6 @@
 //! What a client did wrong: each variant is one Redis reply text, written once.
 
+use crate::server::Busy;
 use crate::util::text;
 use std::borrow::Cow;
 use std::fmt;
@@ -54,6 +55,11 @@ impl CmdError {
     /// An error reply that quotes: `template` with the next of `parts` in place of each `{}`.
     pub fn quoting(template: &str, parts: &[&[u8]]) -> Self {
         CmdError::Owned(text::fill(template, parts))
+    }
+
+    /// What other clients are told while a script, or a function, runs for long.
+    pub fn of_busy(busy: &Busy) -> Self {
+        if busy.is_function() { CmdError::BusyFunction } else { CmdError::Busy }
     }
 
     /// The reply line without its `-`.

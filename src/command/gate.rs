@@ -143,7 +143,7 @@ fn check_state(
         return Err(CmdError::Text("LOADING Redis is loading the dataset in memory"));
     }
     if server.busy.is_busy() && !spec.has(ALLOW_BUSY) {
-        return Err(server.busy.error());
+        return Err(CmdError::of_busy(&server.busy));
     }
     // A monitoring client is a kind of replica.
     if session.client.has(Client::REPLICA | Client::MONITOR) && may(READONLY | WRITE | MAY_REPLICATE) {

@@ -10,6 +10,7 @@ pub mod monitor;
 pub mod observe;
 pub mod permission;
 pub mod redact;
+pub mod replay;
 pub mod room;
 pub mod scan;
 pub mod serve;

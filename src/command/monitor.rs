@@ -12,89 +12,53 @@ use crate::command::spec::{ADMIN, SKIP_MONITOR};
 use crate::command::table::CommandRef;
 use crate::server::Server;
 use crate::util::quote;
-use crate::util::sync::Mutex;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-/// The monitoring clients of one server, by id: entering and leaving is O(log n).
-#[derive(Debug, Default)]
-pub struct Monitors {
-    clients: Mutex<BTreeMap<u64, Arc<Client>>>,
-    len: AtomicUsize,
+/// Shows a command that has just run.
+#[inline]
+pub fn show_run(ctx: &Ctx<'_, '_>, argv: &[&[u8]]) {
+    let is_hidden = ctx.command.command.has(SKIP_MONITOR | ADMIN);
+    if ctx.server.monitors.is_watched() && !is_hidden && !matches!(ctx.origin, Origin::Waiter | Origin::Log) {
+        show(ctx, argv);
+    }
 }
 
-impl Monitors {
-    /// Whether anybody monitors.
-    #[inline]
-    pub fn is_watched(&self) -> bool {
-        self.len.load(Ordering::Relaxed) > 0
+/// Shows a script or function that is about to run.
+pub fn show_script(ctx: &Ctx<'_, '_>, argv: &[&[u8]]) {
+    if ctx.server.monitors.is_watched() {
+        show(ctx, argv);
     }
+}
 
-    /// Adds a client.
-    pub fn add(&self, client: &Arc<Client>) {
-        client.set(Client::MONITOR, true);
-        let mut clients = self.clients.lock();
-        clients.insert(client.id, client.clone());
-        self.len.store(clients.len(), Ordering::Relaxed);
+/// Shows an EXEC that was refused.
+pub fn show_refused(server: &Server, client: &Client, command: CommandRef, argv: &[&[u8]]) {
+    if server.monitors.is_watched() {
+        show_line(server, client.db.load(Ordering::Relaxed), &source(server, client), command, argv);
     }
+}
 
-    /// Takes a client away.
-    pub fn remove(&self, client: &Client) {
-        client.set(Client::MONITOR, false);
-        let mut clients = self.clients.lock();
-        clients.remove(&client.id);
-        self.len.store(clients.len(), Ordering::Relaxed);
-    }
+#[cold]
+fn show(ctx: &Ctx<'_, '_>, argv: &[&[u8]]) {
+    let source = match ctx.origin {
+        Origin::Script => "lua".to_owned(),
+        _ => source(ctx.server, &ctx.session.client),
+    };
+    show_line(ctx.server, ctx.session.db, &source, ctx.command, argv);
+}
 
-    /// Shows a command that has just run.
-    #[inline]
-    pub fn show_run(&self, ctx: &Ctx<'_, '_>, argv: &[&[u8]]) {
-        let is_hidden = ctx.command.command.has(SKIP_MONITOR | ADMIN);
-        if self.is_watched() && !is_hidden && !matches!(ctx.origin, Origin::Waiter | Origin::Log) {
-            self.show(ctx, argv);
-        }
+fn show_line(server: &Server, db: usize, source: &str, command: CommandRef, argv: &[&[u8]]) {
+    if server.loading.load(Ordering::Relaxed) {
+        return;
     }
-
-    /// Shows a script or function that is about to run.
-    pub fn show_script(&self, ctx: &Ctx<'_, '_>, argv: &[&[u8]]) {
-        if self.is_watched() {
-            self.show(ctx, argv);
-        }
+    let now_us = server.clock.now_us();
+    let head = format!("+{}.{:06} [{db} {source}]", now_us / 1_000_000, now_us % 1_000_000);
+    let mut line = head.into_bytes();
+    for arg in redact::shown(command.command, argv).iter() {
+        line.push(b' ');
+        quote::push_quoted(&mut line, arg);
     }
-
-    /// Shows an EXEC that was refused.
-    pub fn show_refused(&self, server: &Server, client: &Client, command: CommandRef, argv: &[&[u8]]) {
-        if self.is_watched() {
-            self.show_line(server, client.db.load(Ordering::Relaxed), &source(server, client), command, argv);
-        }
-    }
-
-    #[cold]
-    fn show(&self, ctx: &Ctx<'_, '_>, argv: &[&[u8]]) {
-        let source = match ctx.origin {
-            Origin::Script => "lua".to_owned(),
-            _ => source(ctx.server, &ctx.session.client),
-        };
-        self.show_line(ctx.server, ctx.session.db, &source, ctx.command, argv);
-    }
-
-    fn show_line(&self, server: &Server, db: usize, source: &str, command: CommandRef, argv: &[&[u8]]) {
-        if server.loading.load(Ordering::Relaxed) {
-            return;
-        }
-        let now_us = server.clock.now_us();
-        let head = format!("+{}.{:06} [{db} {source}]", now_us / 1_000_000, now_us % 1_000_000);
-        let mut line = head.into_bytes();
-        for arg in redact::shown(command.command, argv).iter() {
-            line.push(b' ');
-            quote::push_quoted(&mut line, arg);
-        }
-        line.extend_from_slice(b"\r\n");
-        for client in self.clients.lock().values() {
-            server.clients.send(client, &line);
-        }
-    }
+    line.extend_from_slice(b"\r\n");
+    server.monitors.send(&server.clients, &line);
 }
 
 /// Where a client comes from.

@@ -10,7 +10,7 @@
 use crate::clients::Client;
 use crate::command::redact;
 use crate::command::spec::{ADMIN, FAST, SKIP_SLOWLOG};
-use crate::command::table::CommandRef;
+use crate::command::table::{CommandRef, Registry};
 use crate::config::Config;
 use crate::keyspace::waiters::Waiter;
 use crate::server::Server;
@@ -103,16 +103,16 @@ impl Server {
     }
 
     /// Notes a command whose wait has ended without its being run again, on the worker of its connection.
-    pub fn note_wait(&self, worker: usize, waiter: &Waiter, error: Option<&[u8]>) {
+    pub fn note_wait(&self, registry: &Registry, worker: usize, waiter: &Waiter, error: Option<&[u8]>) {
+        let command = registry.command(waiter.command);
         if let Some(line) = error {
-            self.note_failed(worker, waiter.command, line);
+            self.note_failed(worker, command, line);
         }
         let argv: Vec<&[u8]> = waiter.sent().iter().map(|arg| &**arg).collect();
         let ran = waiter.ran_nanos.load(Ordering::Relaxed);
         // What another thread did for it is work, not waiting.
         let apart = waiter.deferred_since.map_or(0, |since| since.elapsed().as_nanos() as u64);
-        let ended =
-            Ended { command: waiter.command, argv: &argv, client: Some(&waiter.client), nanos: Some(ran + apart) };
+        let ended = Ended { command, argv: &argv, client: Some(&waiter.client), nanos: Some(ran + apart) };
         self.note_ended(&self.config.load(), worker, self.clock.now_ms(), &ended);
     }
 }

@@ -48,11 +48,11 @@ fn hide_options(argv: &[&[u8]], first: usize, options: &[(&str, usize, usize)], 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::table::Registry;
+    use crate::commands::registry;
 
     #[test]
     fn secrets_are_hidden() {
-        let registry = Registry::default();
+        let registry = registry();
         for (line, expected) in [
             ("SET auth x", "SET auth x"),
             ("AUTH pass", "AUTH (redacted)"),

@@ -12,10 +12,10 @@ use crate::config::KeyspaceEvents;
 use crate::keyspace::Key;
 use crate::keyspace::db::Db;
 use crate::keyspace::effects::KeyEvent;
-use crate::keyspace::lock::{MayWait, ShardSet};
-use crate::keyspace::shard::Shard;
+use crate::keyspace::lock::ShardSet;
 use crate::keyspace::value;
 use crate::keyspace::waiters::Waiter;
+use crate::replication::waits;
 use crate::resp::reply::Reply;
 use crate::server::Server;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -80,10 +80,9 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
     let rewritten = ctx.session.block_argv.take();
     debug_assert!(command.command.has(BLOCKING) || block.keys.is_empty(), "only flagged commands wait for a key");
     let waiter = Arc::new(Waiter {
-        // Taken under the locks of its keys: their queues are in order of arrival.
-        ticket: ctx.server.stats.waits.fetch_add(1, Ordering::Relaxed),
+        ticket: ctx.server.waits.ticket(),
         client: ctx.session.client.clone(),
-        command,
+        command: command.id,
         sent_argv: rewritten.as_ref().map(|_| own(argv)),
         argv: rewritten.unwrap_or_else(|| own(argv)),
         db: ctx.session.db,
@@ -102,75 +101,23 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
         deferred_since: ctx.session.deferred.as_ref().map(|_| Instant::now()),
         error: OnceLock::new(),
     });
-    let seed = ctx.server.shards.seed();
-    for key in &waiter.keys {
-        let shard = ctx.db.locked.shard_mut(Key::new(seed, key).hash);
-        shard.dbs[waiter.db].waiters.push(key, waiter.clone());
-    }
-    count_cross_shard(ctx.db.locked.iter_mut(), &waiter, 1);
-    waiter.client.argv_bytes.store(waiter.argv.iter().map(|arg| arg.len()).sum(), Ordering::Relaxed);
-    waiter.client.set(Client::BLOCKED, true);
-    ctx.server.stats.blocked_clients.fetch_add(1, Ordering::Relaxed);
-    ctx.server.stats.clients_with_deadline.fetch_add(i64::from(waiter.deadline_ms.is_some()), Ordering::Relaxed);
+    waiter.enter(ctx.db.locked, &ctx.server.shards);
+    ctx.server.waits.begin(&waiter);
     ctx.session.waiter = Some(waiter.clone());
     if let Some(Deferred(begin)) = ctx.session.deferred.take() {
         begin(ctx.server, waiter);
     } else if waiter.acknowledgement.is_some() {
-        ctx.server.replication.waits.add(ctx.server, waiter);
+        waits::begin(ctx.server, &waiter);
     }
-}
-
-/// Ends a wait that is not for keys with this reply. False when it has ended already.
-pub fn answer(server: &Server, waiter: &Arc<Waiter>, reply: &[u8]) -> bool {
-    debug_assert!(waiter.keys.is_empty(), "who waits for keys is in queues, and is served there");
-    let is_first = end_wait(server, waiter);
-    if is_first {
-        server.replication.waits.forget(waiter);
-        if let Some(line) = reply.strip_prefix(b"-") {
-            // It is answered once.
-            let _ = waiter.error.set(line.into());
-        }
-        release(server, waiter, reply);
-    }
-    is_first
 }
 
 /// Ends a wait whose time is over.
 pub fn time_out(server: &Server, waiter: &Waiter, reply: &mut Reply) {
     match waiter.acknowledgement {
         _ if waiter.is_muted => {}
-        Some(wanted) => wanted.write(wanted.reached(server), reply),
+        Some(wanted) => wanted.write(waits::reached(server, &wanted), reply),
         None => waiter.on_timeout.write(reply),
     }
-}
-
-/// Takes a waiter out of all its queues: it has timed out, was unblocked or its client is gone. False when it was
-/// answered meanwhile: the reply is in its mailbox.
-pub fn abandon(server: &Server, waiter: &Arc<Waiter>, may_wait: MayWait) -> bool {
-    let mut locked = server.shards.lock(waiter.shards, may_wait);
-    if !end_wait(server, waiter) {
-        return false;
-    }
-    let seed = server.shards.seed();
-    for key in &waiter.keys {
-        let shard = locked.shard_mut(Key::new(seed, key).hash);
-        shard.dbs[waiter.db].waiters.remove(key, waiter);
-    }
-    server.replication.waits.forget(waiter);
-    count_cross_shard(locked.iter_mut(), waiter, -1);
-    true
-}
-
-/// Ends a wait; false when it has ended already. Under the locks of its shards, if it is for keys.
-fn end_wait(server: &Server, waiter: &Waiter) -> bool {
-    let is_first = !waiter.done.swap(true, Ordering::AcqRel);
-    if is_first {
-        waiter.client.argv_bytes.store(0, Ordering::Relaxed);
-        waiter.client.set(Client::BLOCKED, false);
-        server.stats.blocked_clients.fetch_sub(1, Ordering::Relaxed);
-        server.stats.clients_with_deadline.fetch_sub(i64::from(waiter.deadline_ms.is_some()), Ordering::Relaxed);
-    }
-    is_first
 }
 
 /// Publishes keyspace events in order. Source: Redis 7.2 keyspace notifications.
@@ -225,6 +172,7 @@ fn serve_key(ctx: &mut Ctx<'_, '_>, db: usize, key: &[u8]) {
 /// Runs a blocked client's command again; when it does not ask to wait once more, its reply goes to the client.
 fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
     debug_assert!(ctx.db.locked.set().contains(waiter.shards), "the engine locks what a waiter needs");
+    let command = ctx.registry.command(waiter.command);
     let mut session = Session::of_waiter(waiter, ctx.session.worker);
     let mut reply = Reply::new(waiter.resp3);
     let argv: Vec<&[u8]> = waiter.argv.iter().map(|arg| &**arg).collect();
@@ -238,19 +186,20 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
         reply: &mut reply,
         session: &mut session,
         server: ctx.server,
+        registry: ctx.registry,
         config: ctx.config,
         now_ms,
-        command: waiter.command,
+        command,
         origin: Origin::Waiter,
     };
-    match gate::check_again(ctx.server, ctx.config, nested.session, waiter.command, &argv) {
+    match gate::check_again(ctx.server, ctx.config, nested.session, command, &argv) {
         Ok(()) => {
             let sent: Vec<&[u8]> = waiter.sent().iter().map(|arg| &**arg).collect();
-            let args = Args::new(&argv, waiter.command.command, ctx.server.shards.seed(), (0, 0));
+            let args = Args::new(&argv, command.command, ctx.server.shards.seed(), (0, 0));
             call::run_handler(&mut nested, &mut args.sent_as(&sent), Some(&mut Instant::now()));
         }
         Err(error) => {
-            ctx.server.note_rejected(nested.session.worker, Some(waiter.command), &error.text());
+            ctx.server.note_rejected(nested.session.worker, Some(command), &error.text());
             nested.reply.error(error.text());
         }
     }
@@ -259,29 +208,6 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
         waiter.ran_nanos.store(session.ran_nanos, Ordering::Relaxed);
         return;
     }
-    end_wait(ctx.server, waiter);
-    let seed = ctx.server.shards.seed();
-    for key in &waiter.keys {
-        let shard = ctx.db.locked.shard_mut(Key::new(seed, key).hash);
-        shard.dbs[waiter.db].waiters.remove(key, waiter);
-    }
-    count_cross_shard(ctx.db.locked.iter_mut(), waiter, -1);
-    release(ctx.server, waiter, &reply.buf);
-}
-
-/// Sends the reply, if it is wanted, and lets the client go on.
-fn release(server: &Server, waiter: &Waiter, reply: &[u8]) {
-    server.clients.answer(&waiter.client, if waiter.is_muted { &[] } else { reply });
-}
-
-/// Counts a waiter of several shards in every locked shard that it needs.
-fn count_cross_shard<'s>(shards: impl Iterator<Item = (usize, &'s mut Shard)>, waiter: &Waiter, by: isize) {
-    if !waiter.shards.is_many() {
-        return;
-    }
-    for (idx, shard) in shards {
-        if waiter.shards.has(idx) {
-            shard.cross_shard_waiters = shard.cross_shard_waiters.saturating_add_signed(by);
-        }
-    }
+    ctx.server.waits.leave(ctx.db.locked, &ctx.server.shards, waiter);
+    waiter.release(&ctx.server.clients, &reply.buf);
 }

@@ -1,13 +1,12 @@
 //! What one connection is in the middle of: its database, transaction, subscriptions, wait.
 
 use crate::acl::Account;
-use crate::clients::{Client, Written};
+use crate::clients::Client;
 use crate::command::table::CommandRef;
 use crate::keyspace::value::Kind;
-use crate::keyspace::waiters::Waiter;
+use crate::keyspace::waiters::{Acknowledgement, TimeoutReply, Waiter};
 use crate::pubsub::Topic;
 use crate::replication::replica::{Replica, Wishes};
-use crate::resp::reply::Reply;
 use crate::server::Server;
 use crate::socket::Stream;
 use std::collections::BTreeSet;
@@ -95,16 +94,6 @@ impl std::fmt::Debug for Deferred {
     }
 }
 
-/// What WAIT and WAITAOF wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Acknowledgement {
-    pub written: Written,
-    /// So many replicas have it.
-    pub replicas: usize,
-    /// WAITAOF: they have it on disk; and whether this server must have it on disk, too.
-    pub on_disk: Option<bool>,
-}
-
 /// A transaction being put together.
 #[derive(Debug, Default)]
 pub struct Multi {
@@ -159,25 +148,6 @@ pub struct Block {
     pub on_timeout: TimeoutReply,
     /// See [`Waiter::wakes_on_deletion`].
     pub wakes_on_deletion: bool,
-}
-
-/// The reply when the time is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimeoutReply {
-    Null,
-    NullArray,
-    Integer(i64),
-}
-
-impl TimeoutReply {
-    /// Appends it to `reply`.
-    pub fn write(self, reply: &mut Reply) {
-        match self {
-            TimeoutReply::Null => reply.null(),
-            TimeoutReply::NullArray => reply.null_array(),
-            TimeoutReply::Integer(value) => reply.integer(value),
-        }
-    }
 }
 
 impl Session {

@@ -28,10 +28,11 @@ pub struct Registry {
 
 const NAME_MAX: usize = 32;
 
-impl Default for Registry {
-    fn default() -> Self {
+impl Registry {
+    /// The commands of these families, under their own names.
+    pub fn new(families: &[&'static [Command]]) -> Self {
         let mut registry = Registry { by_name: HashMap::default(), all: Vec::new(), subcommands: HashMap::default() };
-        for command in crate::commands::FAMILIES.iter().copied().flatten() {
+        for command in families.iter().copied().flatten() {
             let id = registry.add(command);
             registry.by_name.insert(command.name.as_bytes().to_vec(), CommandRef { command, id });
             for subcommand in command.subcommands {
@@ -41,9 +42,7 @@ impl Default for Registry {
         }
         registry
     }
-}
 
-impl Registry {
     fn add(&mut self, command: &'static Command) -> u16 {
         self.all.push(command);
         u16::try_from(self.all.len() - 1).expect("there are fewer than 65536 commands")
@@ -66,7 +65,12 @@ impl Registry {
 
     /// Some command, for work of the server's own that none of its clients asked for.
     pub fn first(&self) -> CommandRef {
-        CommandRef { command: self.all[0], id: 0 }
+        self.command(0)
+    }
+
+    /// The command of this number.
+    pub fn command(&self, id: u16) -> CommandRef {
+        CommandRef { command: self.all[usize::from(id)], id }
     }
 
     /// The command of this name in any case; a container, not its subcommand.

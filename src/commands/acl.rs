@@ -215,7 +215,7 @@ fn acl_dryrun(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let argv = args.rest();
     let account = ctx.server.acl.find(name);
     let account = account.ok_or_else(|| CmdError::quoting("ERR User '{}' not found", &[name]))?;
-    let command = ctx.server.registry.resolve(argv);
+    let command = ctx.registry.resolve(argv);
     let command = command.map_err(|_| CmdError::quoting("ERR Command '{}' not found", &[argv[0]]))?;
     if !command.command.takes(argv.len()) {
         return Err(CmdError::Arity(command.command.name));

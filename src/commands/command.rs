@@ -46,7 +46,7 @@ pub const COMMANDS: &[Command] = &[Command::new("command", -1, command)
 
 /// `COMMAND`: array of all commands, as COMMAND INFO tells them. Source: Redis 7.2 COMMAND.
 fn command(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
-    let all: Vec<CommandRef> = ctx.server.registry.commands().collect();
+    let all: Vec<CommandRef> = ctx.registry.commands().collect();
     ctx.reply.array(all.len());
     all.iter().for_each(|found| describe(ctx.reply, found.command));
     Ok(())
@@ -54,7 +54,7 @@ fn command(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 
 /// `COMMAND COUNT`: integer. Source: Redis 7.2 COMMAND COUNT.
 fn command_count(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
-    ctx.reply.len(ctx.server.registry.commands().count());
+    ctx.reply.len(ctx.registry.commands().count());
     Ok(())
 }
 
@@ -95,7 +95,7 @@ fn command_list(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         };
     }
     let mut names = Vec::new();
-    for found in ctx.server.registry.commands() {
+    for found in ctx.registry.commands() {
         let with_subcommands = std::iter::once(found.command).chain(found.command.subcommands);
         names.extend(with_subcommands.filter(|command| wanted(command)).map(|command| command.name));
     }
@@ -108,7 +108,7 @@ fn command_list(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 fn command_docs(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let mut wanted: Vec<&Command> = Vec::new();
     if args.is_empty() {
-        wanted.extend(ctx.server.registry.commands().map(|found| found.command));
+        wanted.extend(ctx.registry.commands().map(|found| found.command));
     }
     while let Some(name) = args.optional() {
         wanted.extend(named(ctx, name).map(|found| found.command));
@@ -145,7 +145,7 @@ fn command_getkeysandflags(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 fn keys_of<'a>(ctx: &Ctx, args: &mut Args<'a>) -> CmdResult<Vec<(&'a [u8], u16)>> {
     let argv = args.rest();
-    let found = ctx.server.registry.resolve(argv).map_err(|_| CmdError::Text("ERR Invalid command specified"))?;
+    let found = ctx.registry.resolve(argv).map_err(|_| CmdError::Text("ERR Invalid command specified"))?;
     if found.command.keys.iter().all(|spec| spec.flags & KEY_NOT_KEY != 0) {
         return Err(CmdError::Text("ERR The command has no key arguments"));
     }
@@ -167,9 +167,9 @@ fn keys_of<'a>(ctx: &Ctx, args: &mut Args<'a>) -> CmdResult<Vec<(&'a [u8], u16)>
 /// A command by name; a subcommand is `container|name`.
 fn named(ctx: &Ctx, name: &[u8]) -> Option<CommandRef> {
     let mut parts = name.splitn(2, |byte| *byte == b'|');
-    let container = ctx.server.registry.find(parts.next()?)?;
+    let container = ctx.registry.find(parts.next()?)?;
     match parts.next() {
-        Some(subcommand) => ctx.server.registry.subcommand(container.command, subcommand),
+        Some(subcommand) => ctx.registry.subcommand(container.command, subcommand),
         None => Some(container),
     }
 }
@@ -433,9 +433,8 @@ mod tests {
 
     #[test]
     fn every_command_is_documented() {
-        let c = Checker::new();
         let docs = super::docs().as_object().expect("a map by name");
-        let names: Vec<&str> = c.running.server.registry.all().iter().map(|command| command.name).collect();
+        let names: Vec<&str> = crate::commands::registry().all().iter().map(|command| command.name).collect();
         assert_eq!(docs.len(), names.len());
         for name in names {
             let facts = &docs[name];

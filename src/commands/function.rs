@@ -4,6 +4,7 @@ use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::gate::Rules;
+use crate::command::monitor;
 use crate::command::spec::*;
 use crate::commands::help;
 use crate::commands::script_host::{Running, ScriptHost, kill_running};
@@ -93,7 +94,7 @@ fn fcall_ro(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 
 fn call(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
     ctx.propagate_nothing();
-    ctx.server.monitors.show_script(ctx, args.argv());
+    monitor::show_script(ctx, args.argv());
     let name = args.bytes()?;
     let server = ctx.server.clone();
     server.functions.with(|functions| {

@@ -5,11 +5,12 @@ use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::scan::{self, ScanOptions};
-use crate::command::session::{Acknowledgement, Block, TimeoutReply};
+use crate::command::session::Block;
 use crate::command::spec::*;
 use crate::config::KeyspaceEvents;
 use crate::keyspace::Key;
 use crate::keyspace::value::{self, Entry, Kind};
+use crate::keyspace::waiters::{Acknowledgement, TimeoutReply};
 use crate::replication::waits;
 use crate::util::glob;
 use rand::RngCore;
@@ -392,7 +393,7 @@ fn deadline_ms(ctx: &Ctx, args: &mut Args) -> CmdResult<Option<i64>> {
 
 /// Answers how far the client's writes have got; waits if that is not far enough.
 fn wait_for(ctx: &mut Ctx, deadline_ms: Option<i64>, wanted: Acknowledgement) -> CmdResult {
-    let reached = wanted.reached(ctx.server);
+    let reached = waits::reached(ctx.server, &wanted);
     if wanted.is_enough(reached) || ctx.denies_blocking() {
         wanted.write(reached, ctx.reply);
         return Ok(());

@@ -166,9 +166,9 @@ fn clients(ctx: &Ctx, lines: &mut Lines) {
     let recent = clients.recent.most();
     lines.put("client_recent_max_input_buffer", recent[0]);
     lines.put("client_recent_max_output_buffer", recent[1]);
-    lines.put("blocked_clients", ctx.server.stats.blocked_clients.load(Ordering::Relaxed));
+    lines.put("blocked_clients", ctx.server.waits.blocked_clients.load(Ordering::Relaxed));
     lines.put("tracking_clients", tracking.counts()[0]);
-    lines.put("clients_in_timeout_table", ctx.server.stats.clients_with_deadline.load(Ordering::Relaxed));
+    lines.put("clients_in_timeout_table", ctx.server.waits.with_deadline());
     lines.put("total_blocking_keys", keys);
     lines.put("total_blocking_keys_on_nokey", on_nokey);
 }
@@ -521,7 +521,7 @@ fn cpu(_ctx: &Ctx, lines: &mut Lines) {
 /// Calls each command that was ever called or refused, with its sums over all workers.
 fn each_command(ctx: &Ctx, mut each: impl FnMut(&str, &dyn Fn(fn(&CommandStats) -> &Counter) -> u64, usize)) {
     let stats = &ctx.server.stats;
-    for (id, command) in ctx.server.registry.all().iter().enumerate() {
+    for (id, command) in ctx.registry.all().iter().enumerate() {
         let sum = |counter: fn(&CommandStats) -> &Counter| stats.sum(|worker| counter(&worker.commands[id]));
         if sum(|command| &command.calls) + sum(|command| &command.rejected) + sum(|command| &command.failed) > 0 {
             each(command.name, &sum, id);
@@ -561,7 +561,7 @@ fn latencystats(ctx: &Ctx, lines: &mut Lines) {
     if !ctx.config.latency_tracking {
         return;
     }
-    for (id, command) in ctx.server.registry.all().iter().enumerate() {
+    for (id, command) in ctx.registry.all().iter().enumerate() {
         let distribution = ctx.server.latency_of(id);
         if distribution.total() > 0 {
             let field = format!("latency_percentiles_usec_{}", command.name);

@@ -5,15 +5,15 @@ use crate::command::args::Args;
 use crate::command::call::Engine;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
-use crate::command::serve;
-use crate::command::session::{Block, Deferred, TimeoutReply};
+use crate::command::session::{Block, Deferred};
 use crate::command::spec::*;
+use crate::command::table::Registry;
 use crate::commands::persistence;
 use crate::feed::records;
 use crate::keyspace::Key;
 use crate::keyspace::lock::{MayWait, ShardSet};
 use crate::keyspace::value::Kind;
-use crate::keyspace::waiters::Waiter;
+use crate::keyspace::waiters::{TimeoutReply, Waiter};
 use crate::migration::{Item, Outcome, Target, Transfer};
 use crate::resp::reply::Reply;
 use crate::server::Server;
@@ -137,17 +137,17 @@ fn item(ctx: &mut Ctx, key: Key<'_>) -> Option<Item> {
 fn depart(ctx: &mut Ctx, transfer: Transfer, copy: bool) -> CmdResult {
     let keys: Vec<Arc<[u8]>> = transfer.items.iter().map(|item| item.key.clone()).collect();
     ctx.server.migrations.hold(&keys);
-    let db = ctx.db.index;
+    let (registry, db) = (ctx.registry.clone(), ctx.db.index);
     ctx.session.deferred = Some(Deferred(Box::new(move |server, waiter| {
         let own = (server.clone(), waiter.clone(), keys.clone());
         let work = move |may_wait| {
             let (server, waiter, keys) = own;
-            server.reclaimer.collect(|| travel(&server, may_wait, &waiter, &transfer, copy, db));
+            server.reclaimer.collect(|| travel(&server, registry, may_wait, &waiter, &transfer, copy, db));
             server.migrations.release(&keys);
         };
         if background::spawn("migrate", work).is_err() {
             server.migrations.release(&keys);
-            serve::answer(server, &waiter, b"-IOERR error or timeout connecting to the client\r\n");
+            server.waits.answer(&server.clients, &waiter, b"-IOERR error or timeout connecting to the client\r\n");
         }
     })));
     let on_timeout = TimeoutReply::Null;
@@ -155,7 +155,15 @@ fn depart(ctx: &mut Ctx, transfer: Transfer, copy: bool) -> CmdResult {
 }
 
 /// Sends the values, deletes what the target has taken, and answers the client.
-fn travel(server: &Arc<Server>, may_wait: MayWait, waiter: &Arc<Waiter>, transfer: &Transfer, copy: bool, db: usize) {
+fn travel(
+    server: &Arc<Server>,
+    registry: Arc<Registry>,
+    may_wait: MayWait,
+    waiter: &Arc<Waiter>,
+    transfer: &Transfer,
+    copy: bool,
+    db: usize,
+) {
     let outcome = server.migrations.run(transfer);
     let names = if copy { Vec::new() } else { taken(&outcome) };
     if !names.is_empty() {
@@ -169,14 +177,14 @@ fn travel(server: &Arc<Server>, may_wait: MayWait, waiter: &Arc<Waiter>, transfe
         }
         // Several migrations may end at a time, and one thread at a time may count.
         let _counting = server.migrations.counting();
-        let mut engine = Engine::new(server.clone(), server.stats.migration_worker(), Some(may_wait));
+        let mut engine = Engine::new(server.clone(), registry, server.stats.migration_worker(), Some(may_wait));
         engine.with_db(&mut locked, db, |ctx| {
             delete(ctx, &keys, |ctx, argv| ctx.db.effects.records.push(db, records::Target::Everybody, argv));
         });
     }
     let mut reply = Reply::new(waiter.resp3);
     answer(&outcome, &mut reply);
-    serve::answer(server, waiter, &reply.buf);
+    server.waits.answer(&server.clients, waiter, &reply.buf);
 }
 
 fn taken(outcome: &Outcome) -> Vec<Vec<u8>> {

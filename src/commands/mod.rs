@@ -3,6 +3,7 @@
 use crate::command::ctx::Ctx;
 use crate::command::error::CmdResult;
 use crate::command::spec::Command;
+use crate::command::table::Registry;
 
 mod client_tracking;
 mod debug_insides;
@@ -42,8 +43,13 @@ pub mod testing;
 pub mod transaction;
 pub mod zset;
 
+/// Every command there is, under its own name.
+pub fn registry() -> Registry {
+    Registry::new(FAMILIES)
+}
+
 /// Every family's entries.
-pub const FAMILIES: &[&[Command]] = &[
+const FAMILIES: &[&[Command]] = &[
     acl::COMMANDS,
     bitmap::COMMANDS,
     client::COMMANDS,

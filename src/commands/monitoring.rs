@@ -222,7 +222,7 @@ fn latency_histogram(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     };
     let start = ctx.reply.begin();
     let mut shown = 0;
-    for (id, command) in ctx.server.registry.all().iter().enumerate() {
+    for (id, command) in ctx.registry.all().iter().enumerate() {
         let name = command.name.as_bytes();
         if !names.is_empty() && !names.iter().any(|wanted| is_meant(name, wanted)) {
             continue;

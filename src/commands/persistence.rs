@@ -5,13 +5,14 @@ use crate::background;
 use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
-use crate::command::serve;
-use crate::command::session::{Block, Deferred, TimeoutReply};
+use crate::command::replay::Replayer;
+use crate::command::session::{Block, Deferred};
 use crate::command::spec::*;
 use crate::config::{Config, KeyspaceEvents, ShutdownFlags};
 use crate::keyspace::db::Expiry;
 use crate::keyspace::lock::MayWait;
 use crate::keyspace::value::{Entry, Kind};
+use crate::keyspace::waiters::TimeoutReply;
 use crate::server::Server;
 use crate::snapshot::convert::{self, Builder, Limits, Loaded};
 use crate::snapshot::load::{self, Purpose, Target};
@@ -142,7 +143,7 @@ fn shutdown(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         return Err(CmdError::Text(text));
     }
     if !wish.nosave && ctx.server.busy.is_busy() {
-        return Err(ctx.server.busy.error());
+        return Err(CmdError::of_busy(&ctx.server.busy));
     }
     if !wish.now && ctx.server.has_lagging_replicas() {
         // It begins here, so that what others do after this command finds it.
@@ -183,7 +184,8 @@ fn on_another_thread(
 ) -> CmdResult {
     ctx.session.deferred = Some(Deferred(Box::new(move |server, waiter| {
         let (own, client) = (server.clone(), waiter.clone());
-        let answer = move |server: &Server| serve::answer(server, &client, format!("-{error}\r\n").as_bytes());
+        let answer =
+            move |server: &Server| server.waits.answer(&server.clients, &client, format!("-{error}\r\n").as_bytes());
         let failed = answer.clone();
         let end = move |may_wait| {
             if !ends(&own, may_wait) {
@@ -291,8 +293,9 @@ pub fn debug_loadaof(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     empty_all(ctx);
     // Other clients are told LOADING rather than made to wait.
     server.loading.store(true, Ordering::Release);
+    let mut replayer = Replayer::new(server, ctx.registry.clone());
     let loaded = aof::load::read_manifest(server, ctx.config).and_then(|manifest| {
-        aof::load::files(server, ctx.config, &manifest, Target::Locked(ctx.db.locked))?;
+        aof::load::files(server, ctx.config, &manifest, Target::Locked(ctx.db.locked), &mut replayer)?;
         server.aof.set_manifest(manifest);
         Ok(())
     });

@@ -205,7 +205,7 @@ fn acknowledge(ctx: &mut Ctx, args: &mut Args, offset: &[u8]) {
     if !replica.is_good() {
         ctx.server.replication.count_good(ctx.config, ctx.now_ms / 1000);
     }
-    ctx.server.replication.waits.serve(ctx.server);
+    replication::waits::serve(ctx.server);
 }
 
 #[cfg(test)]

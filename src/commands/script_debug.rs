@@ -4,24 +4,27 @@
 //! or files, which is filled with a snapshot of the data set and then runs EVAL in place, as `SCRIPT DEBUG SYNC` has it.
 //! Its client's connection is gone from the first server, as it is from the process that forked; the socket went along.
 
+use crate::acl::Acl;
 use crate::clients::Client;
 use crate::command::args::{Args, Request};
 use crate::command::call::Engine;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::session::{Debugging, Line, ReplyMode, Session};
+use crate::command::table::Registry;
 use crate::commands::scripting::run_eval;
 use crate::config::Config;
 use crate::keyspace::lock::MayWait;
 use crate::log::Log;
 use crate::process;
 use crate::resp::reply::Reply;
-use crate::server::Server;
+use crate::server::{Parts, Server};
 use crate::snapshot::load::{self, Purpose, Target};
 use crate::snapshot::save;
 use crate::snapshot::walker::Snapshot;
 use crate::socket::stream::Readiness;
-use crate::startup::Options;
+use crate::tls::Tls;
+use crate::util::rng::Random;
 use redstart_script::{Console, Debugger};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -99,6 +102,7 @@ fn begin(ctx: &mut Ctx, args: &mut Args, line: Box<Line>) -> Result<(), (Box<Lin
         reply: std::mem::replace(ctx.reply, Reply::new(ctx.reply.resp3)),
         line,
         data,
+        registry: ctx.registry.clone(),
         argv: args.argv().iter().map(|arg| arg.to_vec()).collect(),
         client: ctx.session.client.clone(),
         db: ctx.session.db,
@@ -195,6 +199,7 @@ fn plain(config: &Config) -> Config {
 /// A session in a server of its own, before it begins.
 struct Aside {
     data: Data,
+    registry: Arc<Registry>,
     line: Box<Line>,
     argv: Vec<Vec<u8>>,
     /// What is to be sent before EVAL's reply: what the client was owed, or the beginning of EXEC's.
@@ -207,15 +212,15 @@ struct Aside {
 
 impl Aside {
     fn run(self, may_wait: MayWait) {
-        let Aside { data, line, argv, mut reply, client, db, resp3, reply_mode } = self;
+        let Aside { data, registry, line, argv, mut reply, client, db, resp3, reply_mode } = self;
         let server = line.server.clone();
-        let private = match private_server(may_wait, &server, data) {
+        let private = match private_server(may_wait, &server, &registry, data) {
             Ok(private) => Arc::new(private),
             Err(error) => {
                 return server.log.warning(format_args!("Can't copy the data set to debug a script: {error}"));
             }
         };
-        let mut engine = Engine::new(private.clone(), 0, Some(may_wait));
+        let mut engine = Engine::new(private.clone(), registry, 0, Some(may_wait));
         let mut session = Session::new(private.clients.nobody(0, engine.now_ms), true);
         session.account = client.account.lock().clone();
         session.select(db);
@@ -240,15 +245,20 @@ impl Aside {
 }
 
 /// A server that nobody can reach, with these data. It saves nothing, and no key goes for want of memory.
-fn private_server(may_wait: MayWait, server: &Server, data: Data) -> io::Result<Server> {
+fn private_server(may_wait: MayWait, server: &Server, registry: &Registry, data: Data) -> io::Result<Server> {
     let config = Config { io_threads: 1, maxmemory: 0, save: Vec::new(), ..(*server.config.load()).clone() };
-    let mut private = Server::new(Options {
+    let random = Random::new(None);
+    let mut private = Server::new(Parts {
+        acl: Acl::new(registry.catalog(), config.requirepass.as_deref()),
         config,
         clock: server.clock.clone(),
+        hash_seed: random.hash_seed(),
+        random,
         // What loading tells is of no interest.
         log: Log::nowhere(),
-        registry: server.registry.clone(),
-        ..Options::default()
+        faults: None,
+        process: None,
+        tls: Tls::default(),
     });
     data.load(may_wait, server, &private)?;
     private.log = server.log.clone();

@@ -36,7 +36,7 @@ pub(crate) fn kill_running(ctx: &mut Ctx, is_function: bool) -> CmdResult {
         return Err(UNKILLABLE);
     }
     if busy.is_function() != is_function {
-        return Err(busy.error());
+        return Err(CmdError::of_busy(busy));
     }
     // It may have begun to write since.
     if !busy.kill() {
@@ -81,7 +81,7 @@ impl<'h, 'a, 'g> ScriptHost<'h, 'a, 'g> {
 
     fn run(&mut self, argv: &[&[u8]]) -> CmdResult {
         let server = self.ctx.server;
-        let found = server.registry.resolve(argv);
+        let found = self.ctx.registry.resolve(argv);
         let command = found.map_err(|_| CmdError::Text("ERR Unknown Redis command called from script"))?;
         gate::check_in_script(self.ctx, self.rules, self.has_written, command, argv)?;
         if command.command.has(WRITE) {
@@ -106,7 +106,7 @@ impl Host for ScriptHost<'_, '_, '_> {
         let result = self.run(argv);
         self.has_refused = result.is_err();
         if let Err(error) = result {
-            let command = self.ctx.server.registry.resolve(argv).ok();
+            let command = self.ctx.registry.resolve(argv).ok();
             self.ctx.server.note_rejected(self.ctx.session.worker, command, &error.text());
             self.reply.error(error.text());
         }
@@ -122,7 +122,7 @@ impl Host for ScriptHost<'_, '_, '_> {
     }
 
     fn acl_check(&mut self, argv: &[&[u8]]) -> Result<bool, UnknownCommand> {
-        let command = self.ctx.server.registry.resolve(argv).map_err(|_| UnknownCommand)?;
+        let command = self.ctx.registry.resolve(argv).map_err(|_| UnknownCommand)?;
         let account = &self.ctx.session.account;
         Ok(account.is_free() || permission::check_user(&account.user(), command, argv).is_ok())
     }
@@ -167,7 +167,7 @@ impl Drop for ScriptHost<'_, '_, '_> {
         }
         let server = self.ctx.server;
         if server.busy.end() {
-            server.watches.enter_begun(server, self.ctx.db.locked, self.has_written);
+            server.watches.enter_begun(&server.shards, server.clock.now_ms(), self.ctx.db.locked, self.has_written);
         }
     }
 }

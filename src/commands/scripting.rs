@@ -4,6 +4,7 @@ use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::gate::Rules;
+use crate::command::monitor;
 use crate::command::session::Debugging;
 use crate::command::spec::*;
 use crate::commands::script_host::{Running, ScriptHost, kill_running};
@@ -97,7 +98,7 @@ fn evalsha_ro(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 }
 
 fn eval_body(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
-    ctx.server.monitors.show_script(ctx, args.argv());
+    monitor::show_script(ctx, args.argv());
     match ctx.session.debugging {
         Some(debugging) => script_debug::eval(ctx, args, read_only, debugging),
         None => run_eval(ctx, args, read_only, None),
@@ -116,7 +117,7 @@ pub(super) fn run_eval(
 }
 
 fn eval_sha(ctx: &mut Ctx, args: &mut Args, read_only: bool) -> CmdResult {
-    ctx.server.monitors.show_script(ctx, args.argv());
+    monitor::show_script(ctx, args.argv());
     let sha = args.bytes()?;
     if sha.len() != SHA1_HEX_BYTES {
         return Err(CmdError::NoScript);

@@ -11,6 +11,7 @@ use crate::command::session::{self, Multi};
 use crate::command::spec::*;
 use crate::command::watch;
 use crate::keyspace::Key;
+use crate::keyspace::watches;
 use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[
@@ -129,7 +130,7 @@ fn watched_changed(ctx: &Ctx) -> bool {
     let is_over_now = |db: usize, name: &[u8]| {
         let key = Key::new(seed, name);
         let entry = ctx.db.locked.shard(key.hash).dbs[db].keys.get(key.hash, key.bytes);
-        entry.is_some_and(|entry| watch::is_over(entry, ctx.now_ms))
+        entry.is_some_and(|entry| watches::is_over(entry, ctx.now_ms))
     };
     let is_gone = |(db, key, lived): &(usize, Box<[u8]>, bool)| *lived && is_over_now(*db, key);
     ctx.session.client.has_changed_watch() || watched.keys.iter().any(is_gone)
@@ -147,7 +148,7 @@ fn watch_keys(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     while !args.is_empty() && !client.has_changed_watch() {
         let key = args.key()?;
         let lives = ctx.db.peek(key).is_some();
-        if watch::enter(ctx.db.locked, &client, number, db, key, ctx.now_ms) {
+        if watches::enter(ctx.db.locked, &client, number, db, key, ctx.now_ms) {
             watch::note(ctx.session, key.bytes, lives);
         }
     }

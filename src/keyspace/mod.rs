@@ -12,6 +12,7 @@ pub mod shard;
 pub mod value;
 pub mod waiters;
 pub mod walk;
+pub mod watches;
 
 use redstart_types::seed::HashSeed;
 use redstart_types::table::hash_key;

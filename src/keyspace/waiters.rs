@@ -7,14 +7,15 @@
 //! O(log n) whatever there is, and memory comes back. The queues hold one entry for each key that a command has named,
 //! which is what bounds them; the keys' bytes count as their clients'.
 
-use crate::clients::Client;
-use crate::command::session::{Acknowledgement, TimeoutReply};
-use crate::command::table::CommandRef;
-use crate::keyspace::lock::ShardSet;
+use crate::clients::{Client, Clients, Written};
+use crate::keyspace::Key;
+use crate::keyspace::lock::{Locked, MayWait, ShardSet, Shards};
 use crate::keyspace::value::Kind;
+use crate::resp::reply::Reply;
 use crate::util::id_map::IdMap;
+use crate::util::sync::Mutex;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -24,7 +25,8 @@ pub struct Waiter {
     /// Its place among all waiters: who came first has the lowest.
     pub ticket: u64,
     pub client: Arc<Client>,
-    pub command: CommandRef,
+    /// The number of its command.
+    pub command: u16,
     /// The whole command, to be run again when a key is ready.
     pub argv: Vec<Box<[u8]>>,
     /// The same as it was sent, if that was otherwise.
@@ -56,6 +58,51 @@ pub struct Waiter {
     pub error: OnceLock<Box<[u8]>>,
 }
 
+/// The reply when the time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeoutReply {
+    Null,
+    NullArray,
+    Integer(i64),
+}
+
+impl TimeoutReply {
+    /// Appends it to `reply`.
+    pub fn write(self, reply: &mut Reply) {
+        match self {
+            TimeoutReply::Null => reply.null(),
+            TimeoutReply::NullArray => reply.null_array(),
+            TimeoutReply::Integer(value) => reply.integer(value),
+        }
+    }
+}
+
+/// What WAIT and WAITAOF wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acknowledgement {
+    pub written: Written,
+    /// So many replicas have it.
+    pub replicas: usize,
+    /// WAITAOF: they have it on disk; and whether this server must have it on disk, too.
+    pub on_disk: Option<bool>,
+}
+
+impl Acknowledgement {
+    /// Whether that is enough.
+    pub fn is_enough(&self, (local, replicas): (bool, usize)) -> bool {
+        replicas >= self.replicas && (local || self.on_disk != Some(true))
+    }
+
+    /// The reply that tells it.
+    pub fn write(&self, (local, replicas): (bool, usize), reply: &mut Reply) {
+        if self.on_disk.is_some() {
+            reply.array(2);
+            reply.integer(i64::from(local));
+        }
+        reply.len(replicas);
+    }
+}
+
 impl Waiter {
     /// The whole command as it was sent.
     pub fn sent(&self) -> &[Box<[u8]>] {
@@ -72,10 +119,136 @@ impl Waiter {
         !self.done.load(Ordering::Acquire)
     }
 
+    /// Enters it into the queues of its keys, whose shards are locked.
+    pub fn enter(self: &Arc<Self>, locked: &mut Locked<'_>, shards: &Shards) {
+        for key in &self.keys {
+            let shard = locked.shard_mut(Key::new(shards.seed(), key).hash);
+            shard.dbs[self.db].waiters.push(key, self.clone());
+        }
+        self.count_cross_shard(locked, 1);
+    }
+
+    /// Counts a waiter of several shards in every locked shard that it needs.
+    fn count_cross_shard(&self, locked: &mut Locked<'_>, by: isize) {
+        if !self.shards.is_many() {
+            return;
+        }
+        for (idx, shard) in locked.iter_mut() {
+            if self.shards.has(idx) {
+                shard.cross_shard_waiters = shard.cross_shard_waiters.saturating_add_signed(by);
+            }
+        }
+    }
+
+    /// Sends the reply, if it is wanted, and lets the client go on.
+    pub fn release(&self, clients: &Clients, reply: &[u8]) {
+        clients.answer(&self.client, if self.is_muted { &[] } else { reply });
+    }
+
     /// What it takes: the command, and its places in the queues of its keys.
     pub fn memory_bytes(&self) -> usize {
         let args = self.argv.len() * Client::ARG_BYTES + 2 * self.client.argv_bytes.load(Ordering::Relaxed);
         size_of::<Waiter>() + args + self.keys.len() * Client::KEPT_BYTES
+    }
+}
+
+/// The waits of one server: how many there are, and those that WAIT and WAITAOF have begun.
+#[derive(Debug, Default)]
+pub struct Waits {
+    /// Waits ever begun: the ticket of the next waiter.
+    begun: AtomicU64,
+    /// Clients that wait, in a command or for the end of a pause.
+    pub blocked_clients: AtomicI64,
+    /// Those of them that wait in a command and will give up some time.
+    with_deadline: AtomicI64,
+    /// Those that wait for an acknowledgement, by ticket: no more than there are clients.
+    for_acknowledgement: Mutex<BTreeMap<u64, Arc<Waiter>>>,
+    acknowledgements: AtomicUsize,
+}
+
+impl Waits {
+    /// The next waiter's ticket. Taken under the locks of its keys: their queues are in order of arrival.
+    pub fn ticket(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How many clients wait in a command that will give up some time.
+    pub fn with_deadline(&self) -> i64 {
+        self.with_deadline.load(Ordering::Relaxed)
+    }
+
+    /// A client's wait begins.
+    pub fn begin(&self, waiter: &Arc<Waiter>) {
+        waiter.client.argv_bytes.store(waiter.argv.iter().map(|arg| arg.len()).sum(), Ordering::Relaxed);
+        waiter.client.set(Client::BLOCKED, true);
+        self.blocked_clients.fetch_add(1, Ordering::Relaxed);
+        self.with_deadline.fetch_add(i64::from(waiter.deadline_ms.is_some()), Ordering::Relaxed);
+        if waiter.acknowledgement.is_some() {
+            let mut waiting = self.for_acknowledgement.lock();
+            waiting.insert(waiter.ticket, waiter.clone());
+            self.acknowledgements.store(waiting.len(), Ordering::Release);
+        }
+    }
+
+    /// Whether somebody waits for an acknowledgement.
+    pub fn has_acknowledgements(&self) -> bool {
+        self.acknowledgements.load(Ordering::Acquire) > 0
+    }
+
+    /// Those that wait for an acknowledgement, in order of arrival.
+    pub fn for_acknowledgement(&self) -> Vec<Arc<Waiter>> {
+        self.for_acknowledgement.lock().values().cloned().collect()
+    }
+
+    /// Ends a wait; false when it has ended already. Under the locks of its shards, if it is for keys.
+    fn end(&self, waiter: &Waiter) -> bool {
+        let is_first = !waiter.done.swap(true, Ordering::AcqRel);
+        if is_first {
+            waiter.client.argv_bytes.store(0, Ordering::Relaxed);
+            waiter.client.set(Client::BLOCKED, false);
+            self.blocked_clients.fetch_sub(1, Ordering::Relaxed);
+            self.with_deadline.fetch_sub(i64::from(waiter.deadline_ms.is_some()), Ordering::Relaxed);
+        }
+        if is_first && waiter.acknowledgement.is_some() {
+            let mut waiting = self.for_acknowledgement.lock();
+            waiting.remove(&waiter.ticket);
+            self.acknowledgements.store(waiting.len(), Ordering::Release);
+        }
+        is_first
+    }
+
+    /// Ends a wait that is not for keys with this reply. False when it has ended already.
+    pub fn answer(&self, clients: &Clients, waiter: &Waiter, reply: &[u8]) -> bool {
+        debug_assert!(waiter.keys.is_empty(), "who waits for keys is in queues, and is served there");
+        let is_first = self.end(waiter);
+        if is_first {
+            if let Some(line) = reply.strip_prefix(b"-") {
+                // It is answered once.
+                let _ = waiter.error.set(line.into());
+            }
+            waiter.release(clients, reply);
+        }
+        is_first
+    }
+
+    /// Takes a waiter out of all its queues: it has timed out, was unblocked or its client is gone. False when it was
+    /// answered meanwhile: the reply is in its mailbox.
+    pub fn abandon(&self, shards: &Shards, waiter: &Waiter, may_wait: MayWait) -> bool {
+        let mut locked = shards.lock(waiter.shards, may_wait);
+        self.leave(&mut locked, shards, waiter)
+    }
+
+    /// Ends a wait whose shards are locked, and takes the waiter out of its queues. False when it has ended already.
+    pub fn leave(&self, locked: &mut Locked<'_>, shards: &Shards, waiter: &Waiter) -> bool {
+        let is_first = self.end(waiter);
+        if is_first {
+            for key in &waiter.keys {
+                let shard = locked.shard_mut(Key::new(shards.seed(), key).hash);
+                shard.dbs[waiter.db].waiters.remove(key, waiter);
+            }
+            waiter.count_cross_shard(locked, -1);
+        }
+        is_first
     }
 }
 

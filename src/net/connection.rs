@@ -464,22 +464,27 @@ impl Connection {
         }
         if letters.unblocked {
             if let Some(waiter) = self.session.waiter.as_ref().filter(|waiter| waiter.waits_for_no_key()) {
-                worker.server.note_wait(self.session.worker, waiter, waiter.error.get().map(|line| &**line));
+                worker.server.note_wait(
+                    &worker.registry,
+                    self.session.worker,
+                    waiter,
+                    waiter.error.get().map(|line| &**line),
+                );
             }
             self.resume(worker);
         } else if let (Some(with_error), Some(waiter)) = (letters.unblock, self.session.waiter.clone())
-            && (waiter.command.command.has(BLOCKING) || waiter.acknowledgement.is_some())
-            && serve::abandon(&worker.server, &waiter, worker.may_wait)
+            && (worker.registry.command(waiter.command).command.has(BLOCKING) || waiter.acknowledgement.is_some())
+            && worker.server.waits.abandon(&worker.server.shards, &waiter, worker.may_wait)
         {
             self.reply.resp3 = self.session.resp3;
             if with_error {
                 let error = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
-                worker.server.note_wait(self.session.worker, &waiter, Some(error.as_bytes()));
+                worker.server.note_wait(&worker.registry, self.session.worker, &waiter, Some(error.as_bytes()));
                 if !waiter.is_muted {
                     self.reply.error(error);
                 }
             } else {
-                worker.server.note_wait(self.session.worker, &waiter, None);
+                worker.server.note_wait(&worker.registry, self.session.worker, &waiter, None);
                 serve::time_out(&worker.server, &waiter, &mut self.reply);
             }
             self.resume(worker);
@@ -503,10 +508,10 @@ impl Connection {
         let Some(waiter) = self.session.waiter.clone() else { return };
         let Some(deadline_ms) = waiter.deadline_ms else { return };
         if wait_until(cx, &worker.server.clock, deadline_ms, timer).is_ready()
-            && serve::abandon(&worker.server, &waiter, worker.may_wait)
+            && worker.server.waits.abandon(&worker.server.shards, &waiter, worker.may_wait)
         {
             self.reply.resp3 = self.session.resp3;
-            worker.server.note_wait(self.session.worker, &waiter, None);
+            worker.server.note_wait(&worker.registry, self.session.worker, &waiter, None);
             serve::time_out(&worker.server, &waiter, &mut self.reply);
             self.resume(worker);
         }
@@ -520,7 +525,7 @@ impl Connection {
             return;
         }
         let client = self.session.client.clone();
-        let blocked = &worker.server.stats.blocked_clients;
+        let blocked = &worker.server.waits.blocked_clients;
         if !client.has(Client::BLOCKED) {
             client.set(Client::BLOCKED, true);
             blocked.fetch_add(1, Ordering::Relaxed);
@@ -617,14 +622,14 @@ impl Connection {
         let server = &*worker.server;
         self.stream.say_goodbye();
         if let Some(waiter) = self.session.waiter.take() {
-            serve::abandon(server, &waiter, worker.may_wait);
+            server.waits.abandon(&server.shards, &waiter, worker.may_wait);
             // Nobody is owed an element, but an acknowledgement, or another thread's work, was asked for. Source: Redis 7.2.
             if waiter.waits_for_no_key() {
-                server.note_wait(self.session.worker, &waiter, None);
+                server.note_wait(&worker.registry, self.session.worker, &waiter, None);
             }
         }
         if self.session.paused_until_ms.is_some() && self.session.client.has(Client::BLOCKED) {
-            server.stats.blocked_clients.fetch_sub(1, Ordering::Relaxed);
+            server.waits.blocked_clients.fetch_sub(1, Ordering::Relaxed);
         }
         if let Some(replica) = self.session.replica.take() {
             server.log.notice(format_args!("Connection with replica {replica} lost."));

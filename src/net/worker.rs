@@ -3,6 +3,7 @@
 use crate::aof::output;
 use crate::aof::queue::Look;
 use crate::command::call::Engine;
+use crate::command::table::Registry;
 use crate::keyspace::lock::MayWait;
 use crate::net::connection::{Connection, Task};
 use crate::server::Server;
@@ -17,6 +18,7 @@ use tokio::sync::{Notify, mpsc};
 #[derive(Debug)]
 pub struct Worker {
     pub server: Arc<Server>,
+    pub registry: Arc<Registry>,
     /// Its connections wait for shards as long as it takes: the main loop answers for them meanwhile.
     pub may_wait: MayWait,
     pub desk: Mutex<Desk>,
@@ -55,14 +57,19 @@ pub struct Handle {
 
 impl Handle {
     /// Starts worker number `index`.
-    pub fn start(server: Arc<Server>, index: usize, connections: Arc<Connections>) -> io::Result<Handle> {
+    pub fn start(
+        server: Arc<Server>,
+        registry: Arc<Registry>,
+        index: usize,
+        connections: Arc<Connections>,
+    ) -> io::Result<Handle> {
         let (inbox, arrivals) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let may_wait = MayWait::of_thread();
-        let engine = Engine::new(server.clone(), index, Some(may_wait));
+        let engine = Engine::new(server.clone(), registry.clone(), index, Some(may_wait));
         let desk = Mutex::new(Desk { engine, scratch: vec![0; SCRATCH_BYTES].into() });
-        let worker = Arc::new(Worker { server, may_wait, desk, connections, adds_to_log: Notify::new() });
+        let worker = Arc::new(Worker { server, registry, may_wait, desk, connections, adds_to_log: Notify::new() });
         let builder = std::thread::Builder::new().name(format!("worker_{index}")).stack_size(STACK_BYTES);
         let thread = builder.spawn(move || runtime.block_on(run(worker, arrivals)))?;
         Ok(Handle { inbox, runtime: handle, thread })

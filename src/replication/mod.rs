@@ -22,13 +22,13 @@ use replica::{Phase, Replica};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use stream::{History, Limits, Refusal, Stream};
-use waits::Waits;
 
 /// The replicas of one server, and what they follow.
 #[derive(Debug)]
 pub struct Replication {
     pub stream: Arc<Stream>,
-    pub waits: Waits,
+    /// The replicas are to be asked how far they are, once that is possible.
+    asks: AtomicBool,
     register: Mutex<Register>,
     /// A snapshot for replicas is being written.
     is_writing: AtomicBool,
@@ -74,7 +74,7 @@ impl Replication {
         };
         Replication {
             stream: Arc::new(Stream::new(random.hex(40))),
-            waits: Waits::default(),
+            asks: AtomicBool::new(false),
             register: Mutex::new(register),
             is_writing: AtomicBool::new(false),
             count: AtomicUsize::new(0),
@@ -273,7 +273,7 @@ fn resume(server: &Server, replica: &Arc<Replica>, id: &str, from: i64) -> bool 
 pub fn tick(server: &Arc<Server>, config: &Config, now_ms: i64) {
     let replication = &server.replication;
     replication.stream.set_limits(Limits::new(config));
-    replication.waits.ask_if_wanted(server);
+    waits::ask_if_wanted(server);
     let now_s = now_ms / 1000;
     let ticks = {
         let mut register = replication.register.lock();

@@ -1,28 +1,14 @@
 //! WAIT and WAITAOF: clients that wait until their writes have reached replicas, or disks.
 //!
-//! A register of them by ticket, no more than there are clients: entering and leaving is O(log n). When a replica or the
-//! disk has got further, how far all are is put in order once, and each waiter takes one search in that.
+//! When a replica or the disk has got further, how far all are is put in order once, and each waiter takes one search in
+//! that. The register of the waiters is with all others' ([`crate::keyspace::waiters`]).
 
-use crate::command::serve;
-use crate::command::session::Acknowledgement;
-use crate::keyspace::waiters::Waiter;
+use crate::keyspace::waiters::{Acknowledgement, Waiter};
 use crate::replication::replica::Phase;
 use crate::resp::reply::Reply;
 use crate::server::Server;
-use crate::util::sync::Mutex;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-/// The clients that wait.
-#[derive(Debug, Default)]
-pub struct Waits {
-    /// By ticket: in order of arrival.
-    waiting: Mutex<BTreeMap<u64, Arc<Waiter>>>,
-    count: AtomicUsize,
-    /// The replicas are to be asked how far they are, once that is possible.
-    ask: AtomicBool,
-}
+use std::sync::atomic::Ordering;
 
 /// How far everything is that may be waited for, at one moment.
 struct Progress<'s> {
@@ -54,91 +40,54 @@ impl<'s> Progress<'s> {
     }
 
     /// Answers a waiter if enough is reached.
-    fn answer(&self, waiter: &Arc<Waiter>) {
+    fn answer(&self, waiter: &Waiter) {
         let Some(wanted) = waiter.acknowledgement else { return };
         let reached = self.reached(&wanted);
         if wanted.is_enough(reached) {
             let mut reply = Reply::new(waiter.resp3);
             wanted.write(reached, &mut reply);
-            serve::answer(self.server, waiter, &reply.buf);
+            self.server.waits.answer(&self.server.clients, waiter, &reply.buf);
         }
     }
 }
 
-impl Acknowledgement {
-    /// How many replicas have it, and whether this server's disk does.
-    pub fn reached(&self, server: &Server) -> (bool, usize) {
-        Progress::now(server).reached(self)
-    }
+/// Whether this server's disk has what is waited for, and how many replicas have it.
+pub fn reached(server: &Server, wanted: &Acknowledgement) -> (bool, usize) {
+    Progress::now(server).reached(wanted)
+}
 
-    /// Whether that is enough.
-    pub fn is_enough(&self, (local, replicas): (bool, usize)) -> bool {
-        replicas >= self.replicas && (local || self.on_disk != Some(true))
-    }
+/// A client begins to wait: asks the replicas how far they are.
+pub fn begin(server: &Server, waiter: &Waiter) {
+    server.replication.asks.store(true, Ordering::Release);
+    ask_if_wanted(server);
+    // An answer may have come before the client was entered.
+    Progress::now(server).answer(waiter);
+}
 
-    /// The reply that tells it.
-    pub fn write(&self, (local, replicas): (bool, usize), reply: &mut Reply) {
-        if self.on_disk.is_some() {
-            reply.array(2);
-            reply.integer(i64::from(local));
-        }
-        reply.len(replicas);
+/// Asks the replicas how far they are if somebody wants to know. A pause holds that back.
+pub fn ask_if_wanted(server: &Server) {
+    let is_paused = server.pause.until_ms(server.clock.now_ms()).is_some();
+    if !is_paused && server.replication.asks.swap(false, Ordering::AcqRel) {
+        server.replication.stream.append_command(&[b"REPLCONF", b"GETACK", b"*"]);
     }
 }
 
-impl Waits {
-    /// Adds a client that waits, and asks the replicas how far they are.
-    pub fn add(&self, server: &Server, waiter: Arc<Waiter>) {
-        let mut waiting = self.waiting.lock();
-        waiting.insert(waiter.ticket, waiter.clone());
-        self.count.store(waiting.len(), Ordering::Release);
-        drop(waiting);
-        self.ask.store(true, Ordering::Release);
-        self.ask_if_wanted(server);
-        // An answer may have come before the client was entered.
-        Progress::now(server).answer(&waiter);
-    }
-
-    /// A wait is over, of whatever kind.
-    pub fn forget(&self, waiter: &Waiter) {
-        if waiter.acknowledgement.is_some() {
-            let mut waiting = self.waiting.lock();
-            waiting.remove(&waiter.ticket);
-            self.count.store(waiting.len(), Ordering::Release);
-        }
-    }
-
-    /// Asks the replicas how far they are if somebody wants to know. A pause holds that back.
-    pub fn ask_if_wanted(&self, server: &Server) {
-        let is_paused = server.pause.until_ms(server.clock.now_ms()).is_some();
-        if !is_paused && self.ask.swap(false, Ordering::AcqRel) {
-            server.replication.stream.append_command(&[b"REPLCONF", b"GETACK", b"*"]);
-        }
-    }
-
-    /// Answers those whose writes have reached enough. To be called when a replica or the disk has got further.
-    pub fn serve(&self, server: &Server) {
-        if self.count.load(Ordering::Acquire) == 0 {
-            return;
-        }
-        // Answering one takes it out of the register.
-        let waiting: Vec<Arc<Waiter>> = self.waiting.lock().values().cloned().collect();
+/// Answers those whose writes have reached enough. To be called when a replica or the disk has got further.
+pub fn serve(server: &Server) {
+    if server.waits.has_acknowledgements() {
         let progress = Progress::now(server);
-        for waiter in &waiting {
-            progress.answer(waiter);
-        }
+        server.waits.for_acknowledgement().iter().for_each(|waiter| progress.answer(waiter));
     }
+}
 
-    /// The log has been switched off: nothing will reach this server's disk.
-    pub fn fail_local(&self, server: &Server) {
-        let waits_for_disk =
-            |waiter: &&Arc<Waiter>| waiter.acknowledgement.is_some_and(|wanted| wanted.on_disk == Some(true));
-        let failing: Vec<_> = self.waiting.lock().values().filter(waits_for_disk).cloned().collect();
-        for waiter in failing {
-            let mut reply = Reply::new(waiter.resp3);
-            reply.error(NO_LOG);
-            serve::answer(server, &waiter, &reply.buf);
-        }
+/// The log has been switched off: nothing will reach this server's disk.
+pub fn fail_local(server: &Server) {
+    let waits_for_disk =
+        |waiter: &&Arc<Waiter>| waiter.acknowledgement.is_some_and(|wanted| wanted.on_disk == Some(true));
+    for waiter in server.waits.for_acknowledgement().iter().filter(waits_for_disk) {
+        let mut reply = Reply::new(waiter.resp3);
+        reply.error(NO_LOG);
+        server.waits.answer(&server.clients, waiter, &reply.buf);
     }
 }
 

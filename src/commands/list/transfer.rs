@@ -4,10 +4,11 @@ use super::{list_limits, pop_many, popped, push_event};
 use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
-use crate::command::session::{Block, TimeoutReply};
+use crate::command::session::Block;
 use crate::config::KeyspaceEvents;
 use crate::keyspace::Key;
 use crate::keyspace::value::Kind;
+use crate::keyspace::waiters::TimeoutReply;
 use redstart_types::list::{End, List};
 
 /// `LMOVE source destination LEFT|RIGHT LEFT|RIGHT`: the element moved, or null. Errors: syntax; WRONGTYPE.

@@ -6,10 +6,11 @@ use super::{
 use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
-use crate::command::session::{Block, TimeoutReply};
+use crate::command::session::Block;
 use crate::command::spec::{KEY_ACCESS, KEY_RO};
 use crate::keyspace::Key;
 use crate::keyspace::value::Kind;
+use crate::keyspace::waiters::TimeoutReply;
 use crate::resp::reply::{Deferred, Reply};
 use redstart_types::number;
 use redstart_types::stream::{ConsumerIdx, Stream, StreamId};

@@ -4,10 +4,11 @@ use super::{bulk, drop_if_empty};
 use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
-use crate::command::session::{Block, TimeoutReply};
+use crate::command::session::Block;
 use crate::config::KeyspaceEvents;
 use crate::keyspace::Key;
 use crate::keyspace::value::Kind;
+use crate::keyspace::waiters::TimeoutReply;
 use redstart_types::zset::{Order, ZSet};
 
 /// How a pop is answered.

@@ -4,7 +4,6 @@ use crate::resp;
 use redstart::clients::Origin;
 use redstart::command::args::Request;
 use redstart::command::call::Engine;
-use redstart::command::serve;
 use redstart::command::session::{ReplyMode, Session};
 use redstart::config::{Config, ProtectedAction};
 use redstart::feed;
@@ -83,11 +82,12 @@ impl Bench {
         let hash_seed = Some(HashSeed::new([1, 2]).keeping(kept));
         let clock = Clock::stopped_at(START_MS);
         let options = Options { config, clock, seed: Some(1), hash_seed, ..Options::default() };
-        let server = Arc::new(Server::new(options));
+        let (server, registry) = options.build();
+        let server = Arc::new(server);
         let log = Log::default();
         server.feed.add_reader(Arc::new(log.clone()));
         let clients = (0..=CLIENTS).map(|_| connect(&server)).collect();
-        Bench { engine: Engine::new(server.clone(), 0, Some(MayWait::of_thread())), server, clients, log }
+        Bench { engine: Engine::new(server.clone(), registry, 0, Some(MayWait::of_thread())), server, clients, log }
     }
 
     /// Runs a command of the client with this number (the last one is [`Bench::check`]'s); what it is sent: the reply,
@@ -97,7 +97,7 @@ impl Bench {
         let session = &mut self.clients[client];
         let mut reply = Reply::new(session.resp3);
         if let Some(waiter) = session.waiter.take()
-            && serve::abandon(&self.server, &waiter, MayWait::of_thread())
+            && self.server.waits.abandon(&self.server.shards, &waiter, MayWait::of_thread())
         {
             waiter.on_timeout.write(&mut reply);
         }

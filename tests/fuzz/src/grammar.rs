@@ -3,7 +3,7 @@
 
 use crate::choices::Choices;
 use redstart::command::spec::{Command, WRITE, acl};
-use redstart::command::table::Registry;
+use redstart::commands::registry;
 use serde_json::Value;
 use std::sync::OnceLock;
 
@@ -72,7 +72,7 @@ impl Grammar {
             words: command.name.split('|').collect(),
             args: arguments(&docs[command.name]),
         };
-        let registry = Registry::default();
+        let registry = registry();
         let entries: Vec<Entry> = registry.all().iter().map(entry).collect();
         let changes = |(index, entry): (usize, &Entry)| entry.command.has(WRITE).then_some(index);
         let writes = entries.iter().enumerate().filter_map(changes).collect();
