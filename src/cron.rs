@@ -96,6 +96,7 @@ impl Cron {
             self.server.stats.expire_nanos.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
             self.server.note_latency("expire-cycle", began.elapsed(), &self.engine.config, self.engine.now_ms);
         }
+        self.sweep();
         self.engine.make_room();
         // In steps, so that others get at the table meanwhile.
         while self.server.tracking.shrink(self.engine.config.tracking_table_max_keys, &self.server.clients) {}
@@ -150,6 +151,22 @@ impl Cron {
         }
         self.engine.count();
         left == 0
+    }
+
+    /// Frees what range removals have left in sorted sets, shard by shard, for at most half of the time between two ticks,
+    /// resting as long as it works.
+    fn sweep(&self) {
+        let server = &self.server;
+        let until = Instant::now() + period(&self.engine.config) / 2;
+        for idx in 0..server.shards.count() {
+            loop {
+                let began = Instant::now();
+                if began > until || !self.engine.sweep(idx) {
+                    break;
+                }
+                std::thread::sleep(began.elapsed());
+            }
+        }
     }
 
     /// Starts a save in the background if one is scheduled or a save point is reached.

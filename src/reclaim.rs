@@ -60,7 +60,7 @@ struct Job {
 struct Counts {
     pending_objects: AtomicU64,
     freed_objects: AtomicU64,
-    pending_bytes: AtomicU64,
+    pending_bytes: Arc<AtomicU64>,
     given_bytes: AtomicU64,
     /// Memory in use when what waits became too much; 0 while it is not.
     used_before: AtomicU64,
@@ -162,6 +162,10 @@ impl Collector for ToQueue {
     fn take(&self, garbage: Garbage) {
         self.0.push(Job { pieces: vec![garbage], objects: 0 });
     }
+
+    fn pending_bytes(&self) -> Arc<AtomicU64> {
+        self.0.counts.pending_bytes.clone()
+    }
 }
 
 /// The collector of the freeing thread itself: what comes out of what it frees.
@@ -178,6 +182,11 @@ impl Collector for Heap {
     fn take(&self, garbage: Garbage) {
         self.found_bytes.update(|bytes| bytes + garbage.bytes() as u64);
         self.pieces.borrow_mut().push(garbage);
+    }
+
+    /// Nothing is left hanging on a value that is being freed.
+    fn pending_bytes(&self) -> Arc<AtomicU64> {
+        Arc::default()
     }
 }
 

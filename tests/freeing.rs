@@ -239,6 +239,63 @@ fn every_command_that_writes_is_looked_at() {
     }
 }
 
+/// What a long range has left in a sorted set is swept wherever the set has got to, and counts as waiting until then.
+#[test]
+fn what_a_long_range_leaves_behind_is_swept() {
+    let ways = [
+        "EXISTS k",
+        "RENAME k other",
+        "MOVE k 1",
+        "SWAPDB 0 2",
+        "RENAME k other;ZADD k 1 m",
+        "ZREMRANGEBYRANK k 1500 3200",
+        "DEL k",
+        "ZADD other 1 m;RENAME other k",
+        "FLUSHALL",
+    ];
+    for io_threads in [1, 4] {
+        let (running, _folder) = start(&format!("range-{io_threads}"), io_threads);
+        let mut client = Client::connect(&running);
+        let pending = || running.server.reclaimer.pending_bytes();
+        for way in ways {
+            client.run("FLUSHALL");
+            client.call(&["EVAL", "for n = 1, 6000 do redis.call('ZADD', KEYS[1], n, 'member' .. n) end", "1", "k"]);
+            until("nothing waits any more", || pending() == 0);
+            client.run("DEBUG PAUSE-CRON 1");
+            assert_eq!(client.run("ZREMRANGEBYRANK k 1500 3499"), ":2000");
+            assert!(pending() > 2000 * 16, "its members wait to be freed");
+            way.split(';').for_each(|command| assert!(!client.run(command).starts_with('-'), "{command}"));
+            client.run("DEBUG PAUSE-CRON 0");
+            until(&format!("nothing waits after {way}"), || pending() == 0);
+        }
+        running.shutdown();
+    }
+}
+
+/// A snapshot of a sorted set that has lost long ranges before, at, and after its instant has what it had at the instant.
+#[test]
+fn a_snapshot_has_what_was_there_at_its_instant() {
+    let (running, _folder) = start("snapshot", 1);
+    let mut client = Client::connect(&running);
+    client.call(&["EVAL", "for n = 1, 20000 do redis.call('ZADD', KEYS[1], n, 'member' .. n) end", "1", "k"]);
+    client.run("DEBUG PAUSE-CRON 1");
+    assert_eq!(client.run("ZREMRANGEBYSCORE k 2001 5000"), ":3000");
+    let digest = client.run("DEBUG DIGEST-VALUE k");
+    // The snapshot stops after its first entries.
+    client.run("RPUSH first 1");
+    assert_eq!(client.run("CONFIG SET rdb-key-save-delay 1000000"), "+OK");
+    assert!(client.run("BGSAVE").starts_with("+Background"));
+    assert_eq!(client.run("ZREMRANGEBYSCORE k 6001 9000"), ":3000");
+    assert_eq!(client.run("ZADD k 1 member2500 7 member6500"), ":2");
+    assert_eq!(client.run("CONFIG SET rdb-key-save-delay 0"), "+OK");
+    until("it is saved", || client.run("INFO persistence").contains("rdb_bgsave_in_progress:0"));
+    assert!(client.run("INFO persistence").contains("rdb_last_bgsave_status:ok"));
+    assert_ne!(client.run("DEBUG DIGEST-VALUE k"), digest);
+    assert_eq!(client.run("DEBUG RELOAD NOSAVE"), "+OK");
+    assert_eq!(client.run("DEBUG DIGEST-VALUE k"), digest);
+    assert_eq!(client.run("ZCARD k"), ":17000");
+}
+
 /// Redis counts as freed lazily what its directives and UNLINK and ASYNC leave to another thread.
 #[test]
 fn info_counts_what_redis_counts() {

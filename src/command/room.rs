@@ -95,7 +95,7 @@ impl Engine {
                     freed += bytes;
                 }
                 Outcome::Busy => return true,
-                Outcome::Nothing => return wait_for_reclaimer(&server, limit, &is_over_time),
+                Outcome::Nothing => return self.wait_for_memory(&server, limit, &is_over_time),
             }
             if evicted % BETWEEN_CHECKS == 0 {
                 if self.config.lazyfree_lazy_eviction && server.read_memory().allocated <= limit {
@@ -198,6 +198,29 @@ impl Engine {
         outcome
     }
 
+    /// Nothing is left to evict, but memory may be on its way back: waits for that a moment, and helps.
+    fn wait_for_memory(&self, server: &Server, limit: u64, is_over_time: &impl Fn() -> bool) -> bool {
+        while server.reclaimer.pending_bytes() > 0 && !is_over_time() {
+            if server.read_memory().allocated <= limit {
+                return true;
+            }
+            if !(0..server.shards.count()).any(|idx| self.sweep(idx)) {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+        false
+    }
+
+    /// Frees, in some 100 microseconds, a part of what range removals have left in sorted sets of one shard; false when
+    /// nothing can be freed now.
+    pub fn sweep(&self, idx: usize) -> bool {
+        const BUCKETS: usize = 128;
+        let Some(mut locked) = self.shards(&self.server, ShardSet::of(idx)) else { return false };
+        let has_swept = locked.iter_mut().flat_map(|(_, shard)| &mut shard.dbs).any(|db| db.sweep(BUCKETS));
+        locked.yield_to_waiters();
+        has_swept
+    }
+
     /// Notes since when there has been no room, for INFO's `eviction_exceeded_time`.
     fn note_room(&self, has_room: bool) {
         note_exceeded(&self.server.stats, has_room, self.server.clock.now_us());
@@ -223,17 +246,6 @@ fn time_limit(tenacity: u32) -> Option<Duration> {
         11..=99 => Some(Duration::from_secs_f64(500e-6 * 1.15_f64.powi(tenacity as i32 - 10))),
         _ => None,
     }
-}
-
-/// Nothing is left to evict, but memory may be on its way back: waits for that a moment.
-fn wait_for_reclaimer(server: &Server, limit: u64, is_over_time: &impl Fn() -> bool) -> bool {
-    while server.reclaimer.pending_bytes() > 0 && !is_over_time() {
-        if server.read_memory().allocated <= limit {
-            return true;
-        }
-        std::thread::sleep(Duration::from_micros(50));
-    }
-    false
 }
 
 #[cfg(test)]

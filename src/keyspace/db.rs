@@ -308,7 +308,11 @@ impl<'g> Db<'_, 'g> {
             Content::Int(value) => self.insert(key, NewContent::Int(value), expire_at_ms),
             Content::Object(_) => {
                 let object = entry.into_object().expect("its content is an object");
+                let has_dead = matches!(&object, Value::ZSet(zset) if zset.has_dead());
                 self.insert(key, NewContent::Object(object), expire_at_ms);
+                if has_dead {
+                    self.shard_db_mut(key).sweep_later(key.bytes);
+                }
             }
         }
         if is_raw && let Some(entry) = self.shard_db_mut(key).keys.get_mut(key.hash, key.bytes) {

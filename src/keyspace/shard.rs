@@ -2,13 +2,14 @@
 
 use crate::clients::Client;
 use crate::keyspace::Key;
-use crate::keyspace::value::Entry;
+use crate::keyspace::value::{Entry, Typed};
 use crate::keyspace::waiters::Waiters;
 use crate::keyspace::walk::Walk;
 use crate::util::id_map::IdMap;
 use redstart_types::deadlines::Deadlines;
 use redstart_types::seed::HashSeed;
 use redstart_types::table::{Keyed, Place, Table, hash_key};
+use redstart_types::zset::ZSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ pub struct ShardDb {
     expires: Deadlines,
     /// expire_at_ms and name of those that the table has no room for among the very many of one hash.
     crowded_expires: BTreeSet<(i64, Box<[u8]>)>,
+    /// Keys of sorted sets that have, or had, something left to be swept.
+    unswept: BTreeSet<Box<[u8]>>,
     /// Clients blocked on keys.
     pub waiters: Waiters,
     /// Who watches which key (WATCH), by client id: no more than clients have named, and each only until it is told.
@@ -65,6 +68,7 @@ impl ShardDb {
             keys: Table::new(seed),
             expires: Deadlines::new(),
             crowded_expires: BTreeSet::new(),
+            unswept: BTreeSet::new(),
             waiters: Waiters::default(),
             watchers: BTreeMap::new(),
             epoch: false,
@@ -181,6 +185,7 @@ impl ShardDb {
     pub fn take_keys(&mut self) -> Table<Entry> {
         self.expires.clear();
         self.crowded_expires.clear();
+        self.unswept.clear();
         let empty = Table::new(self.keys.seed());
         let keys = std::mem::replace(&mut self.keys, empty);
         self.give_all(keys)
@@ -191,7 +196,32 @@ impl ShardDb {
         std::mem::swap(&mut self.keys, &mut other.keys);
         std::mem::swap(&mut self.expires, &mut other.expires);
         std::mem::swap(&mut self.crowded_expires, &mut other.crowded_expires);
+        std::mem::swap(&mut self.unswept, &mut other.unswept);
         std::mem::swap(&mut self.walk, &mut other.walk);
+    }
+
+    /// Notes that the sorted set at a key has something left to be swept ([`ZSet::has_dead`]).
+    pub fn sweep_later(&mut self, key: &[u8]) {
+        self.unswept.insert(key.into());
+    }
+
+    /// Sweeps so many `buckets` of one of the sorted sets that have something left; false when none has, or may be swept
+    /// now. Looks at the names of all of them, each of which stands for more than a thousand members.
+    pub fn sweep(&mut self, buckets: usize) -> bool {
+        let mut has_swept = false;
+        let keys = &mut self.keys;
+        self.unswept.retain(|name| {
+            if has_swept {
+                return true;
+            }
+            let hash = hash_key(keys.seed(), name);
+            let Some(zset) = keys.get_mut(hash, name).and_then(Entry::object_mut).and_then(ZSet::of_mut) else {
+                return false;
+            };
+            has_swept = zset.sweep(buckets);
+            zset.has_dead()
+        });
+        has_swept
     }
 
     fn note_expiry(&mut self, at: i64, hash: u64, place: Place) {

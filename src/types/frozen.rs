@@ -160,6 +160,12 @@ impl<V: Beside> Frozen<V> {
         self.len == 0
     }
 
+    /// How many elements are noted.
+    #[cfg(test)]
+    pub(crate) fn noted_len(&self) -> usize {
+        self.notes.len()
+    }
+
     /// Notes that the element `key` is about to change; `old` is what it has beside its key, if it is there.
     pub fn note(&mut self, hash: u64, key: &[u8], old: impl FnOnce() -> Option<V>) {
         if is_before(hash, self.cursor) {

@@ -9,17 +9,29 @@ use std::fmt;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Who frees what a thread leaves behind.
 pub trait Collector {
     /// Takes it over.
     fn take(&self, garbage: Garbage);
+    /// How many bytes wait to be freed.
+    fn pending_bytes(&self) -> Arc<AtomicU64>;
 }
 
 /// What is left of a large value: parts to be freed one after the other.
 pub struct Garbage {
     parts: Box<dyn Iterator<Item = ()> + Send>,
     bytes: usize,
+}
+
+/// Bytes that still hang on a value though nobody can see them any more. They count as waiting for the collector of the
+/// thread that has left them there.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    bytes: u64,
+    all: Option<Arc<AtomicU64>>,
 }
 
 /// More allocations than these are left to the collector: the others are freed within some 50 microseconds.
@@ -62,11 +74,50 @@ impl fmt::Debug for Garbage {
     }
 }
 
+impl Pending {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        Pending { bytes: 0, all: collector().map(|collector| collector.pending_bytes()) }
+    }
+
+    /// How many they are.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// So many more.
+    pub(crate) fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        if let Some(all) = &self.all {
+            all.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// So many have been freed.
+    pub(crate) fn sub(&mut self, bytes: usize) {
+        let bytes = self.bytes.min(bytes as u64);
+        self.bytes -= bytes;
+        if let Some(all) = &self.all {
+            all.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.sub(usize::MAX);
+    }
+}
+
+/// The thread's collector; a thread that is ending has none any more.
+fn collector() -> Option<Rc<dyn Collector>> {
+    COLLECTOR.try_with(|current| current.borrow().clone()).ok().flatten()
+}
+
 /// Leaves these parts, each of which is freed quickly, to the collector; without one they are freed here.
 pub(crate) fn leave<T: 'static>(parts: impl Iterator<Item = T> + Send + 'static, bytes: usize) {
-    // A thread that is ending has none any more.
-    let collector = COLLECTOR.try_with(|current| current.borrow().clone()).ok().flatten();
-    match collector {
+    match collector() {
         Some(collector) => collector.take(Garbage { parts: Box::new(parts.map(drop)), bytes }),
         None => parts.for_each(drop),
     }
@@ -126,15 +177,18 @@ impl<C: Collection> Drop for Bulk<C> {
 pub(crate) mod tests {
     use super::*;
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     /// Keeps everything.
     #[derive(Default)]
-    struct Heap(RefCell<Vec<Garbage>>);
+    struct Heap(RefCell<Vec<Garbage>>, Arc<AtomicU64>);
 
     impl Collector for Heap {
         fn take(&self, garbage: Garbage) {
             self.0.borrow_mut().push(garbage);
+        }
+
+        fn pending_bytes(&self) -> Arc<AtomicU64> {
+            self.1.clone()
         }
     }
 
@@ -145,6 +199,25 @@ pub(crate) mod tests {
         work();
         set_collector(before);
         heap.0.take()
+    }
+
+    #[test]
+    fn what_hangs_on_a_value_counts_until_it_is_freed_or_the_value_goes() {
+        let heap = Rc::new(Heap::default());
+        let count = || heap.1.load(Ordering::Relaxed);
+        let before = set_collector(Some(heap.clone()));
+        let mut pending = Pending::new();
+        set_collector(before);
+        pending.add(100);
+        let mut other = Pending::new();
+        other.add(1000);
+        pending.sub(30);
+        assert_eq!(count(), 70, "the other's thread has no collector");
+        pending.sub(500);
+        assert_eq!(count(), 0, "no more than there was");
+        pending.add(1);
+        drop((pending, other));
+        assert_eq!(count(), 0);
     }
 
     fn map(len: usize, shared: &Arc<()>) -> Bulk<BTreeMap<usize, Arc<()>>> {

@@ -174,6 +174,18 @@ impl ZSet {
         big.frozen_step(&mut visit)
     }
 
+    /// Whether members that are gone have left something behind, for [`ZSet::sweep`] to free.
+    pub fn has_dead(&self) -> bool {
+        matches!(self.0.form(), Form::Big(big) if big.has_dead())
+    }
+
+    /// Frees what members that are gone have left in the next `buckets` of the table; false when they have left nothing, or
+    /// when it cannot be freed yet, for the set is frozen.
+    pub fn sweep(&mut self, buckets: usize) -> bool {
+        let Form::Big(big) = self.0.form_mut() else { return false };
+        big.sweep(buckets)
+    }
+
     /// Gives `member` a score; returns the one it had.
     pub fn insert(&mut self, member: &[u8], score: f64, limits: &Limits) -> Option<f64> {
         let mut old = None;
@@ -225,7 +237,7 @@ impl ZSet {
         }
     }
 
-    /// Takes all members of `range` out; returns how many that were.
+    /// Takes all members of `range` out; returns how many that were. Something of them may be left for [`ZSet::sweep`].
     pub fn remove_range(&mut self, range: &Range<'_>) -> usize {
         match self.0.form_mut() {
             Form::Packed(packed) => packed.remove_range(range),

@@ -175,6 +175,9 @@ fn pop(ctx: &mut Ctx, key: Key<'_>, order: Order, count: usize, shape: Shape) ->
         bulk(reply, entry.member);
         reply.double(entry.score);
     });
+    if zset.has_dead() {
+        ctx.db.shard_db_mut(key).sweep_later(key.bytes);
+    }
     let event = if order == Order::Ascending { "zpopmin" } else { "zpopmax" };
     ctx.changed_by(count, key, KeyspaceEvents::ZSET, event);
     drop_if_empty(ctx, key);

@@ -147,8 +147,14 @@ pub(super) fn zremrangebylex(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 fn remove(ctx: &mut Ctx, args: &mut Args, by: By, event: &'static str) -> CmdResult {
     let key = args.key()?;
     let bounds = Bounds::parse(by, args.bytes()?, args.bytes()?)?;
-    let zset = ctx.db.write_as::<ZSet>(key)?;
-    let removed = zset.map_or(0, |zset| zset.remove_range(&bounds.resolve(zset.len(), Order::Ascending)));
+    let (mut removed, mut has_dead) = (0, false);
+    if let Some(zset) = ctx.db.write_as::<ZSet>(key)? {
+        removed = zset.remove_range(&bounds.resolve(zset.len(), Order::Ascending));
+        has_dead = zset.has_dead();
+    }
+    if has_dead {
+        ctx.db.shard_db_mut(key).sweep_later(key.bytes);
+    }
     if removed > 0 {
         ctx.changed_by(removed, key, KeyspaceEvents::ZSET, event);
         drop_if_empty(ctx, key);
@@ -371,5 +377,53 @@ mod tests {
         c.check("ZREMRANGEBYSCORE z -inf +inf", ":3");
         c.check("EXISTS z", ":0");
         c.check("ZREMRANGEBYRANK z 0 -1", ":0");
+    }
+
+    /// What a long range leaves in the table, until the periodic work has come by, is seen by no command.
+    #[test]
+    fn what_a_long_range_leaves_behind_is_not_seen() {
+        let mut c = Checker::new();
+        c.run("DEBUG PAUSE-CRON 1");
+        c.run("EVAL \"for n = 1, 4000 do redis.call('ZADD', 'z', n, 'm' .. n) end\" 1 z");
+        c.check("ZREMRANGEBYSCORE z 1001 3000", ":2000");
+        c.check("ZCARD z", ":2000");
+        c.check("ZMSCORE z m1000 m1001 m3000 m3001", "[\"1000\", nil, nil, \"3001\"]");
+        c.check("ZRANK z m3001", ":1000");
+        c.check("ZREVRANK z m2000", "nil");
+        c.check("ZCOUNT z 991 3010", ":20");
+        c.check("ZRANGE z 999 1000", "[\"m1000\", \"m3001\"]");
+        c.check("ZRANGEBYSCORE z 1001 3000", "[]");
+        c.check("ZREMRANGEBYSCORE z 1001 3000", ":0");
+        c.check("SORT z BY nosort LIMIT 999 2", "[\"m1000\", \"m3001\"]");
+        c.check("OBJECT ENCODING z", "\"skiplist\"");
+        let scanned = "local seen, cursor = 0, '0' repeat local page = redis.call('ZSCAN', 'z', cursor, 'COUNT', 100) \
+            cursor = page[1] seen = seen + #page[2] / 2 until cursor == '0' return seen";
+        c.check(&format!("EVAL \"{scanned}\" 1 z"), ":2000");
+        let drawn = "for _, member in ipairs(redis.call('ZRANDMEMBER', 'z', -5000)) do \
+            if not redis.call('ZSCORE', 'z', member) then return member end end";
+        c.check(&format!("EVAL \"{drawn}\" 1 z"), "nil");
+        c.check("ZUNIONSTORE other 1 z", ":2000");
+        c.check("ZINTERCARD 2 z other", ":2000");
+        c.check("ZDIFFSTORE other 2 z other", ":0");
+        c.check("ZRANGESTORE other z 0 -1", ":2000");
+        c.check("COPY z other REPLACE", ":1");
+        c.check("ZCARD other", ":2000");
+        c.check("EVAL \"return redis.call('RESTORE', 'other', 0, redis.call('DUMP', 'z'), 'REPLACE')\" 1 z", "OK");
+        c.check("ZMSCORE other m1000 m1001", "[\"1000\", nil]");
+        c.check("ZREM z m1001 m1002", ":0");
+        c.check("ZADD z XX CH 5 m1001", ":0");
+        c.check("ZADD z NX CH 5.5 m1001", ":1");
+        c.check("ZADD z GT CH 7 m1002", ":1");
+        c.check("ZADD z INCR 2 m1003", "\"2\"");
+        c.check("ZINCRBY z 3 m1004", "\"3\"");
+        c.check("GEOADD z 0 0 m1005", ":1");
+        c.check("ZMSCORE z m1001 m1002 m1003 m1004", "[\"5.5\", \"7\", \"2\", \"3\"]");
+        c.check("ZREM z m1001 m1002 m1003 m1004 m1005 m1006", ":5");
+        c.check("EVAL \"return #redis.call('ZPOPMAX', 'z', 1500)\" 1 z", ":3000");
+        c.check("ZRANGE z -1 -1 WITHSCORES", "[\"m500\", \"500\"]");
+        c.check("RENAME z y", "OK");
+        c.check("ZPOPMIN y", "[\"m1\", \"1\"]");
+        c.check("ZREMRANGEBYLEX y - +", ":499");
+        c.check("EXISTS y", ":0");
     }
 }

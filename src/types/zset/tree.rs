@@ -55,6 +55,13 @@ enum Node {
     Inner(Vec<Child>),
 }
 
+/// Elements that a tree has had: nodes of any depth, in order. Freed by the collector when they are many.
+#[derive(Debug)]
+pub(super) struct Cut {
+    nodes: Vec<Node>,
+    len: usize,
+}
+
 #[derive(Debug)]
 struct Child {
     /// The smallest element below.
@@ -98,12 +105,29 @@ impl Tree {
         Some(removed)
     }
 
-    /// Takes out the elements from rank `start` up to, without, `end`, which is at most `len`. Shows them to `visit`
-    /// before, a leaf's at a time: what the tree does is O(log n + leaves).
-    pub(super) fn remove_ranks(&mut self, start: usize, end: usize, visit: &mut impl FnMut(&[Entry])) {
-        self.root.remove_ranks(start, end, visit);
-        self.len -= end - start;
+    /// Whether it has an element with this very score and these bytes.
+    pub(super) fn has(&self, score: f64, bytes: &[u8]) -> bool {
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Leaf(entries) => return entries.binary_search_by(|other| other.order(score, bytes)).is_ok(),
+                Node::Inner(children) => {
+                    let behind = children.partition_point(|child| child.first.order(score, bytes).is_le());
+                    let Some(idx) = behind.checked_sub(1) else { return false };
+                    node = &children[idx].node;
+                }
+            }
+        }
+    }
+
+    /// Cuts out the elements from rank `start` up to, without, `end`, which is at most `len`: O(log n), for whole nodes go
+    /// as they are.
+    pub(super) fn cut(&mut self, start: usize, end: usize) -> Cut {
+        let mut cut = Cut { nodes: Vec::new(), len: end - start };
+        self.root.cut(start, end, &mut cut.nodes);
+        self.len -= cut.len;
         self.lower();
+        cut
     }
 
     /// The number of elements at the start for which `before` holds; it must hold for no element behind one for
@@ -135,8 +159,7 @@ impl Tree {
         }
     }
 
-    /// How many bytes the nodes have allocated.
-    /// Bytes, judged by the first `samples` leaves.
+    /// How many bytes the nodes have allocated, judged by the first `samples` leaves.
     pub(super) fn memory_bytes(&self, samples: usize) -> usize {
         let mut left = samples.max(1);
         let (bytes, entries) = self.root.measure(&mut left);
@@ -159,6 +182,29 @@ impl Drop for Tree {
     fn drop(&mut self) {
         if self.len > garbage::LARGE_LEN {
             leave(vec![std::mem::replace(&mut self.root, Node::Leaf(Vec::new()))], self.len);
+        }
+    }
+}
+
+impl Cut {
+    /// The elements, a leaf's at a time.
+    pub(super) fn leaves(&self) -> impl Iterator<Item = &[Entry]> {
+        let mut nodes: Vec<&Node> = self.nodes.iter().rev().collect();
+        std::iter::from_fn(move || {
+            loop {
+                match nodes.pop()? {
+                    Node::Leaf(entries) => return Some(entries.as_slice()),
+                    Node::Inner(children) => nodes.extend(children.iter().rev().map(|child| &child.node)),
+                }
+            }
+        })
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        if self.len > garbage::LARGE_LEN {
+            leave(std::mem::take(&mut self.nodes), self.len);
         }
     }
 }
@@ -195,14 +241,11 @@ impl Node {
         }
     }
 
-    /// See [`Tree::remove_ranks`]; ranks are those within this node.
-    fn remove_ranks(&mut self, start: usize, end: usize, visit: &mut impl FnMut(&[Entry])) {
+    /// See [`Tree::cut`]; ranks are those within this node.
+    fn cut(&mut self, start: usize, end: usize, nodes: &mut Vec<Node>) {
         match self {
-            Self::Leaf(entries) => {
-                visit(&entries[start..end]);
-                entries.drain(start..end);
-            }
-            Self::Inner(children) => remove_ranks_from_inner(children, start, end, visit),
+            Self::Leaf(entries) => nodes.push(Self::Leaf(entries.drain(start..end).collect())),
+            Self::Inner(children) => cut_from_inner(children, start, end, nodes),
         }
     }
 
@@ -333,16 +376,18 @@ fn remove_from_inner(children: &mut Vec<Child>, score: f64, bytes: &[u8]) -> Opt
     Some(removed)
 }
 
-fn remove_ranks_from_inner(children: &mut Vec<Child>, start: usize, end: usize, visit: &mut impl FnMut(&[Entry])) {
+fn cut_from_inner(children: &mut Vec<Child>, start: usize, end: usize, nodes: &mut Vec<Node>) {
     let mut rank = 0;
     for child in children.iter_mut() {
         let [from, to] = [start, end].map(|at| at.saturating_sub(rank).min(child.count));
         rank += child.count;
-        if from < to {
-            child.node.remove_ranks(from, to, visit);
-            child.count -= to - from;
+        if to - from == child.count {
+            nodes.push(std::mem::replace(&mut child.node, Node::Leaf(Vec::new())));
+        } else if from < to {
+            child.node.cut(from, to, nodes);
             child.first = child.node.first().unwrap_or(child.first);
         }
+        child.count -= to - from;
     }
     children.retain(|child| child.count > 0);
     for idx in (0..children.len()).rev() {
