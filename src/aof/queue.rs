@@ -10,7 +10,7 @@ use crate::util::clock::Clock;
 use crate::util::sync::{Condvar, Mutex};
 use redstart_persistence::aof::LogBuffer;
 use redstart_persistence::file::File;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -38,8 +38,9 @@ pub struct Queue {
     holds: AtomicU8,
     /// They do not wait for a while, because the disk is busy.
     lets_replies_go: AtomicBool,
-    /// Clients to wake when so many bytes have got as far as replies wait for.
-    waiting: Mutex<Vec<(u64, Arc<Client>)>>,
+    /// Clients to wake when so many bytes have got as far as replies wait for, by id: each has one entry, however often it
+    /// comes to look meanwhile.
+    waiting: Mutex<BTreeMap<u64, (u64, Arc<Client>)>>,
 }
 
 /// What replies wait for, once their records are in the queue.
@@ -139,7 +140,7 @@ impl Default for Queue {
             synced: AtomicU64::new(0),
             holds: AtomicU8::new(Holds::Nothing as u8),
             lets_replies_go: AtomicBool::new(false),
-            waiting: Mutex::new(Vec::new()),
+            waiting: Mutex::default(),
         }
     }
 }
@@ -190,7 +191,7 @@ impl Queue {
         if may() {
             return true;
         }
-        self.waiting.lock().push((position, client.clone()));
+        self.waiting.lock().insert(client.id, (position, client.clone()));
         // It may have got there between the first look and the entry.
         may()
     }
@@ -345,7 +346,7 @@ impl Queue {
     fn wake_waiting(&self) {
         let all = self.lets_replies_go.load(Ordering::Acquire);
         let reached = self.reached().filter(|_| !all).unwrap_or(u64::MAX);
-        self.waiting.lock().retain(|(position, client)| {
+        self.waiting.lock().retain(|_, (position, client)| {
             let waits = *position > reached;
             if !waits {
                 client.mailbox.wake();
@@ -411,6 +412,28 @@ impl Reader for QueueReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::acl::Acl;
+    use crate::clients::{Clients, Origin};
+    use crate::commands;
+
+    #[test]
+    fn a_client_that_looks_again_waits_once() {
+        let (queue, clients) = (Queue::default(), Clients::new(Clock::System));
+        let acl = Acl::new(commands::registry().catalog(), None);
+        let account = acl.default_account();
+        let origin = || Origin { addr: String::new(), laddr: String::new(), fd: 0, unix_socket: false };
+        let [first, second] = [(), ()].map(|()| clients.add(origin(), 0, 0, account.clone()));
+        queue.hold_replies(Holds::UntilWritten);
+        for position in 10..20 {
+            assert!(!queue.may_reply(position, &first));
+        }
+        assert!(!queue.may_reply(10, &second));
+        assert_eq!(queue.waiting.lock().len(), 2);
+        queue.set_progress(18, 0);
+        assert_eq!(queue.waiting.lock().keys().collect::<Vec<_>>(), [&first.id]);
+        queue.set_progress(19, 0);
+        assert!(queue.waiting.lock().is_empty());
+    }
 
     /// A disk that is lost ends the log's thread: a save or SHUTDOWN that asks it for a flush then hears so.
     #[test]
