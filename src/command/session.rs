@@ -8,7 +8,7 @@ use crate::keyspace::waiters::{Acknowledgement, TimeoutReply, Waiter};
 use crate::pubsub::Topic;
 use crate::replication::replica::{Replica, Wishes};
 use crate::server::Server;
-use crate::socket::Stream;
+use crate::socket::Socket;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -62,8 +62,8 @@ pub struct Session {
     pub replica: Option<Arc<Replica>>,
     /// SCRIPT DEBUG: its scripts are debugged.
     pub debugging: Option<Debugging>,
-    /// The way to the client, while commands run that may need it: those of a client that debugs scripts.
-    pub line: Option<Box<Line>>,
+    /// The client's socket, while commands run that may need it: those of a client that debugs scripts.
+    pub lent_socket: Option<Box<LentSocket>>,
 }
 
 /// How scripts are debugged.
@@ -75,10 +75,10 @@ pub enum Debugging {
     InPlace,
 }
 
-/// A client's socket and what belongs to it, lent by its connection.
+/// A client's socket, lent by the driver of its connection to a command that may keep it.
 #[derive(Debug)]
-pub struct Line {
-    pub stream: Stream,
+pub struct LentSocket {
+    pub socket: Box<dyn Socket>,
     /// The server that the client came to.
     pub server: Arc<Server>,
 }
@@ -180,7 +180,7 @@ impl Session {
             wishes: None,
             replica: None,
             debugging: None,
-            line: None,
+            lent_socket: None,
         }
     }
 
@@ -207,9 +207,9 @@ impl Session {
         self.client.db.store(db, Ordering::Relaxed);
     }
 
-    /// Whether nothing more may run before its connection has lent the way to the client.
-    pub fn needs_line(&self) -> bool {
-        self.debugging.is_some() && self.line.is_none()
+    /// Whether nothing more may run before the client's socket has been lent.
+    pub fn needs_socket(&self) -> bool {
+        self.debugging.is_some() && self.lent_socket.is_none()
     }
 
     /// The command under way has not been run: the connection's worker is to come to it again.

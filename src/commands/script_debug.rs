@@ -10,7 +10,7 @@ use crate::command::args::{Args, Request};
 use crate::command::call::Engine;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
-use crate::command::session::{Debugging, Line, ReplyMode, Session};
+use crate::command::session::{Debugging, LentSocket, ReplyMode, Session};
 use crate::command::table::Registry;
 use crate::commands::scripting::run_eval;
 use crate::config::Config;
@@ -22,7 +22,7 @@ use crate::server::{Parts, Server};
 use crate::snapshot::load::{self, Purpose, Target};
 use crate::snapshot::save;
 use crate::snapshot::walker::Snapshot;
-use crate::socket::stream::Readiness;
+use crate::socket::{Readiness, Socket};
 use crate::tls::Tls;
 use crate::util::rng::Random;
 use redstart_script::{Console, Debugger};
@@ -33,17 +33,17 @@ use std::time::{Duration, Instant};
 
 /// Runs EVAL or EVAL_RO for a client that debugs its scripts. `args` begin with the script.
 pub(super) fn eval(ctx: &mut Ctx, args: &mut Args, read_only: bool, debugging: Debugging) -> CmdResult {
-    match ctx.session.line.take() {
+    match ctx.session.lent_socket.take() {
         // The connection lends it to every command of such a client.
         None => run_eval(ctx, args, read_only, None),
-        Some(line) if debugging == Debugging::InPlace => in_place(ctx, args, read_only, line),
-        Some(line) => aside(ctx, args, line),
+        Some(lent) if debugging == Debugging::InPlace => in_place(ctx, args, read_only, lent),
+        Some(lent) => aside(ctx, args, lent),
     }
 }
 
 /// The script runs here, and its client goes through it; everybody else waits. Then the connection ends.
-fn in_place(ctx: &mut Ctx, args: &mut Args, read_only: bool, line: Box<Line>) -> CmdResult {
-    let is_private = !Arc::ptr_eq(&line.server, ctx.server);
+fn in_place(ctx: &mut Ctx, args: &mut Args, read_only: bool, lent: Box<LentSocket>) -> CmdResult {
+    let is_private = !Arc::ptr_eq(&lent.server, ctx.server);
     let server = ctx.server;
     let log = |what| {
         if !is_private {
@@ -53,11 +53,11 @@ fn in_place(ctx: &mut Ctx, args: &mut Args, read_only: bool, line: Box<Line>) ->
     log("started");
     ctx.server.busy.set_debugged(true);
     let source = args.clone().bytes()?;
-    let mut console = LineConsole { line, client: ctx.session.client.clone() };
+    let mut console = SocketConsole { lent, client: ctx.session.client.clone() };
     let mut debugger = Debugger::new(source, patience(ctx.config), &mut console);
     let result = run_eval(ctx, args, read_only, Some(&mut debugger));
     debugger.end();
-    ctx.session.line = Some(console.line);
+    ctx.session.lent_socket = Some(console.lent);
     ctx.session.closing = true;
     ctx.server.busy.set_debugged(false);
     log("ended");
@@ -71,21 +71,21 @@ fn patience(config: &Config) -> Duration {
 }
 
 /// The script runs elsewhere, on a copy of the data set; this connection ends without a reply of its own.
-fn aside(ctx: &mut Ctx, args: &mut Args, line: Box<Line>) -> CmdResult {
-    let began = begin(ctx, args, line);
+fn aside(ctx: &mut Ctx, args: &mut Args, lent: Box<LentSocket>) -> CmdResult {
+    let began = begin(ctx, args, lent);
     ctx.session.debugging = None;
-    began.map_err(|(line, reason)| {
-        ctx.session.line = Some(line);
+    began.map_err(|(lent, reason)| {
+        ctx.session.lent_socket = Some(lent);
         CmdError::owned(format!("ERR Fork() failed: can't run EVAL in debugging mode: {reason}"))
     })
 }
 
-/// The line comes back when there is no session.
-fn begin(ctx: &mut Ctx, args: &mut Args, line: Box<Line>) -> Result<(), (Box<Line>, &'static str)> {
+/// The socket comes back when there is no session.
+fn begin(ctx: &mut Ctx, args: &mut Args, lent: Box<LentSocket>) -> Result<(), (Box<LentSocket>, &'static str)> {
     let server = ctx.server;
-    let Some(place) = Place::take(server) else { return Err((line, "Resource temporarily unavailable")) };
+    let Some(place) = Place::take(server) else { return Err((lent, "Resource temporarily unavailable")) };
     if !has_room(server, ctx.config) {
-        return Err((line, "Cannot allocate memory"));
+        return Err((lent, "Cannot allocate memory"));
     }
     let (sender, receiver) = std::sync::mpsc::channel::<Aside>();
     let run = move |may_wait| {
@@ -95,12 +95,12 @@ fn begin(ctx: &mut Ctx, args: &mut Args, line: Box<Line>) -> Result<(), (Box<Lin
         drop(place);
     };
     if server.background.spawn("ldb", run).is_err() {
-        return Err((line, "Resource temporarily unavailable"));
+        return Err((lent, "Resource temporarily unavailable"));
     }
     let data = Data::take(ctx);
     let session = Aside {
         reply: std::mem::replace(ctx.reply, Reply::new(ctx.reply.resp3)),
-        line,
+        lent,
         data,
         registry: ctx.registry.clone(),
         argv: args.argv().iter().map(|arg| arg.to_vec()).collect(),
@@ -200,7 +200,7 @@ fn plain(config: &Config) -> Config {
 struct Aside {
     data: Data,
     registry: Arc<Registry>,
-    line: Box<Line>,
+    lent: Box<LentSocket>,
     argv: Vec<Vec<u8>>,
     /// What is to be sent before EVAL's reply: what the client was owed, or the beginning of EXEC's.
     reply: Reply,
@@ -212,8 +212,8 @@ struct Aside {
 
 impl Aside {
     fn run(self, may_wait: MayWait) {
-        let Aside { data, registry, line, argv, mut reply, client, db, resp3, reply_mode } = self;
-        let server = line.server.clone();
+        let Aside { data, registry, lent, argv, mut reply, client, db, resp3, reply_mode } = self;
+        let server = lent.server.clone();
         let private = match private_server(may_wait, &server, &registry, data) {
             Ok(private) => Arc::new(private),
             Err(error) => {
@@ -227,18 +227,18 @@ impl Aside {
         session.resp3 = resp3;
         session.reply_mode = reply_mode;
         session.debugging = Some(Debugging::InPlace);
-        session.line = Some(line);
+        session.lent_socket = Some(lent);
         let argv: Vec<&[u8]> = argv.iter().map(Vec::as_slice).collect();
         engine.execute(&mut session, &mut reply, Request { argv: &argv, encoded: None, first_hash: None });
-        if let Some(line) = session.line.take() {
-            let mut console = LineConsole { line, client: session.client.clone() };
+        if let Some(lent) = session.lent_socket.take() {
+            let mut console = SocketConsole { lent, client: session.client.clone() };
             reply.settle();
             while !reply.output.is_empty() {
                 let piece = reply.output.first();
                 console.send(piece);
                 reply.output.advance(piece.len());
             }
-            console.line.stream.say_goodbye();
+            console.lent.socket.say_goodbye();
         }
         server.log.notice("Lua debugging session child exiting");
     }
@@ -266,8 +266,8 @@ fn private_server(may_wait: MayWait, server: &Server, registry: &Registry, data:
 }
 
 /// A debugging client's socket, for a thread that may wait for it.
-struct LineConsole {
-    line: Box<Line>,
+struct SocketConsole {
+    lent: Box<LentSocket>,
     client: Arc<Client>,
 }
 
@@ -276,20 +276,20 @@ const SEND_LIMIT: Duration = Duration::from_secs(5);
 /// How often a waiting thread looks whether the session is over.
 const LOOK: Duration = Duration::from_millis(50);
 
-impl LineConsole {
+impl SocketConsole {
     /// Whether the client is to be waited for no longer. A signal ends the server once scripts have ended.
     fn is_abandoned(&mut self) -> bool {
-        self.is_over() || self.line.server.stop.is_signalled()
+        self.is_over() || self.lent.server.stop.is_signalled()
     }
 
     /// Does `step` again and again while there is no room for what it writes; false when it fails or time is over.
-    fn persist(&mut self, deadline: Instant, mut step: impl FnMut(&mut Line) -> io::Result<()>) -> bool {
+    fn persist(&mut self, deadline: Instant, mut step: impl FnMut(&mut dyn Socket) -> io::Result<()>) -> bool {
         loop {
-            match step(&mut self.line) {
+            match step(&mut *self.lent.socket) {
                 Ok(()) => return true,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.line.stream.wait_now(Readiness::Write, LOOK);
+                    self.lent.socket.wait_now(Readiness::Write, LOOK);
                 }
                 Err(_) => return false,
             }
@@ -300,26 +300,26 @@ impl LineConsole {
     }
 }
 
-impl Console for LineConsole {
+impl Console for SocketConsole {
     fn send(&mut self, mut bytes: &[u8]) {
         let deadline = Instant::now() + SEND_LIMIT;
         while !bytes.is_empty() && !self.is_over() {
             let mut taken = 0;
-            let write = |line: &mut Line| line.stream.write_now(bytes).map(|len| taken = len);
+            let write = |socket: &mut dyn Socket| socket.write_now(bytes).map(|len| taken = len);
             if !self.persist(deadline, write) || taken == 0 {
                 return;
             }
             bytes = &bytes[taken..];
         }
-        self.persist(deadline, |line| line.stream.flush_now());
+        self.persist(deadline, |socket| socket.flush_now());
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> usize {
         while !self.is_abandoned() {
-            match self.line.stream.read_now(buffer) {
+            match self.lent.socket.read_now(buffer) {
                 Ok(len) => return len,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.line.stream.wait_now(Readiness::Read, LOOK);
+                    self.lent.socket.wait_now(Readiness::Read, LOOK);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return 0,
@@ -329,6 +329,6 @@ impl Console for LineConsole {
     }
 
     fn is_over(&mut self) -> bool {
-        self.line.server.stop.is_requested() || self.client.has(Client::KILLED)
+        self.lent.server.stop.is_requested() || self.client.has(Client::KILLED)
     }
 }

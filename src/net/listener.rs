@@ -5,6 +5,7 @@ use crate::command::session::Session;
 use crate::config::{Config, os_reason};
 use crate::log::Log;
 use crate::net::connection::Connection;
+use crate::net::conversation::Conversation;
 use crate::net::worker::{Connections, Handle};
 use crate::server::Server;
 use crate::socket::Stream;
@@ -247,11 +248,11 @@ impl Acceptor {
         let client = server.clients.add(origin, worker, server.clock.now_ms(), account);
         let id = client.id;
         let session = Session::new(client, !server.acl.requires_auth());
-        let mut connection = Connection::new(stream, session);
+        let mut conversation = Conversation::new(session);
         if let Some(text) = last_words {
-            connection.dismiss(text);
+            conversation.dismiss(text);
         }
-        let connection = Arc::new(Mutex::new(connection));
+        let connection = Arc::new(Mutex::new(Connection::new(stream, conversation)));
         self.connections.write().insert(id, connection.clone());
         self.workers[worker].adopt(connection);
     }

@@ -193,7 +193,7 @@ fn waits_while_loading(engine: &Engine, session: &Session) -> Option<i64> {
 }
 
 fn is_stopped(session: &Session) -> bool {
-    session.waiter.is_some() || session.closing || session.needs_line()
+    session.waiter.is_some() || session.closing || session.needs_socket()
 }
 
 fn limits(engine: &Engine, session: &Session) -> Limits {

@@ -18,10 +18,9 @@ use tokio::sync::{Notify, mpsc};
 #[derive(Debug)]
 pub struct Worker {
     pub server: Arc<Server>,
-    pub registry: Arc<Registry>,
     /// Its connections wait for shards as long as it takes: the main loop answers for them meanwhile.
     pub may_wait: MayWait,
-    pub desk: Mutex<Desk>,
+    pub workspace: Mutex<Workspace>,
     /// All connections of the server, by client id.
     pub connections: Arc<Connections>,
     /// There are records that replies wait for.
@@ -34,7 +33,7 @@ pub type Connections = RwLock<BTreeMap<u64, Arc<Mutex<Connection>>>>;
 
 /// What a worker uses for one connection at a time.
 #[derive(Debug)]
-pub struct Desk {
+pub struct Workspace {
     pub engine: Engine,
     /// Where bytes are read to.
     pub scratch: Box<[u8]>,
@@ -67,9 +66,9 @@ impl Handle {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let may_wait = MayWait::of_thread();
-        let engine = Engine::new(server.clone(), registry.clone(), index, Some(may_wait));
-        let desk = Mutex::new(Desk { engine, scratch: vec![0; SCRATCH_BYTES].into() });
-        let worker = Arc::new(Worker { server, registry, may_wait, desk, connections, adds_to_log: Notify::new() });
+        let engine = Engine::new(server.clone(), registry, index, Some(may_wait));
+        let workspace = Mutex::new(Workspace { engine, scratch: vec![0; SCRATCH_BYTES].into() });
+        let worker = Arc::new(Worker { server, may_wait, workspace, connections, adds_to_log: Notify::new() });
         let builder = std::thread::Builder::new().name(format!("worker_{index}")).stack_size(STACK_BYTES);
         let thread = builder.spawn(move || runtime.block_on(run(worker, arrivals)))?;
         Ok(Handle { inbox, runtime: handle, thread })

@@ -1,6 +1,7 @@
 //! A client's socket, of whichever kind.
 
 use crate::socket::tls_stream::TlsStream;
+use crate::socket::{Readiness, Socket};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::SockRef;
 use std::io::{self, ErrorKind, Read};
@@ -18,15 +19,8 @@ pub enum Stream {
     Unix(UnixStream),
     /// Boxed: a session of TLS is large, and most connections have none.
     Tls(Box<TlsStream>),
-    /// Lent to somebody else, who may keep it: at its end, as far as its connection sees.
+    /// Lent to a command that may keep it: at its end, as far as its connection sees.
     Lent,
-}
-
-/// What a thread waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
-    Read,
-    Write,
 }
 
 impl Stream {
@@ -60,8 +54,22 @@ impl Stream {
         }
     }
 
-    /// Reads without the runtime, which is stuck in a script: whatever is there, or WouldBlock.
-    pub fn read_now(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+    /// What it takes beyond its place in a connection, about.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Lent => 0,
+            Stream::Tls(stream) => stream.memory_bytes(),
+        }
+    }
+
+    /// Whether the peer has yet to finish the handshake of TLS.
+    pub fn is_handshaking(&self) -> bool {
+        matches!(self, Stream::Tls(stream) if stream.is_handshaking())
+    }
+}
+
+impl Socket for Stream {
+    fn read_now(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => (&*SockRef::from(&*stream)).read(buf),
             Stream::Unix(stream) => (&*SockRef::from(&*stream)).read(buf),
@@ -70,8 +78,7 @@ impl Stream {
         }
     }
 
-    /// Writes without the runtime.
-    pub fn write_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => SockRef::from(&*stream).send(bytes),
             Stream::Unix(stream) => SockRef::from(&*stream).send(bytes),
@@ -80,16 +87,14 @@ impl Stream {
         }
     }
 
-    /// Hands what was written to the system, without the runtime; WouldBlock when it does not take all of it now.
-    pub fn flush_now(&mut self) -> io::Result<()> {
+    fn flush_now(&mut self) -> io::Result<()> {
         match self {
             Stream::Tls(stream) => stream.flush_now(),
             Stream::Tcp(_) | Stream::Unix(_) | Stream::Lent => Ok(()),
         }
     }
 
-    /// Waits, without the runtime, until there is something to read, or room to write to; at most `patience`.
-    pub fn wait_now(&self, for_what: Readiness, patience: Duration) {
+    fn wait_now(&self, for_what: Readiness, patience: Duration) {
         let socket = match self {
             Stream::Tcp(stream) => stream.as_fd(),
             Stream::Unix(stream) => stream.as_fd(),
@@ -104,21 +109,7 @@ impl Stream {
         let _ = poll(&mut [PollFd::new(socket, flag)], PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX));
     }
 
-    /// What it takes beyond its place in a connection, about.
-    pub fn memory_bytes(&self) -> usize {
-        match self {
-            Stream::Tcp(_) | Stream::Unix(_) | Stream::Lent => 0,
-            Stream::Tls(stream) => stream.memory_bytes(),
-        }
-    }
-
-    /// Whether the peer has yet to finish the handshake of TLS.
-    pub fn is_handshaking(&self) -> bool {
-        matches!(self, Stream::Tls(stream) if stream.is_handshaking())
-    }
-
-    /// To be called before it is dropped.
-    pub fn say_goodbye(&mut self) {
+    fn say_goodbye(&mut self) {
         if let Stream::Tls(stream) = self {
             stream.say_goodbye();
         }
