@@ -105,14 +105,14 @@ impl Cron {
         self.server.evict_clients();
         self.save();
         self.server.migrations.close_unused();
-        crate::replication::tick(&self.server, &self.engine.config, self.engine.now_ms);
+        crate::replication::tick(&self.server.replication, &self.engine.config, self.engine.now_ms);
         let now_s = self.engine.now_ms / 1000;
         if self.server.loading.load(Ordering::Acquire) {
             if let Some(report) = self.server.persistence.loading.report(now_s.unsigned_abs()) {
                 self.server.log.notice(report);
             }
         } else {
-            self.server.aof.tick(&self.server, &self.engine.config, now_s);
+            self.server.aof.tick(&self.engine.config, now_s);
         }
     }
 
@@ -174,7 +174,10 @@ impl Cron {
         let server = &self.server;
         let now_s = self.engine.now_ms / 1000;
         let dirty = server.stats.dirty.load(Ordering::Relaxed);
-        if server.loading.load(Ordering::Acquire) || server.aof.is_rewriting() || server.has_snapshot_under_way() {
+        if server.loading.load(Ordering::Acquire)
+            || server.aof.is_rewriting()
+            || server.persistence.has_snapshot_under_way()
+        {
             return;
         }
         let reached = server.persistence.save_point(&self.engine.config, dirty, now_s);
@@ -185,7 +188,7 @@ impl Cron {
         if let Some((changes, seconds)) = reached {
             server.log.notice(format_args!("{changes} changes in {seconds} seconds. Saving..."));
         }
-        crate::snapshot::save::start(server, &mut locked);
+        crate::snapshot::save::start(&server.core, &server.persistence, &mut locked);
     }
 
     /// Closes clients that have said nothing for `timeout` seconds.

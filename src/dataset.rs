@@ -27,7 +27,7 @@ pub fn begin(
     let config = server.config.load();
     if config.appendonly {
         // Loading may already change the files: it cuts torn tails off.
-        server.aof.hold_dir(server, &config)?;
+        server.aof.hold_dir(&config)?;
     }
     save::remove_leftovers(server, &config);
     let path = config.dir.join(&config.dbfilename);
@@ -62,7 +62,7 @@ pub fn begin(
 /// Loads the append-only file and opens it to go on; false if that failed, which has been logged.
 fn log(server: &Arc<Server>, registry: Arc<Registry>, may_wait: MayWait, config: &Config) -> bool {
     let start = Instant::now();
-    let Ok(manifest) = aof::load::all(server, config, may_wait, &mut Replayer::new(server, registry)) else {
+    let Ok(manifest) = aof::load::all(&server.aof, config, may_wait, &mut Replayer::new(server, registry)) else {
         return false;
     };
     let took = start.elapsed().as_secs_f64();
@@ -72,7 +72,7 @@ fn log(server: &Arc<Server>, registry: Arc<Registry>, may_wait: MayWait, config:
 
 /// Opens the append-only file if it is switched on.
 fn open_log(server: &Arc<Server>, may_wait: MayWait, config: &Config, manifest: Manifest) -> Result<(), String> {
-    if config.appendonly { server.aof.open(server, may_wait, config, manifest) } else { server.aof.know(config) }
+    if config.appendonly { server.aof.open(may_wait, config, manifest) } else { server.aof.know(config) }
 }
 
 /// Loads the RDB file; false if that failed, which has been logged.
@@ -81,7 +81,7 @@ fn rdb(server: &Server, may_wait: MayWait, config: &Config, path: &Path) -> bool
     let len = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     server.persistence.loading.total_bytes.store(len, Ordering::Relaxed);
     let mut target = Target::Shards(&server.shards, may_wait);
-    let loaded = load::file(server, config, path, &mut target, Purpose::default());
+    let loaded = load::file(server, &server.persistence, config, path, &mut target, Purpose::default());
     match loaded {
         Ok(_) => {
             server.log.notice(format_args!("DB loaded from disk: {:.3} seconds", start.elapsed().as_secs_f64()));

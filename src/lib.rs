@@ -15,6 +15,7 @@ pub mod clients;
 pub mod command;
 pub mod commands;
 pub mod config;
+pub mod core;
 pub mod crash;
 pub mod cron;
 pub mod dataset;

@@ -58,7 +58,7 @@ pub fn run(
     drop(cron.join());
     // Their connections are gone: nobody is to wait until they take their data set.
     acceptor.server.replication.replicas().iter().for_each(|replica| replica.leave());
-    appender::end(&acceptor.server);
+    appender::end(&acceptor.server.aof);
 }
 
 /// A data set that loads within this time is never seen loading: connections wait to be accepted, as Redis's wait for

@@ -53,7 +53,7 @@ impl Server {
     ) {
         for (directive, name) in applied {
             if group(directive) == Group::Dir && self.aof.mode() != Mode::Off {
-                self.aof.unclaim(self, &new.dir);
+                self.aof.unclaim(&new.dir);
                 continue;
             }
             if let Err(reason) = self.apply(directive, new, old, access) {
@@ -99,7 +99,7 @@ impl Server {
                 Ok(())
             }
             Group::AutoGc if new.aof_disable_auto_gc => Ok(()),
-            Group::AutoGc => self.remove_log_history(new).map_err(|error| error.to_string()),
+            Group::AutoGc => self.aof.remove_log_history(new).map_err(|error| error.to_string()),
             Group::Log => {
                 // From the next command on, not when the log's thread looks at the configuration next.
                 if self.aof.mode() == Mode::On {
@@ -107,11 +107,11 @@ impl Server {
                 }
                 Ok(())
             }
-            Group::Dir if self.aof.mode() != Mode::Off => self.aof.claim(self, &new.dir),
+            Group::Dir if self.aof.mode() != Mode::Off => self.aof.claim(&new.dir),
             Group::Dir => Ok(()),
-            Group::AppendOnly if new.appendonly => self.start_logging(access.in_exec),
+            Group::AppendOnly if new.appendonly => self.aof.start_logging(access.in_exec),
             Group::AppendOnly => {
-                self.end_logging();
+                self.aof.end_logging();
                 Ok(())
             }
         }

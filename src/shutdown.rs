@@ -173,6 +173,6 @@ impl Server {
             return Ok(());
         }
         self.log.notice("Saving the final RDB snapshot before exiting.");
-        save::in_foreground(self, &self.config.load(), locked).map_err(|error| error.to_string())
+        save::in_foreground(self, &self.persistence, &self.config.load(), locked).map_err(|error| error.to_string())
     }
 }

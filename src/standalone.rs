@@ -385,7 +385,7 @@ async fn listen(server: Arc<Server>, mut signals: Signals) {
 /// Ends the process without waiting for anybody.
 fn leave(server: &Server, code: i32) -> ! {
     remove_pid_file(server);
-    save::remove_unfinished(server);
+    save::remove_unfinished(server, &server.persistence);
     begin_anew_if_asked(server);
     std::process::exit(code)
 }

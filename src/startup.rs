@@ -5,6 +5,7 @@ use crate::command::call::Engine;
 use crate::command::table::Registry;
 use crate::commands;
 use crate::config::Config;
+use crate::core::{Core, Parts};
 use crate::cron;
 use crate::keyspace::lock::MayWait;
 use crate::log::Log;
@@ -12,7 +13,7 @@ use crate::main_loop;
 use crate::net::listener::{Acceptor, Listeners};
 use crate::net::worker::{Connections, Handle};
 use crate::process::OwnProcess;
-use crate::server::{Parts, Server};
+use crate::server::Server;
 use crate::tls::{self, Tls};
 use crate::util::clock::Clock;
 use crate::util::rng::Random;
@@ -135,8 +136,9 @@ impl Options {
         let random = Random::new(seed);
         let hash_seed = hash_seed.unwrap_or_else(|| random.hash_seed());
         let acl = acl.unwrap_or_else(|| Acl::new(registry.catalog(), config.requirepass.as_deref()));
-        let parts = Parts { config, clock, random, hash_seed, log, faults, process, tls, acl };
-        (Server::new(parts), Arc::new(registry))
+        let commands = registry.all().len();
+        let core = Core::new(Parts { config, log, clock, random, hash_seed, commands, faults, process });
+        (Server::new(core, acl, tls), Arc::new(registry))
     }
 }
 

@@ -228,7 +228,6 @@ fn with_several_workers_as_well() {
 
 #[test]
 fn every_command_that_writes_is_looked_at() {
-    let (running, _folder) = start("table", 1);
     let ways = || WAYS.iter().copied().chain(OWN_WAYS.iter().map(|(_, way)| *way));
     let words = || ways().flat_map(|way| way.split([' ', ';', '\'', '(', ','])).map(str::to_ascii_lowercase);
     for command in

@@ -1,10 +1,8 @@
 //! The threads of the log: one that writes what no worker has written, and does what may take long; one that syncs.
 
-use crate::aof::Trouble;
 use crate::aof::syncer::Sync;
+use crate::aof::{Aof, Trouble};
 use crate::config::AppendFsync;
-use crate::replication::waits;
-use crate::server::Server;
 use redstart_persistence::aof::AppendError;
 use std::io;
 use std::sync::Arc;
@@ -22,19 +20,19 @@ pub struct Threads {
 }
 
 /// Starts the threads, unless they run already; see [`end`].
-pub fn start(server: &Arc<Server>) -> io::Result<()> {
-    let mut threads = server.aof.threads.lock();
+pub fn start(aof: &Arc<Aof>) -> io::Result<()> {
+    let mut threads = aof.threads.lock();
     if threads.is_some() {
         return Ok(());
     }
-    server.aof.syncer.begin();
-    let own = server.clone();
+    aof.syncer.begin();
+    let own = aof.clone();
     let syncer = std::thread::Builder::new().name("aof_sync".to_owned()).spawn(move || sync(&own))?;
-    let own = server.clone();
+    let own = aof.clone();
     match std::thread::Builder::new().name("aof".to_owned()).spawn(move || write(&own)) {
         Ok(writer) => *threads = Some(Threads { writer, syncer }),
         Err(error) => {
-            server.aof.syncer.end();
+            aof.syncer.end();
             return Err(error);
         }
     }
@@ -42,80 +40,78 @@ pub fn start(server: &Arc<Server>) -> io::Result<()> {
 }
 
 /// Ends the threads once everything added is written and synced. Nobody adds any more: the workers have ended.
-pub fn end(server: &Server) {
-    let Some(threads) = server.aof.threads.lock().take() else { return };
-    server.aof.queue.end();
+pub fn end(aof: &Aof) {
+    let Some(threads) = aof.threads.lock().take() else { return };
+    aof.queue.end();
     // A panic has been printed where it happened.
     drop(threads.writer.join());
-    server.aof.syncer.end();
+    aof.syncer.end();
     drop(threads.syncer.join());
 }
 
-fn write(server: &Arc<Server>) {
-    let aof = &server.aof;
-    let mut config = server.config.load();
+fn write(aof: &Aof) {
+    let mut config = aof.core.config.load();
     aof.output.lock().obey(aof, &config);
-    while !aof.queue.is_over() && !server.stop.has_failed() {
+    while !aof.queue.is_over() && !aof.core.stop.has_failed() {
         aof.queue.wait(TICK);
         let known = Arc::as_ptr(&config);
-        server.config.refresh(&mut config);
+        aof.core.config.refresh(&mut config);
         let mut output = aof.output.lock();
         if !std::ptr::eq(known, Arc::as_ptr(&config)) {
             output.obey(aof, &config);
         }
-        output.work(server);
+        output.work(aof);
         drop(output);
-        waits::serve(server);
+        aof.tell_progress();
     }
-    if !server.stop.has_failed() {
-        aof.output.lock().end(server);
-        waits::serve(server);
+    if !aof.core.stop.has_failed() {
+        aof.output.lock().end(aof);
+        aof.tell_progress();
     }
     aof.queue.close();
 }
 
-fn sync(server: &Arc<Server>) {
-    let aof = &server.aof;
+fn sync(aof: &Aof) {
     while let Some(sync) = aof.syncer.next() {
         let result = sync.sync.run();
         let told = result.as_ref().map_err(ToString::to_string).copied();
         match result {
-            Ok(()) => worked(server, &sync),
-            Err(error) => failed(server, &error),
+            Ok(()) => worked(aof, &sync),
+            Err(error) => failed(aof, &error),
         }
         if let Some(asked) = &sync.told {
             // Whoever asked may have given up.
             let _ = asked.send(told);
         }
-        waits::serve(server);
+        aof.tell_progress();
     }
 }
 
-fn worked(server: &Server, sync: &Sync) {
-    server.aof.output.lock().end_sync(server, sync);
-    server.aof.syncer.done();
-    if server.aof.recovered(server, Trouble::Sync) {
+fn worked(aof: &Aof, sync: &Sync) {
+    aof.output.lock().end_sync(aof, sync);
+    aof.syncer.done();
+    if aof.recovered(Trouble::Sync) {
         let text = "A sync of the AOF has failed: it is rewritten, since what was not synced may be lost";
-        server.log.warning(text);
-        server.aof.schedule_rewrite();
+        aof.core.log.warning(text);
+        aof.schedule_rewrite();
     }
 }
 
-fn failed(server: &Server, error: &AppendError) {
-    let output = server.aof.output.lock();
+fn failed(aof: &Aof, error: &AppendError) {
+    let output = aof.output.lock();
     if output.is_open() {
-        complain(server, error);
+        complain(aof, error);
     } else {
-        server.log.warning(error);
+        aof.core.log.warning(error);
     }
     drop(output);
-    server.aof.syncer.done();
+    aof.syncer.done();
 }
 
 /// Writing or syncing has failed.
-pub(super) fn complain(server: &Server, error: &AppendError) {
-    let log = &server.log;
-    if server.config.load().appendfsync == AppendFsync::Always {
+pub(super) fn complain(aof: &Aof, error: &AppendError) {
+    let log = &aof.core.log;
+    if aof.core.config.load().appendfsync == AppendFsync::Always {
         match error {
             AppendError::Sync(error) => log.warning(format_args!(
                 "Can't persist AOF for fsync error when the AOF fsync policy is 'always': {error}. Exiting..."
@@ -126,7 +122,7 @@ pub(super) fn complain(server: &Server, error: &AppendError) {
             }
         }
         // Replies that wait for the disk are never sent: what they would promise is not there.
-        server.stop.fail();
+        aof.core.stop.fail();
         return;
     }
     let (kind, reason) = match error {
@@ -134,7 +130,7 @@ pub(super) fn complain(server: &Server, error: &AppendError) {
         AppendError::Sync(error) => (Trouble::Sync, os_text(error)),
         AppendError::ShortWrite { .. } => (Trouble::Write, "No space left on device".to_owned()),
     };
-    if server.aof.troubles.failed(kind, reason) {
+    if aof.troubles.failed(kind, reason) {
         log.warning(error);
     }
 }

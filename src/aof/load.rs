@@ -1,14 +1,12 @@
 //! Replays the log at the start.
 
-use crate::aof::path;
+use crate::aof::{Aof, path};
 use crate::config::Config;
 use crate::keyspace::lock::MayWait;
-use crate::server::Server;
 use crate::snapshot::load::{self, LoadError, Purpose, Target};
 use redstart_persistence::aof::{AofError, AofErrorKind, Command, Item, Manifest, Reader, begins_with_rdb};
 use redstart_persistence::file::{Dir, DiskDir, ReadFile};
 use std::io::{Read, SeekFrom};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -40,15 +38,10 @@ enum End {
 }
 
 /// Loads all files of the log; gives the manifest to go on with.
-pub fn all(
-    server: &Arc<Server>,
-    config: &Config,
-    may_wait: MayWait,
-    apply: &mut dyn Apply,
-) -> Result<Manifest, Refused> {
-    let mut manifest = read_manifest(server, config)?;
-    adopt_old_file(server, config, &mut manifest)?;
-    if files(server, config, &manifest, Target::Shards(&server.shards, may_wait), apply)? == Mixed::Yes {
+pub fn all(aof: &Aof, config: &Config, may_wait: MayWait, apply: &mut dyn Apply) -> Result<Manifest, Refused> {
+    let mut manifest = read_manifest(aof, config)?;
+    adopt_old_file(aof, config, &mut manifest)?;
+    if files(aof, config, &manifest, Target::Shards(&aof.core.shards, may_wait), apply)? == Mixed::Yes {
         // Batches of ours behind those commands would make them look like damage.
         manifest.add_incr(&config.appendfilename);
     }
@@ -64,13 +57,13 @@ pub enum Mixed {
 
 /// Loads the files that `manifest` names.
 pub fn files(
-    server: &Arc<Server>,
+    aof: &Aof,
     config: &Config,
     manifest: &Manifest,
     target: Target<'_, '_>,
     apply: &mut dyn Apply,
 ) -> Result<Mixed, Refused> {
-    let dir = server.disk(path(config));
+    let dir = aof.core.disk(path(config));
     let mut total = 0;
     for info in manifest.files_to_load() {
         match dir.len(&info.name) {
@@ -78,45 +71,45 @@ pub fn files(
             Ok(None) => {
                 let text =
                     format!("Unable to obtain the AOF file {} length. stat: No such file or directory", info.name);
-                return refuse(server, text);
+                return refuse(aof, text);
             }
             Err(error) => {
-                return refuse(server, format!("Unable to obtain the AOF file {} length. stat: {error}", info.name));
+                return refuse(aof, format!("Unable to obtain the AOF file {} length. stat: {error}", info.name));
             }
         }
     }
-    server.persistence.loading.total_bytes.store(total, Ordering::Relaxed);
-    let mut replay = Replay { target, server, config, apply, loaded: 0, mixed: Mixed::No };
+    aof.saves.loading.total_bytes.store(total, Ordering::Relaxed);
+    let mut replay = Replay { target, aof, config, apply, loaded: 0, mixed: Mixed::No };
     let names: Vec<String> = manifest.files_to_load().map(|info| info.name.clone()).collect();
     for (n, name) in names.iter().enumerate() {
         let kind = if n == 0 && manifest.base.is_some() { "base" } else { "incr" };
         let start = Instant::now();
         if replay.file(&dir, name)? == End::Cut && n + 1 < names.len() {
-            return refuse(server, "Fatal error: the truncated file is not the last file".to_owned());
+            return refuse(aof, "Fatal error: the truncated file is not the last file".to_owned());
         }
         let took = start.elapsed().as_secs_f64();
-        server.log.notice(format_args!("DB loaded from {kind} file {name}: {took:.3} seconds"));
+        aof.core.log.notice(format_args!("DB loaded from {kind} file {name}: {took:.3} seconds"));
     }
     Ok(replay.mixed)
 }
 
-fn refuse<T>(server: &Server, reason: String) -> Result<T, Refused> {
-    server.log.warning(reason);
+fn refuse<T>(aof: &Aof, reason: String) -> Result<T, Refused> {
+    aof.core.log.warning(reason);
     Err(Refused)
 }
 
 /// The manifest on disk; an empty one if there is none.
-pub fn read_manifest(server: &Server, config: &Config) -> Result<Manifest, Refused> {
+pub fn read_manifest(aof: &Aof, config: &Config) -> Result<Manifest, Refused> {
     match Manifest::load(&DiskDir::new(path(config)), &config.appendfilename) {
         Ok(Ok(manifest)) => Ok(manifest),
-        Ok(Err(error)) => refuse(server, error.to_string()),
-        Err(error) => refuse(server, format!("Fatal error: can't open the AOF manifest file for reading: {error}")),
+        Ok(Err(error)) => refuse(aof, error.to_string()),
+        Err(error) => refuse(aof, format!("Fatal error: can't open the AOF manifest file for reading: {error}")),
     }
 }
 
 /// A log of Redis before 7.0 is one file beside the RDB file: it becomes the base. Source: Redis 7.2
 /// `aofUpgradePrepare`.
-fn adopt_old_file(server: &Server, config: &Config, manifest: &mut Manifest) -> Result<(), Refused> {
+fn adopt_old_file(aof: &Aof, config: &Config, manifest: &mut Manifest) -> Result<(), Refused> {
     let filename = &config.appendfilename;
     let old = config.dir.join(filename);
     if !old.exists() {
@@ -130,7 +123,7 @@ fn adopt_old_file(server: &Server, config: &Config, manifest: &mut Manifest) -> 
         return Ok(());
     }
     let adopt = || {
-        let dir = super::make_dir(server, config)?;
+        let dir = aof.make_dir(config)?;
         let mut adopted = Manifest::default();
         adopted.add_base(filename, false);
         if let Some(base) = &mut adopted.base {
@@ -144,9 +137,9 @@ fn adopt_old_file(server: &Server, config: &Config, manifest: &mut Manifest) -> 
     let adopted: std::io::Result<Manifest> = adopt();
     *manifest = adopted.or_else(|error| {
         let dirname = &config.appenddirname;
-        refuse(server, format!("Error trying to move the old AOF file {filename} into dir {dirname}: {error}"))
+        refuse(aof, format!("Error trying to move the old AOF file {filename} into dir {dirname}: {error}"))
     })?;
-    server.log.notice(format_args!(
+    aof.core.log.notice(format_args!(
         "Successfully migrated an old-style AOF file ({filename}) into the AOF directory ({}).",
         config.appenddirname
     ));
@@ -156,7 +149,7 @@ fn adopt_old_file(server: &Server, config: &Config, manifest: &mut Manifest) -> 
 /// Runs the commands of a log.
 struct Replay<'a, 'g> {
     target: Target<'a, 'g>,
-    server: &'a Arc<Server>,
+    aof: &'a Aof,
     config: &'a Config,
     apply: &'a mut dyn Apply,
     /// Bytes of the files before this one.
@@ -172,7 +165,7 @@ impl Replay<'_, '_> {
     fn file(&mut self, dir: &DiskDir, name: &str) -> Result<End, Refused> {
         let opened = dir.open(name);
         let mut file = opened.or_else(|error| {
-            refuse(self.server, format!("Fatal error: can't open the append log file {name} for reading: {error}"))
+            refuse(self.aof, format!("Fatal error: can't open the append log file {name} for reading: {error}"))
         })?;
         let tail_at = self.rdb_part(&mut *file, name)?;
         let mut reader = Reader::new(file, tail_at);
@@ -190,13 +183,13 @@ impl Replay<'_, '_> {
     /// Another server has repaired the file and gone on: what it wrote has no checksums, and the torn batch before it
     /// is what that server took it for.
     fn foreign(&mut self, dir: &DiskDir, name: &str, offset: u64) -> Result<End, Refused> {
-        self.server.log.notice(format_args!(
+        self.aof.core.log.notice(format_args!(
             "Another server has gone on with the AOF file {name} behind a torn batch at offset {offset}: reading on \
              without checksums"
         ));
         let file = dir.open(name).and_then(|mut file| file.seek(SeekFrom::Start(offset)).map(|_| file));
         let file =
-            file.or_else(|error| refuse(self.server, format!("Can't read the append only file {name}: {error}")))?;
+            file.or_else(|error| refuse(self.aof, format!("Can't read the append only file {name}: {error}")))?;
         self.commands(&mut Reader::without_checksums(file, offset), dir, name)
     }
 
@@ -204,22 +197,22 @@ impl Replay<'_, '_> {
     fn rdb_part(&mut self, file: &mut dyn ReadFile, name: &str) -> Result<u64, Refused> {
         let mut first = Vec::new();
         let looked = file.take(5).read_to_end(&mut first).and_then(|_| file.seek(SeekFrom::Start(0)));
-        looked.or_else(|error| refuse(self.server, format!("Can't read the append only file {name}: {error}")))?;
+        looked.or_else(|error| refuse(self.aof, format!("Can't read the append only file {name}: {error}")))?;
         if !begins_with_rdb(&first) {
             return Ok(0);
         }
-        self.server.log.notice("Reading RDB base file on AOF loading...");
-        let purpose = Purpose { log_follows: true, merge: false };
-        let loaded = load::read(self.server, self.config, &mut *file, &mut self.target, purpose);
+        self.aof.core.log.notice("Reading RDB base file on AOF loading...");
+        let purpose = Purpose { log_follows: true, merge: false, is_copy: false };
+        let loaded = load::read(&self.aof.core, &self.aof.saves, self.config, &mut *file, &mut self.target, purpose);
         let tally = loaded.or_else(|error| {
             if matches!(error, LoadError::ServerEnds) {
                 return Err(Refused);
             }
-            self.server.log.warning(error);
-            refuse(self.server, format!("Error reading the RDB base file {name}, AOF loading aborted"))
+            self.aof.core.log.warning(error);
+            refuse(self.aof, format!("Error reading the RDB base file {name}, AOF loading aborted"))
         })?;
         let sought = file.seek(SeekFrom::Start(tally.bytes));
-        sought.or_else(|error| refuse(self.server, format!("Can't read the append only file {name}: {error}")))
+        sought.or_else(|error| refuse(self.aof, format!("Can't read the append only file {name}: {error}")))
     }
 
     fn commands<R: Read>(&mut self, reader: &mut Reader<R>, dir: &DiskDir, name: &str) -> Result<End, Refused> {
@@ -227,8 +220,8 @@ impl Replay<'_, '_> {
             if count.is_multiple_of(COMMANDS_PER_PROGRESS) {
                 self.apply.begin_batch();
                 let loaded = self.loaded + reader.offset();
-                self.server.persistence.loading.loaded_bytes.store(loaded, Ordering::Relaxed);
-                if self.server.stop.is_requested() {
+                self.aof.saves.loading.loaded_bytes.store(loaded, Ordering::Relaxed);
+                if self.aof.core.stop.is_requested() {
                     return Err(Refused);
                 }
             }
@@ -250,13 +243,13 @@ impl Replay<'_, '_> {
         let command = String::from_utf8_lossy(argv[0]);
         match self.apply.apply(&mut self.target, &argv) {
             Ok(None) => {}
-            Ok(Some(error)) => self.server.log.warning(format_args!(
+            Ok(Some(error)) => self.aof.core.log.warning(format_args!(
                 "== CRITICAL == This AOF is sending an error to its AOF client: '{}' after processing the command '{command}'",
                 String::from_utf8_lossy(error).trim_end(),
             )),
             Err(unknown) => {
-                self.server.log.warning(unknown);
-                return refuse(self.server, format!("Unknown command '{command}' reading the append only file {name}"));
+                self.aof.core.log.warning(unknown);
+                return refuse(self.aof, format!("Unknown command '{command}' reading the append only file {name}"));
             }
         }
         Ok(())
@@ -264,7 +257,7 @@ impl Replay<'_, '_> {
 
     /// What a log that does not end well means: a torn tail may be cut, anything else is refused.
     fn ended(&self, error: &AofError, dir: &DiskDir, name: &str) -> Result<End, Refused> {
-        let log = &self.server.log;
+        let log = &self.aof.core.log;
         match error.kind {
             AofErrorKind::Truncated { valid_up_to, in_multi } if self.config.aof_load_truncated => {
                 if in_multi {
@@ -273,13 +266,13 @@ impl Replay<'_, '_> {
                 log.warning(format_args!("!!! Warning: short read while loading the AOF file {name}!!!"));
                 log.warning(format_args!("!!! Truncating the AOF {name} at offset {valid_up_to} !!!"));
                 if let Err(error) = dir.truncate(name, valid_up_to) {
-                    return refuse(self.server, format!("Error truncating the AOF file {name}: {error}"));
+                    return refuse(self.aof, format!("Error truncating the AOF file {name}: {error}"));
                 }
                 log.warning(format_args!("AOF {name} loaded anyway because aof-load-truncated is enabled"));
                 Ok(End::Cut)
             }
             AofErrorKind::Truncated { .. } => refuse(
-                self.server,
+                self.aof,
                 format!(
                     "Unexpected end of file reading the append only file {name}. You can: 1) Make a backup of your AOF \
                      file, then use ./redis-check-aof --fix <filename.manifest>. 2) Alternatively you can set the \
@@ -288,14 +281,14 @@ impl Replay<'_, '_> {
             ),
             AofErrorKind::Foreign => Ok(End::Foreign(error.offset)),
             AofErrorKind::Format => refuse(
-                self.server,
+                self.aof,
                 format!(
                     "Bad file format reading the append only file {name}: make a backup of your AOF file, then use \
                      ./redis-check-aof --fix <filename.manifest>"
                 ),
             ),
             AofErrorKind::Damaged { .. } | AofErrorKind::Io(_) => {
-                refuse(self.server, format!("Unrecoverable error reading the append only file {name}: {error}"))
+                refuse(self.aof, format!("Unrecoverable error reading the append only file {name}: {error}"))
             }
         }
     }

@@ -16,7 +16,10 @@ pub mod syncer;
 mod trouble;
 
 use crate::config::Config;
-use crate::server::Server;
+use crate::core::Core;
+use crate::keyspace::waiters::Waiter;
+use crate::resp::reply::Reply;
+use crate::snapshot::state::Persistence;
 use crate::util::sync::Mutex;
 use appender::Threads;
 use dir_lock::DirLocks;
@@ -25,8 +28,8 @@ use queue::{Look, Queue};
 use redstart_persistence::aof::{Manifest, manifest_name};
 use redstart_persistence::file::DiskDir;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use syncer::Syncer;
 pub use trouble::Trouble;
@@ -34,6 +37,10 @@ use trouble::Troubles;
 
 /// The append-only file of one server.
 pub struct Aof {
+    core: Arc<Core>,
+    saves: Arc<Persistence>,
+    /// Called whenever the log has got further.
+    pub progressed: OnceLock<Box<Progressed>>,
     pub queue: Arc<Queue>,
     output: Mutex<Output>,
     syncer: Syncer,
@@ -50,6 +57,12 @@ pub struct Aof {
     pub delayed_syncs: AtomicU64,
     threads: Mutex<Option<Threads>>,
 }
+
+/// What is called when the log has got further: WAITAOF is answered above it.
+pub type Progressed = dyn Fn() + Send + Sync;
+
+/// What WAITAOF answers when it is to wait for a log that there is not.
+pub const NO_LOG: &str = "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.";
 
 /// What is under Aof's lock.
 #[derive(Debug)]
@@ -112,8 +125,15 @@ const PATIENCE: u32 = 3;
 /// The longest wait between automatic attempts.
 const LONGEST_WAIT_MINUTES: i64 = 60;
 
-impl Default for Aof {
-    fn default() -> Self {
+impl std::fmt::Debug for Aof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Aof({:?})", self.control.lock())
+    }
+}
+
+impl Aof {
+    /// A log that is switched off.
+    pub fn new(core: Arc<Core>, saves: Arc<Persistence>) -> Self {
         let rewrites = Rewrites {
             since_s: None,
             scheduled: false,
@@ -133,6 +153,9 @@ impl Default for Aof {
             rewrites,
         };
         Aof {
+            core,
+            saves,
+            progressed: OnceLock::new(),
             queue: Arc::default(),
             output: Mutex::default(),
             syncer: Syncer::default(),
@@ -145,15 +168,7 @@ impl Default for Aof {
             threads: Mutex::new(None),
         }
     }
-}
 
-impl std::fmt::Debug for Aof {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Aof({:?})", self.control.lock())
-    }
-}
-
-impl Aof {
     /// The figures of INFO.
     pub fn figures(&self) -> Figures {
         let control = self.control.lock();
@@ -202,18 +217,18 @@ impl Aof {
     }
 
     /// Sees to it that no other server uses the log's directory.
-    pub fn hold_dir(&self, server: &Server, config: &Config) -> Result<(), String> {
-        self.locks.lock().hold(&path(config), &server.log)
+    pub fn hold_dir(&self, config: &Config) -> Result<(), String> {
+        self.locks.lock().hold(&path(config), &self.core.log)
     }
 
     /// The same for the log's directory in `dir`, until [`Aof::unclaim`], or until the log has moved there.
-    pub fn claim(&self, server: &Server, dir: &Path) -> Result<(), String> {
-        self.locks.lock().claim(&dir.join(&server.config.load().appenddirname), &server.log)
+    pub fn claim(&self, dir: &Path) -> Result<(), String> {
+        self.locks.lock().claim(&dir.join(&self.core.config.load().appenddirname), &self.core.log)
     }
 
     /// Takes the last claim of the log's directory in `dir` back.
-    pub fn unclaim(&self, server: &Server, dir: &Path) {
-        self.locks.lock().unclaim(&dir.join(&server.config.load().appenddirname));
+    pub fn unclaim(&self, dir: &Path) {
+        self.locks.lock().unclaim(&dir.join(&self.core.config.load().appenddirname));
     }
 
     /// Others may use the log's directory: the server has ended, or logs nothing.
@@ -235,10 +250,10 @@ impl Aof {
     }
 
     /// Writing, or syncing, works again. False if it had not failed.
-    fn recovered(&self, server: &Server, kind: Trouble) -> bool {
+    fn recovered(&self, kind: Trouble) -> bool {
         let had_failed = self.troubles.worked(kind);
         if had_failed && self.refuses_writes().is_none() {
-            server.log.notice("AOF write error looks solved, Redis can write again.");
+            self.core.log.notice("AOF write error looks solved, Redis can write again.");
         }
         had_failed
     }
@@ -260,10 +275,10 @@ impl Aof {
 
     /// Counts a write that is made although a sync has been under way for long, and says so. Source: Redis 7.2
     /// `aof_delayed_fsync`.
-    fn count_delay(&self, server: &Server) {
+    fn count_delay(&self) {
         if self.syncer.is_late_again(POSTPONE) {
             self.delayed_syncs.fetch_add(1, Ordering::Relaxed);
-            server.log.notice(
+            self.core.log.notice(
                 "Asynchronous AOF fsync is taking too long (disk is busy?). Writing the AOF buffer without waiting for \
                  fsync to complete, this may slow down Redis.",
             );
@@ -272,7 +287,7 @@ impl Aof {
 
     /// Replies have waited for a write for a moment. As long as a sync is under way, and not for long, they do not wait
     /// any more; then they do, until the disk takes what is written. When to look again, if at all.
-    pub fn look_at_disk(&self, server: &Server, look: &Look) -> Option<Look> {
+    pub fn look_at_disk(&self, look: &Look) -> Option<Look> {
         if look.is_over(&self.queue) {
             return Look::at_what_was_added(&self.queue);
         }
@@ -283,9 +298,32 @@ impl Aof {
             self.queue.let_replies_go(false);
         }
         if left.is_none() {
-            self.count_delay(server);
+            self.count_delay();
         }
         Some(look.again(left.unwrap_or(POSTPONE)))
+    }
+
+    /// The directory of the log, made if it is missing.
+    fn make_dir(&self, config: &Config) -> std::io::Result<DiskDir> {
+        Ok(DiskDir::create(path(config))?.with_faults(self.core.faults.clone()))
+    }
+
+    /// What is written, or on disk, has grown: those hear of it who wait for that.
+    fn tell_progress(&self) {
+        if let Some(progressed) = self.progressed.get() {
+            progressed();
+        }
+    }
+
+    /// WAITAOF of those who wait for this server's disk fails: nothing will reach it.
+    fn fail_waits(&self) {
+        let waits_for_disk =
+            |waiter: &&Arc<Waiter>| waiter.acknowledgement.is_some_and(|wanted| wanted.on_disk == Some(true));
+        for waiter in self.core.waits.for_acknowledgement().iter().filter(waits_for_disk) {
+            let mut reply = Reply::new(waiter.resp3);
+            reply.error(NO_LOG);
+            self.core.waits.answer(&self.core.clients, waiter, &reply.buf);
+        }
     }
 
     /// Whether the cron should start a rewrite now: (growth in percent, if that is why).
@@ -327,11 +365,6 @@ impl Rewrites {
 /// The directory of the log.
 fn path(config: &Config) -> PathBuf {
     config.dir.join(&config.appenddirname)
-}
-
-/// The directory of the log, made if it is missing.
-fn make_dir(server: &Server, config: &Config) -> std::io::Result<DiskDir> {
-    Ok(DiskDir::create(path(config))?.with_faults(server.faults.clone()))
 }
 
 /// Whether there is a log with a manifest.

@@ -10,7 +10,6 @@ use crate::aof::queue::{Holds, Job};
 use crate::aof::syncer::Sync;
 use crate::aof::{Aof, Trouble};
 use crate::config::{AppendFsync, Config};
-use crate::server::Server;
 use redstart_persistence::aof::{AppendError, AppendOptions, Appender, Fsync};
 use redstart_persistence::file::File;
 use std::collections::VecDeque;
@@ -55,13 +54,12 @@ impl Default for Output {
 
 /// Writes what has been added, at the end of a worker's turn. False when that is left to the log's thread, which must be
 /// called then.
-pub fn write_for_replies(server: &Server) -> bool {
-    let aof = &server.aof;
+pub fn write_for_replies(aof: &Aof) -> bool {
     if aof.queue.holds() != Holds::UntilWritten || aof.syncer.is_busy() {
         return false;
     }
     let Some(mut output) = aof.output.try_lock() else { return false };
-    output.failed.is_none() && output.write_batches(server)
+    output.failed.is_none() && output.write_batches(aof)
 }
 
 impl Output {
@@ -88,27 +86,27 @@ impl Output {
     }
 
     /// Writes records only; false if something else is to be done before.
-    fn write_batches(&mut self, server: &Server) -> bool {
-        let Some(records) = server.aof.queue.take_records(std::mem::take(&mut self.spare)) else { return false };
+    fn write_batches(&mut self, aof: &Aof) -> bool {
+        let Some(records) = aof.queue.take_records(std::mem::take(&mut self.spare)) else { return false };
         self.push(records);
-        self.write(server).is_ok()
+        self.write(aof).is_ok()
     }
 
     /// Does everything there is to do.
-    pub(super) fn work(&mut self, server: &Server) {
-        let jobs: VecDeque<Job> = server.aof.queue.take(std::mem::take(&mut self.spare));
+    pub(super) fn work(&mut self, aof: &Aof) {
+        let jobs: VecDeque<Job> = aof.queue.take(std::mem::take(&mut self.spare));
         for job in jobs {
-            self.do_job(server, job);
+            self.do_job(aof, job);
         }
-        self.step(server);
+        self.step(aof);
     }
 
-    fn do_job(&mut self, server: &Server, job: Job) {
+    fn do_job(&mut self, aof: &Aof, job: Job) {
         match job {
             Job::Batches(batches) => self.push(batches),
-            Job::Switch(file, len) => self.switch(server, file, len),
+            Job::Switch(file, len) => self.switch(aof, file, len),
             Job::Flush(done) => {
-                let result = self.finish(server, Some(&done));
+                let result = self.finish(aof, Some(&done));
                 if let Some(result) = result.transpose() {
                     // Whoever asked may have given up.
                     let _ = done.send(result);
@@ -116,11 +114,11 @@ impl Output {
             }
             Job::Close => {
                 // What goes wrong is logged.
-                let _ = self.finish(server, None);
+                let _ = self.finish(aof, None);
                 self.appender = None;
                 self.failed = None;
-                server.aof.queue.hold_replies(Holds::Nothing);
-                server.aof.troubles.forget();
+                aof.queue.hold_replies(Holds::Nothing);
+                aof.troubles.forget();
             }
         }
     }
@@ -135,138 +133,138 @@ impl Output {
         }
     }
 
-    fn switch(&mut self, server: &Server, file: Box<dyn File>, len: u64) {
-        if self.finish(server, None).is_err() {
+    fn switch(&mut self, aof: &Aof, file: Box<dyn File>, len: u64) {
+        if self.finish(aof, None).is_err() {
             // A log that goes on elsewhere would have a hole.
-            server.log.warning("The old file of the AOF cannot be finished. Exiting...");
-            server.stop.fail();
+            aof.core.log.warning("The old file of the AOF cannot be finished. Exiting...");
+            aof.core.stop.fail();
             return;
         }
         self.appender = Some(Appender::new(file, len, self.options, self.now_ms()));
         self.file_number += 1;
-        self.obey(&server.aof, &server.config.load());
-        self.note_progress(server);
+        self.obey(aof, &aof.core.config.load());
+        self.note_progress(aof);
     }
 
     /// Writes and syncs everything. Under `always` that is done on return; otherwise the sync is begun, and `told`, if
     /// there is such a channel, hears of it: then this is `Ok(None)`.
-    fn finish(&mut self, server: &Server, told: Option<&Told>) -> Result<Option<()>, String> {
+    fn finish(&mut self, aof: &Aof, told: Option<&Told>) -> Result<Option<()>, String> {
         let now_ms = self.now_ms();
         let Some(appender) = &mut self.appender else { return Ok(Some(())) };
         if self.options.fsync == Fsync::Always {
             let result = appender.finish(now_ms).map(drop);
-            return self.report(server, result).map(Some);
+            return self.report(aof, result).map(Some);
         }
-        self.write(server)?;
+        self.write(aof)?;
         let Some(appender) = &mut self.appender else { return Ok(Some(())) };
         if !appender.is_unsynced() {
             return Ok(Some(()));
         }
-        self.begin_sync(server, told.cloned());
+        self.begin_sync(aof, told.cloned());
         Ok(None)
     }
 
     /// Writes and syncs everything and waits for it: nobody adds any more.
-    pub(super) fn end(&mut self, server: &Server) {
-        self.work(server);
+    pub(super) fn end(&mut self, aof: &Aof) {
+        self.work(aof);
         let now_ms = self.now_ms();
         if let Some(appender) = &mut self.appender {
             let result = appender.finish(now_ms).map(drop);
             // What goes wrong is logged.
-            let _ = self.report(server, result);
+            let _ = self.report(aof, result);
         }
     }
 
     /// Writes, if there is something to write and the last attempt was not just now; syncs, or begins to, if it is time.
-    fn step(&mut self, server: &Server) {
+    fn step(&mut self, aof: &Aof) {
         let now_ms = self.now_ms();
-        let is_rewriting = server.aof.is_rewriting() || server.persistence.is_saving();
+        let is_rewriting = aof.is_rewriting() || aof.saves.is_saving();
         let is_too_soon = self.failed.is_some_and(|failed| failed.elapsed() < RETRY);
         let Some(appender) = &mut self.appender else {
-            server.aof.queue.set_progress(self.given, self.given);
+            aof.queue.set_progress(self.given, self.given);
             return;
         };
         if is_too_soon {
             return;
         }
         if self.options.fsync == Fsync::Always {
-            dawdle(server, appender);
+            dawdle(aof, appender);
             let result = appender.step(now_ms, is_rewriting).map(drop);
             // It has been logged.
-            let _ = self.report(server, result);
+            let _ = self.report(aof, result);
             return;
         }
-        if self.write(server).is_ok() && !server.aof.syncer.is_busy() && self.sync_is_due(server, is_rewriting) {
-            self.begin_sync(server, None);
+        if self.write(aof).is_ok() && !aof.syncer.is_busy() && self.sync_is_due(aof, is_rewriting) {
+            self.begin_sync(aof, None);
         }
     }
 
     /// After a failure a sync is due whatever `appendfsync` says: only a sync can tell that the disk works again.
-    fn sync_is_due(&self, server: &Server, is_rewriting: bool) -> bool {
+    fn sync_is_due(&self, aof: &Aof, is_rewriting: bool) -> bool {
         let Some(appender) = &self.appender else { return false };
-        match server.aof.troubles.failed_at(Trouble::Sync) {
+        match aof.troubles.failed_at(Trouble::Sync) {
             Some(failed) => failed.elapsed() >= RETRY,
             None => appender.sync_is_due(self.now_ms(), is_rewriting),
         }
     }
 
-    fn begin_sync(&mut self, server: &Server, told: Option<Told>) {
+    fn begin_sync(&mut self, aof: &Aof, told: Option<Told>) {
         let now_ms = self.now_ms();
         let Some(appender) = &mut self.appender else { return };
         let sync = appender.begin_sync(now_ms);
         let progress = appender.progress();
         let position = self.given - (progress.pushed - sync.written);
-        server.aof.syncer.add(Sync { sync, file_number: self.file_number, position, told });
+        aof.syncer.add(Sync { sync, file_number: self.file_number, position, told });
     }
 
     /// A sync has worked.
-    pub(super) fn end_sync(&mut self, server: &Server, done: &Sync) {
+    pub(super) fn end_sync(&mut self, aof: &Aof, done: &Sync) {
         if let Some(appender) = self.appender.as_mut().filter(|_| done.file_number == self.file_number) {
             appender.end_sync(done.sync.written);
         }
-        server.aof.queue.set_synced(done.position);
+        aof.queue.set_synced(done.position);
     }
 
-    fn write(&mut self, server: &Server) -> Result<(), String> {
+    fn write(&mut self, aof: &Aof) -> Result<(), String> {
         let Some(appender) = &mut self.appender else { return Ok(()) };
-        dawdle(server, appender);
-        server.aof.count_delay(server);
+        dawdle(aof, appender);
+        aof.count_delay();
         let result = appender.write();
-        self.report(server, result)
+        self.report(aof, result)
     }
 
     /// Tells how far the log has come, and of what has gone wrong or works again.
-    fn report(&mut self, server: &Server, result: Result<(), AppendError>) -> Result<(), String> {
-        self.note_progress(server);
+    fn report(&mut self, aof: &Aof, result: Result<(), AppendError>) -> Result<(), String> {
+        self.note_progress(aof);
         let told = result.as_ref().map_err(ToString::to_string).copied();
         match result {
             Ok(()) => {
                 if self.failed.take().is_some() {
-                    server.aof.recovered(server, Trouble::Write);
-                    self.obey(&server.aof, &server.config.load());
+                    aof.recovered(Trouble::Write);
+                    self.obey(aof, &aof.core.config.load());
                 }
             }
             Err(error) => {
                 self.failed = Some(Instant::now());
-                complain(server, &error);
-                if !server.stop.has_failed() {
+                complain(aof, &error);
+                if !aof.core.stop.has_failed() {
                     // As in Redis: what has been done is answered, and what comes is refused.
-                    server.aof.queue.hold_replies(Holds::Nothing);
+                    aof.queue.hold_replies(Holds::Nothing);
                 }
             }
         }
         told
     }
 
-    fn note_progress(&self, server: &Server) {
+    fn note_progress(&self, aof: &Aof) {
         let Some(appender) = &self.appender else { return };
         let progress = appender.progress();
-        server.aof.incr_bytes.store(progress.written, Ordering::Relaxed);
+        aof.incr_bytes.store(progress.written, Ordering::Relaxed);
         let written = self.given - (progress.pushed - progress.written);
         // While an earlier file is not synced, nothing behind it counts.
-        let knows = !server.aof.syncer.is_busy() && server.aof.troubles.failed_at(Trouble::Sync).is_none();
+        let knows = !aof.syncer.is_busy() && aof.troubles.failed_at(Trouble::Sync).is_none();
         let synced = if knows { self.given - (progress.pushed - progress.synced) } else { 0 };
-        server.aof.queue.set_progress(written, synced);
+        aof.queue.set_progress(written, synced);
     }
 
     fn now_ms(&self) -> u64 {
@@ -278,8 +276,8 @@ impl Output {
 pub(super) type Told = std::sync::mpsc::SyncSender<Result<(), String>>;
 
 /// DEBUG AOF-FLUSH-SLEEP.
-fn dawdle(server: &Server, appender: &Appender) {
-    let sleep_us = server.switches.aof_flush_sleep_us();
+fn dawdle(aof: &Aof, appender: &Appender) {
+    let sleep_us = aof.core.switches.aof_flush_sleep_us();
     if sleep_us > 0 && appender.progress().written < appender.progress().pushed {
         std::thread::sleep(Duration::from_micros(sleep_us));
     }

@@ -1,11 +1,10 @@
 //! Records on their way to the log: workers add; the output takes.
 
+use crate::aof::Aof;
 use crate::clients::Client;
 use crate::config::{AppendFsync, Config};
-use crate::feed::Reader;
 use crate::feed::records::Record;
-use crate::replication::stream::Stream;
-use crate::server::Server;
+use crate::feed::{Offset, Reader};
 use crate::util::clock::Clock;
 use crate::util::sync::{Condvar, Mutex};
 use redstart_persistence::aof::LogBuffer;
@@ -374,23 +373,19 @@ impl Inner {
 pub struct QueueReader {
     queue: Arc<Queue>,
     clock: Clock,
-    stream: Arc<Stream>,
+    offset: Arc<Offset>,
 }
 
 impl QueueReader {
-    /// The reader of this server's queue.
-    pub fn new(server: &Server) -> Self {
-        QueueReader {
-            queue: server.aof.queue.clone(),
-            clock: server.clock.clone(),
-            stream: server.replication.stream.clone(),
-        }
+    /// The reader of this log's queue.
+    pub fn new(aof: &Aof) -> Self {
+        QueueReader { queue: aof.queue.clone(), clock: aof.core.clock.clone(), offset: aof.core.feed.offset.clone() }
     }
 }
 
 impl Reader for QueueReader {
     fn append(&self, records: &[Record<'_>]) {
-        self.stream.count_commands(records.len());
+        self.offset.count_commands(records.len());
         let mut inner = self.queue.inner.lock();
         // Reading the clock takes as long as all the rest.
         let now_s = if inner.buffer.has_timestamps() { self.clock.now_ms() / 1000 } else { 0 };

@@ -5,11 +5,9 @@
 //! Whatever happens in between, the manifest on disk names files that make up the whole data set.
 
 use crate::aof::queue::{Job, QueueReader};
-use crate::aof::{Aof, Control, Mode, appender, make_dir, path};
+use crate::aof::{Aof, Control, Mode, appender, path};
 use crate::config::Config;
 use crate::keyspace::lock::MayWait;
-use crate::replication::waits;
-use crate::server::Server;
 use crate::snapshot::commands;
 use crate::snapshot::save::{self, Syncing};
 use crate::snapshot::walker::Snapshot;
@@ -50,19 +48,19 @@ struct Prepared {
 
 /// Starts a rewrite that a user has asked for: the files are there when this is true. False if one is under way already,
 /// or there is no thread, or no file.
-pub fn start(server: &Arc<Server>) -> bool {
-    begin(server, |turn| prepare(server, turn.0).map(Some))
+pub fn start(aof: &Arc<Aof>) -> bool {
+    begin(aof, |turn| prepare(aof, turn.0).map(Some))
 }
 
 /// The same for the cron, which must not wait for the disk: files are opened later.
-fn start_later(server: &Arc<Server>) -> bool {
-    begin(server, |_| Ok(None))
+fn start_later(aof: &Arc<Aof>) -> bool {
+    begin(aof, |_| Ok(None))
 }
 
-fn begin(server: &Arc<Server>, prepare: impl FnOnce((Mode, u64)) -> Result<Option<Prepared>, Failure>) -> bool {
-    let now_s = server.clock.now_ms() / 1000;
+fn begin(aof: &Arc<Aof>, prepare: impl FnOnce((Mode, u64)) -> Result<Option<Prepared>, Failure>) -> bool {
+    let now_s = aof.core.clock.now_ms() / 1000;
     let turn = {
-        let mut control = server.aof.control.lock();
+        let mut control = aof.control.lock();
         if control.rewrites.since_s.is_some() {
             return false;
         }
@@ -74,27 +72,28 @@ fn begin(server: &Arc<Server>, prepare: impl FnOnce((Mode, u64)) -> Result<Optio
     let prepared = match prepare(turn) {
         Ok(prepared) => prepared,
         Err(error) => {
-            server.log.warning(error);
-            end(server, false);
+            aof.core.log.warning(error);
+            end(aof, false);
             return false;
         }
     };
-    server.log.notice(format_args!("Background append only file rewriting started by pid {}", std::process::id()));
-    let own = server.clone();
-    let thread = server.background.spawn("aof_rewrite", move |may_wait| in_background(&own, may_wait, turn, prepared));
+    aof.core.log.notice(format_args!("Background append only file rewriting started by pid {}", std::process::id()));
+    let own = aof.clone();
+    let thread =
+        aof.core.background.spawn("aof_rewrite", move |may_wait| in_background(&own, may_wait, turn, prepared));
     if let Err(error) = &thread {
-        server.log.warning(format_args!("Can't rewrite append only file in background: fork: {error}"));
-        end(server, false);
+        aof.core.log.warning(format_args!("Can't rewrite append only file in background: fork: {error}"));
+        end(aof, false);
     }
     thread.is_ok()
 }
 
-fn prepare(server: &Arc<Server>, mode: Mode) -> Result<Prepared, Failure> {
-    let config = server.config.load();
+fn prepare(aof: &Arc<Aof>, mode: Mode) -> Result<Prepared, Failure> {
+    let config = aof.core.config.load();
     let what = format!("Can't open or create append-only dir {}", config.appenddirname);
-    let dir = about(&what, make_dir(server, &config))?;
-    about(&what, server.aof.hold_dir(server, &config).map_err(io::Error::other))?;
-    about("Can't start the log's threads", appender::start(server))?;
+    let dir = about(&what, aof.make_dir(&config))?;
+    about(&what, aof.hold_dir(&config).map_err(io::Error::other))?;
+    about("Can't start the log's threads", appender::start(aof))?;
     let temp = format!("temp-rewriteaof-bg-{}.aof", std::process::id());
     let base = about(format!("Can't open the temporary AOF base file {temp}"), dir.create(&temp))?;
     let incr = match mode {
@@ -105,7 +104,7 @@ fn prepare(server: &Arc<Server>, mode: Mode) -> Result<Prepared, Failure> {
                 // The first error is the one to tell of.
                 let _ = dir.remove(&temp);
             }
-            server.log.notice(format_args!("Creating AOF incr file {name} on background rewrite"));
+            aof.core.log.notice(format_args!("Creating AOF incr file {name} on background rewrite"));
             Some(created?)
         }
         Mode::Off | Mode::On => None,
@@ -113,43 +112,43 @@ fn prepare(server: &Arc<Server>, mode: Mode) -> Result<Prepared, Failure> {
     Ok(Prepared { config, dir, base, temp, incr })
 }
 
-fn in_background(server: &Arc<Server>, may_wait: MayWait, turn: (Mode, u64), prepared: Option<Prepared>) {
-    let prepared = prepared.map_or_else(|| prepare(server, turn.0), Ok);
-    let result = prepared.and_then(|prepared| run(server, may_wait, turn, prepared));
+fn in_background(aof: &Arc<Aof>, may_wait: MayWait, turn: (Mode, u64), prepared: Option<Prepared>) {
+    let prepared = prepared.map_or_else(|| prepare(aof, turn.0), Ok);
+    let result = prepared.and_then(|prepared| run(aof, may_wait, turn, prepared));
     match &result {
-        Err(_) if server.aof.turn() != turn || server.stop.is_requested() => {
-            server.log.notice("Background AOF rewrite terminated by signal 10");
-            return end_cancelled(server);
+        Err(_) if aof.turn() != turn || aof.core.stop.is_requested() => {
+            aof.core.log.notice("Background AOF rewrite terminated by signal 10");
+            return end_cancelled(aof);
         }
-        Ok(()) => server.log.notice("Background AOF rewrite finished successfully"),
+        Ok(()) => aof.core.log.notice("Background AOF rewrite finished successfully"),
         Err(error) => {
-            server.log.warning(error);
-            server.log.warning("Background AOF rewrite terminated with error");
+            aof.core.log.warning(error);
+            aof.core.log.warning("Background AOF rewrite terminated with error");
         }
     }
-    end(server, result.is_ok());
+    end(aof, result.is_ok());
 }
 
 /// A rewrite that was called off counts neither as success nor as failure.
-fn end_cancelled(server: &Server) {
-    let mut control = server.aof.control.lock();
+fn end_cancelled(aof: &Aof) {
+    let mut control = aof.control.lock();
     control.rewrites.since_s = None;
     // Switched off and on again meanwhile: the log still has no base.
     let is_waiting = control.mode == Mode::Waiting;
     control.rewrites.scheduled |= is_waiting;
-    release_if_off(server, &control);
+    release_if_off(aof, &control);
 }
 
 /// Without a log its directory is nobody's once it is not written any more.
-fn release_if_off(server: &Server, control: &Control) {
+fn release_if_off(aof: &Aof, control: &Control) {
     if control.mode == Mode::Off {
-        server.aof.release();
+        aof.release();
     }
 }
 
-fn end(server: &Server, worked: bool) {
-    let now_s = server.clock.now_ms() / 1000;
-    let mut control = server.aof.control.lock();
+fn end(aof: &Aof, worked: bool) {
+    let now_s = aof.core.clock.now_ms() / 1000;
+    let mut control = aof.control.lock();
     let is_waiting = control.mode == Mode::Waiting;
     let rewrites = &mut control.rewrites;
     rewrites.last_took_s = rewrites.since_s.take().map(|since_s| now_s - since_s);
@@ -158,26 +157,26 @@ fn end(server: &Server, worked: bool) {
         rewrites.failures = 0;
     } else {
         if let Some(minutes) = rewrites.failed(now_s) {
-            server.log.warning(format_args!(
+            aof.core.log.warning(format_args!(
                 "Background AOF rewrite has repeatedly failed and triggered the limit, will retry in {minutes} minutes"
             ));
         }
         // The log cannot be on before a rewrite has worked.
         rewrites.scheduled |= is_waiting;
     }
-    release_if_off(server, &control);
+    release_if_off(aof, &control);
 }
 
-fn run(server: &Arc<Server>, may_wait: MayWait, turn: (Mode, u64), prepared: Prepared) -> Result<(), Failure> {
+fn run(aof: &Arc<Aof>, may_wait: MayWait, turn: (Mode, u64), prepared: Prepared) -> Result<(), Failure> {
     let Prepared { config, dir, base, temp, mut incr } = prepared;
-    let written = write_incr(server, &config, &dir, turn.0, &mut incr)
-        .and_then(|()| write_base(server, may_wait, &config, turn, base, incr, &temp));
-    let installed = written.and_then(|()| install(server, &config, &dir, turn, &temp));
+    let written = write_incr(aof, &config, &dir, turn.0, &mut incr)
+        .and_then(|()| write_base(aof, may_wait, &config, turn, base, incr, &temp));
+    let installed = written.and_then(|()| install(aof, &config, &dir, turn, &temp));
     if installed.is_err() {
         // It may be gone already.
         let _ = dir.remove(&temp);
         if turn.0 == Mode::Waiting {
-            stop_logging(server);
+            stop_logging(aof);
             let _ = dir.remove(&temp_incr_name(&config.appendfilename));
         }
     }
@@ -186,7 +185,7 @@ fn run(server: &Arc<Server>, may_wait: MayWait, turn: (Mode, u64), prepared: Pre
 
 /// While the log is on: opens the file that takes the records from the snapshot's instant on, and names it in the manifest.
 fn write_incr(
-    server: &Server,
+    aof: &Aof,
     config: &Config,
     dir: &DiskDir,
     mode: Mode,
@@ -196,22 +195,22 @@ fn write_incr(
         return Ok(());
     }
     // While the disk takes nothing, the log must not go on in another file: it would have a hole.
-    about("Can't finish the append-only file", server.aof.queue.flush().map_err(io::Error::other))?;
+    about("Can't finish the append-only file", aof.queue.flush().map_err(io::Error::other))?;
     let filename = &config.appendfilename;
-    let _alone = server.aof.manifest_on_disk.lock();
-    let mut manifest = server.aof.manifest();
+    let _alone = aof.manifest_on_disk.lock();
+    let mut manifest = aof.manifest();
     let name = manifest.add_incr(filename);
     let file = about(format!("Can't open the append-only file {name}"), dir.create(&name))?;
     about("Can't write the AOF manifest", manifest.save(dir, filename))?;
-    server.aof.set_manifest(manifest);
-    server.log.notice(format_args!("Creating AOF incr file {name} on background rewrite"));
+    aof.set_manifest(manifest);
+    aof.core.log.notice(format_args!("Creating AOF incr file {name} on background rewrite"));
     *incr = Some(file);
     Ok(())
 }
 
 /// Takes the snapshot: from its instant on, records go to `incr`.
 fn write_base(
-    server: &Arc<Server>,
+    aof: &Arc<Aof>,
     may_wait: MayWait,
     config: &Config,
     turn: (Mode, u64),
@@ -221,43 +220,42 @@ fn write_base(
 ) -> Result<(), Failure> {
     let what = || format!("Write error writing append only file on disk ({temp})");
     let out = Syncing::new(base, config.aof_rewrite_incremental_fsync);
-    let locked = server.lock_all(may_wait).ok_or_else(|| io::Error::other("the server ends"));
+    let locked = aof.core.lock_all(may_wait).ok_or_else(|| io::Error::other("the server ends"));
     let mut locked = about("The log", locked)?;
     if let Some(incr) = incr {
-        let mut control = server.aof.control.lock();
+        let mut control = aof.control.lock();
         about("The log", still(turn, &control))?;
-        control.older_bytes += server.aof.incr_bytes.load(Ordering::Relaxed);
-        server.aof.queue.add(Job::Switch(incr, 0));
+        control.older_bytes += aof.incr_bytes.load(Ordering::Relaxed);
+        aof.queue.add(Job::Switch(incr, 0));
         if turn.0 == Mode::Waiting && control.reader.is_none() {
-            control.reader = Some(server.feed.add_reader(Arc::new(QueueReader::new(server))));
+            control.reader = Some(aof.core.feed.add_reader(Arc::new(QueueReader::new(aof))));
         }
     }
-    let snapshot = Snapshot::begin(server, &mut locked);
+    let snapshot = Snapshot::begin(&aof.core, &aof.saves, &mut locked);
     let snapshot = about("The snapshot", snapshot.ok_or_else(|| io::Error::other("another one is under way")))?;
     drop(locked);
-    let is_cancelled = || server.stop.is_requested() || server.aof.turn() != turn;
+    let is_cancelled = || aof.core.stop.is_requested() || aof.turn() != turn;
     let written = if config.aof_use_rdb_preamble {
-        save::write_snapshot(server, config, snapshot, may_wait, out, true, is_cancelled)
+        save::write_snapshot(&aof.core, config, snapshot, may_wait, out, true, is_cancelled)
     } else {
-        commands::write_snapshot(server, config, snapshot, may_wait, out, is_cancelled)
+        commands::write_snapshot(&aof.core, config, snapshot, may_wait, out, is_cancelled)
     };
-    let persistence = &server.persistence;
-    persistence.last_rewrite_kept.store(persistence.kept.peak_bytes(), Ordering::Relaxed);
+    aof.saves.last_rewrite_kept.store(aof.saves.kept.peak_bytes(), Ordering::Relaxed);
     about(what(), about(what(), written)?.sync())?;
-    server.log.notice(format_args!("Successfully created the temporary AOF base file {temp}"));
+    aof.core.log.notice(format_args!("Successfully created the temporary AOF base file {temp}"));
     Ok(())
 }
 
 /// Puts the new base in its place and makes the old files history.
-fn install(server: &Server, config: &Config, dir: &DiskDir, turn: (Mode, u64), temp: &str) -> Result<(), Failure> {
-    server.log.notice("Background AOF rewrite terminated with success");
+fn install(aof: &Aof, config: &Config, dir: &DiskDir, turn: (Mode, u64), temp: &str) -> Result<(), Failure> {
+    aof.core.log.notice("Background AOF rewrite terminated with success");
     let filename = &config.appendfilename;
-    let _alone = server.aof.manifest_on_disk.lock();
-    about("The log", still(turn, &server.aof.control.lock()))?;
-    let mut manifest = server.aof.manifest();
+    let _alone = aof.manifest_on_disk.lock();
+    about("The log", still(turn, &aof.control.lock()))?;
+    let mut manifest = aof.manifest();
     let base = manifest.add_base(filename, config.aof_use_rdb_preamble);
     about(format!("Error trying to rename the temporary AOF base file {temp} into {base}"), dir.rename(temp, &base))?;
-    server.log.notice(format_args!("Successfully renamed the temporary AOF base file {temp} into {base}"));
+    aof.core.log.notice(format_args!("Successfully renamed the temporary AOF base file {temp} into {base}"));
     let kept = match turn.0 {
         Mode::Off => 0,
         Mode::Waiting => {
@@ -266,7 +264,7 @@ fn install(server: &Server, config: &Config, dir: &DiskDir, turn: (Mode, u64), t
                 format!("Error trying to rename the temporary AOF incr file {temp} into {name}"),
                 dir.rename(&temp, &name),
             )?;
-            server.log.notice(format_args!("Successfully renamed the temporary AOF incr file {temp} into {name}"));
+            aof.core.log.notice(format_args!("Successfully renamed the temporary AOF incr file {temp} into {name}"));
             1
         }
         Mode::On => 1,
@@ -275,20 +273,20 @@ fn install(server: &Server, config: &Config, dir: &DiskDir, turn: (Mode, u64), t
     about("Can't write the AOF manifest", manifest.save(dir, filename))?;
     let base_bytes = dir.len(&base).ok().flatten().unwrap_or(0);
     {
-        let mut control = server.aof.control.lock();
+        let mut control = aof.control.lock();
         control.manifest = manifest;
         // It may have been switched off while the disk was busy. What is on disk by now is as good as before.
         about("The log", still(turn, &control))?;
         control.older_bytes = base_bytes;
-        control.bytes_at_rewrite = base_bytes + server.aof.incr_bytes.load(Ordering::Relaxed);
+        control.bytes_at_rewrite = base_bytes + aof.incr_bytes.load(Ordering::Relaxed);
         if control.mode == Mode::Waiting {
             control.mode = Mode::On;
         }
     }
     if !config.aof_disable_auto_gc {
-        remove_history(server, dir, filename);
+        remove_history(aof, dir, filename);
     }
-    server.aof.locks.lock().keep(Some(&path(config)));
+    aof.locks.lock().keep(Some(&path(config)));
     Ok(())
 }
 
@@ -300,53 +298,53 @@ fn still(before: (Mode, u64), control: &Control) -> io::Result<()> {
 
 /// Removes the files that are history, alone with the manifest. What cannot be removed stays named, and is tried again after
 /// the next rewrite.
-fn remove_history(server: &Server, dir: &DiskDir, filename: &str) {
-    let mut manifest = server.aof.manifest();
+fn remove_history(aof: &Aof, dir: &DiskDir, filename: &str) {
+    let mut manifest = aof.manifest();
     if manifest.history.is_empty() {
         return;
     }
     manifest.history.retain(|info| {
-        server.log.notice(format_args!("Removing the history file {} in the background", info.name));
+        aof.core.log.notice(format_args!("Removing the history file {} in the background", info.name));
         match dir.remove(&info.name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                server.log.warning(format_args!("Can't remove the history file {}: {error}", info.name));
+                aof.core.log.warning(format_args!("Can't remove the history file {}: {error}", info.name));
                 true
             }
             _ => false,
         }
     });
     if let Err(error) = manifest.save(dir, filename) {
-        server.log.warning(format_args!("Can't write the AOF manifest: {error}"));
+        aof.core.log.warning(format_args!("Can't write the AOF manifest: {error}"));
     }
-    server.aof.set_manifest(manifest);
+    aof.set_manifest(manifest);
 }
 
 const CANNOT_BEGIN: &str = "Unable to turn on AOF. Check server logs.";
 
-impl Server {
+impl Aof {
     /// Switches the log on while running: a rewrite makes its first base, after the transaction if that is where the
     /// wish came from. Source: Redis 7.2 CONFIG SET appendonly yes.
     pub fn start_logging(self: &Arc<Self>, in_exec: bool) -> Result<(), String> {
-        if self.aof.mode() != Mode::Off {
+        if self.mode() != Mode::Off {
             return Ok(());
         }
-        let why_later = match self.has_snapshot_under_way() {
+        let why_later = match self.saves.has_snapshot_under_way() {
             true => Some("but there is already another background operation"),
             false => in_exec.then_some("during a transaction"),
         };
         if why_later.is_some()
             && let Err(error) = prepare(self, Mode::Waiting)
         {
-            self.log.warning(error);
-            release_if_off(self, &self.aof.control.lock());
+            self.core.log.warning(error);
+            release_if_off(self, &self.control.lock());
             return Err(CANNOT_BEGIN.to_owned());
         }
         {
-            let mut control = self.aof.control.lock();
+            let mut control = self.control.lock();
             control.mode = Mode::Waiting;
             if let Some(why) = why_later {
                 control.rewrites.scheduled = true;
-                self.log.notice(format_args!(
+                self.core.log.notice(format_args!(
                     "AOF was enabled {why}. An AOF background was scheduled to start when possible."
                 ));
                 return Ok(());
@@ -355,7 +353,7 @@ impl Server {
         if start(self) {
             return Ok(());
         }
-        let mut control = self.aof.control.lock();
+        let mut control = self.control.lock();
         if control.rewrites.since_s.is_some() {
             // The cron was faster.
             control.rewrites.scheduled = true;
@@ -369,8 +367,8 @@ impl Server {
 
     /// Removes what rewrites have left, after `aof-disable-auto-gc` was switched off.
     pub fn remove_log_history(&self, config: &Config) -> io::Result<()> {
-        let dir = make_dir(self, config)?;
-        let _alone = self.aof.manifest_on_disk.lock();
+        let dir = self.make_dir(config)?;
+        let _alone = self.manifest_on_disk.lock();
         remove_history(self, &dir, &config.appendfilename);
         Ok(())
     }
@@ -378,18 +376,89 @@ impl Server {
     /// Switches the log off while running: what was logged is on disk.
     pub fn end_logging(&self) {
         // Before the last sync, which would be an answer.
-        waits::fail_local(self);
+        self.fail_waits();
         stop_logging(self);
-        let mut control = self.aof.control.lock();
+        let mut control = self.control.lock();
         control.mode = Mode::Off;
         control.switched += 1;
         control.rewrites.scheduled = false;
         if control.rewrites.since_s.is_some() {
             // It sees that there is no log any more.
-            self.log.notice(format_args!("Killing running AOF rewrite child: {}", std::process::id()));
+            self.core.log.notice(format_args!("Killing running AOF rewrite child: {}", std::process::id()));
         } else {
-            self.aof.release();
+            self.release();
         }
+    }
+
+    /// The log is complete up to here: opens it to go on. Called once, after loading.
+    pub fn open(self: &Arc<Self>, may_wait: MayWait, config: &Config, mut manifest: Manifest) -> Result<(), String> {
+        let failed = |what: &str, error: io::Error| format!("{what}: {error}");
+        appender::start(self).map_err(|error| failed("Can't start the log's thread", error))?;
+        let dir = self.make_dir(config).map_err(|error| {
+            failed(&format!("Can't open or create append-only dir {}", path(config).display()), error)
+        })?;
+        // It may have been made just now.
+        self.hold_dir(config)?;
+        let filename = &config.appendfilename;
+        if manifest.is_empty() {
+            let name = manifest.add_base(filename, config.aof_use_rdb_preamble);
+            self.write_first_base(may_wait, config, &dir, &name).map_err(|error| error.to_string())?;
+            self.core.log.notice(format_args!("Creating AOF base file {name} on server start"));
+        }
+        let (verb, name) = match manifest.incr.last() {
+            Some(last) => ("Opening", last.name.clone()),
+            None => ("Creating", manifest.add_incr(filename)),
+        };
+        let file =
+            dir.append(&name).map_err(|error| failed(&format!("Can't open the append-only file {name}"), error))?;
+        // What a process before this one has written may still be in the system's memory only.
+        file.sync().map_err(|error| failed(&format!("Fail to fsync the AOF file {name}"), error))?;
+        manifest.save(&dir, filename).map_err(|error| failed("Can't write the AOF manifest", error))?;
+        let len = |name: &str| dir.len(name).ok().flatten().unwrap_or(0);
+        let incr_bytes = len(&name);
+        let older: u64 = manifest.files_to_load().map(|info| len(&info.name)).sum::<u64>() - incr_bytes;
+        self.core.log.notice(format_args!("{verb} AOF incr file {name} on server start"));
+        self.incr_bytes.store(incr_bytes, Ordering::Relaxed);
+        let locked = self.core.shards.lock(self.core.shards.all(), may_wait);
+        let mut control = self.control.lock();
+        self.queue.add(Job::Switch(file, incr_bytes));
+        // Not when the thread gets there: a write may come first.
+        self.queue.obey_now(config);
+        control.reader = Some(self.core.feed.add_reader(Arc::new(QueueReader::new(self))));
+        control.mode = Mode::On;
+        control.older_bytes = older;
+        control.bytes_at_rewrite = manifest.base.as_ref().map_or(0, |base| len(&base.name));
+        control.manifest = manifest;
+        drop((control, locked));
+        remove_temporary(&dir, filename);
+        if !config.aof_disable_auto_gc {
+            remove_history(self, &dir, filename);
+        }
+        Ok(())
+    }
+
+    fn write_first_base(&self, may_wait: MayWait, config: &Config, dir: &DiskDir, name: &str) -> Result<(), Failure> {
+        let what = || format!("Write error writing append only file on disk ({name})");
+        let out = FileWriter(about(what(), dir.create(name))?);
+        let locked = self.core.shards.lock(self.core.shards.all(), may_wait);
+        let written = if config.aof_use_rdb_preamble {
+            save::write(&self.core, config, &locked, out, true)
+        } else {
+            commands::write(&self.core, config, &locked, out)
+        };
+        about(what(), about(what(), written)?.0.sync())
+    }
+
+    /// Starts a rewrite if one is scheduled or the log has grown enough; called by the cron.
+    pub fn tick(self: &Arc<Self>, config: &Config, now_s: i64) {
+        if self.saves.has_snapshot_under_way() {
+            return;
+        }
+        let Some(growth) = self.wants_rewrite(config, now_s) else { return };
+        if let Some(growth) = growth {
+            self.core.log.notice(format_args!("Starting automatic rewriting of AOF on {growth}% growth"));
+        }
+        start_later(self);
     }
 }
 
@@ -410,100 +479,14 @@ fn is_temporary(name: &str, filename: &str) -> bool {
     is_base || name == temp_incr_name(filename) || name == format!("temp-{}", manifest_name(filename))
 }
 
-fn stop_logging(server: &Server) {
-    let reader = server.aof.control.lock().reader.take();
+fn stop_logging(aof: &Aof) {
+    let reader = aof.control.lock().reader.take();
     if let Some(reader) = reader {
-        server.feed.remove_reader(reader);
+        aof.core.feed.remove_reader(reader);
     }
-    if let Err(error) = server.aof.queue.flush() {
-        server.log.warning(format_args!("Fail to fsync the AOF file: {error}"));
+    if let Err(error) = aof.queue.flush() {
+        aof.core.log.warning(format_args!("Fail to fsync the AOF file: {error}"));
     }
-    server.aof.queue.add(Job::Close);
-    server.aof.incr_bytes.store(0, Ordering::Relaxed);
-}
-
-impl Aof {
-    /// The log is complete up to here: opens it to go on. Called once, after loading.
-    pub fn open(
-        &self,
-        server: &Arc<Server>,
-        may_wait: MayWait,
-        config: &Config,
-        mut manifest: Manifest,
-    ) -> Result<(), String> {
-        let failed = |what: &str, error: io::Error| format!("{what}: {error}");
-        appender::start(server).map_err(|error| failed("Can't start the log's thread", error))?;
-        let dir = make_dir(server, config).map_err(|error| {
-            failed(&format!("Can't open or create append-only dir {}", path(config).display()), error)
-        })?;
-        // It may have been made just now.
-        self.hold_dir(server, config)?;
-        let filename = &config.appendfilename;
-        if manifest.is_empty() {
-            let name = manifest.add_base(filename, config.aof_use_rdb_preamble);
-            self.write_first_base(server, may_wait, config, &dir, &name).map_err(|error| error.to_string())?;
-            server.log.notice(format_args!("Creating AOF base file {name} on server start"));
-        }
-        let (verb, name) = match manifest.incr.last() {
-            Some(last) => ("Opening", last.name.clone()),
-            None => ("Creating", manifest.add_incr(filename)),
-        };
-        let file =
-            dir.append(&name).map_err(|error| failed(&format!("Can't open the append-only file {name}"), error))?;
-        // What a process before this one has written may still be in the system's memory only.
-        file.sync().map_err(|error| failed(&format!("Fail to fsync the AOF file {name}"), error))?;
-        manifest.save(&dir, filename).map_err(|error| failed("Can't write the AOF manifest", error))?;
-        let len = |name: &str| dir.len(name).ok().flatten().unwrap_or(0);
-        let incr_bytes = len(&name);
-        let older: u64 = manifest.files_to_load().map(|info| len(&info.name)).sum::<u64>() - incr_bytes;
-        server.log.notice(format_args!("{verb} AOF incr file {name} on server start"));
-        self.incr_bytes.store(incr_bytes, Ordering::Relaxed);
-        let locked = server.shards.lock(server.shards.all(), may_wait);
-        let mut control = self.control.lock();
-        self.queue.add(Job::Switch(file, incr_bytes));
-        // Not when the thread gets there: a write may come first.
-        self.queue.obey_now(config);
-        control.reader = Some(server.feed.add_reader(Arc::new(QueueReader::new(server))));
-        control.mode = Mode::On;
-        control.older_bytes = older;
-        control.bytes_at_rewrite = manifest.base.as_ref().map_or(0, |base| len(&base.name));
-        control.manifest = manifest;
-        drop((control, locked));
-        remove_temporary(&dir, filename);
-        if !config.aof_disable_auto_gc {
-            remove_history(server, &dir, filename);
-        }
-        Ok(())
-    }
-
-    fn write_first_base(
-        &self,
-        server: &Server,
-        may_wait: MayWait,
-        config: &Config,
-        dir: &DiskDir,
-        name: &str,
-    ) -> Result<(), Failure> {
-        let what = || format!("Write error writing append only file on disk ({name})");
-        let out = FileWriter(about(what(), dir.create(name))?);
-        let locked = server.shards.lock(server.shards.all(), may_wait);
-        let written = if config.aof_use_rdb_preamble {
-            save::write(server, config, &locked, out, true)
-        } else {
-            commands::write(server, config, &locked, out)
-        };
-        about(what(), about(what(), written)?.0.sync())
-    }
-
-    /// Starts a rewrite if one is scheduled or the log has grown enough; called by the cron.
-    pub fn tick(&self, server: &Arc<Server>, config: &Config, now_s: i64) {
-        if server.has_snapshot_under_way() {
-            return;
-        }
-        let Some(growth) = self.wants_rewrite(config, now_s) else { return };
-        if let Some(growth) = growth {
-            server.log.notice(format_args!("Starting automatic rewriting of AOF on {growth}% growth"));
-        }
-        start_later(server);
-    }
+    aof.queue.add(Job::Close);
+    aof.incr_bytes.store(0, Ordering::Relaxed);
 }

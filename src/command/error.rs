@@ -1,6 +1,6 @@
 //! What a client did wrong: each variant is one Redis reply text, written once.
 
-use crate::server::Busy;
+use crate::core::Busy;
 use crate::util::text;
 use std::borrow::Cow;
 use std::fmt;

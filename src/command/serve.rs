@@ -107,7 +107,7 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
     if let Some(Deferred(begin)) = ctx.session.deferred.take() {
         begin(ctx.server, waiter);
     } else if waiter.acknowledgement.is_some() {
-        waits::begin(ctx.server, &waiter);
+        waits::begin(&ctx.server.replication, &waiter);
     }
 }
 
@@ -115,7 +115,7 @@ pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards:
 pub fn time_out(server: &Server, waiter: &Waiter, reply: &mut Reply) {
     match waiter.acknowledgement {
         _ if waiter.is_muted => {}
-        Some(wanted) => wanted.write(waits::reached(server, &wanted), reply),
+        Some(wanted) => wanted.write(waits::reached(&server.replication, &wanted), reply),
         None => waiter.on_timeout.write(reply),
     }
 }

@@ -1,5 +1,6 @@
 //! Keys of any type: DEL, EXISTS, RENAME, COPY and MOVE, KEYS and SCAN, WAIT.
 
+use crate::aof::NO_LOG;
 use crate::command::args::Args;
 use crate::command::call;
 use crate::command::ctx::{Ctx, Origin};
@@ -375,7 +376,7 @@ fn waitaof(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let replicas = args.positive()?;
     let deadline_ms = deadline_ms(ctx, args)?;
     if local > 0 && !ctx.config.appendonly {
-        return Err(CmdError::Text(waits::NO_LOG));
+        return Err(CmdError::Text(NO_LOG));
     }
     let on_disk = Some(local > 0);
     wait_for(ctx, deadline_ms, Acknowledgement { written: ctx.client().written(), replicas, on_disk })
@@ -393,7 +394,7 @@ fn deadline_ms(ctx: &Ctx, args: &mut Args) -> CmdResult<Option<i64>> {
 
 /// Answers how far the client's writes have got; waits if that is not far enough.
 fn wait_for(ctx: &mut Ctx, deadline_ms: Option<i64>, wanted: Acknowledgement) -> CmdResult {
-    let reached = waits::reached(ctx.server, &wanted);
+    let reached = waits::reached(&ctx.server.replication, &wanted);
     if wanted.is_enough(reached) || ctx.denies_blocking() {
         wanted.write(reached, ctx.reply);
         return Ok(());

@@ -156,14 +156,14 @@ fn listeners(ctx: &Ctx, lines: &mut Lines) {
 }
 
 fn clients(ctx: &Ctx, lines: &mut Lines) {
-    let Server { clients, replication, tracking, .. } = &**ctx.server;
+    let Server { core, replication, tracking, .. } = &**ctx.server;
     let awaited = ctx.db.locked.iter().flat_map(|shard| &shard.dbs).map(|db| db.waiters.counts());
     let (keys, on_nokey) = awaited.fold((0, 0), |sum, keys| (sum.0 + keys.0, sum.1 + keys.1));
     lines.head("Clients");
-    lines.put("connected_clients", clients.len().saturating_sub(replication.count()));
+    lines.put("connected_clients", core.clients.len().saturating_sub(replication.count()));
     lines.put("cluster_connections", 0);
     lines.put("maxclients", ctx.config.maxclients);
-    let recent = clients.recent.most();
+    let recent = core.clients.recent.most();
     lines.put("client_recent_max_input_buffer", recent[0]);
     lines.put("client_recent_max_output_buffer", recent[1]);
     lines.put("blocked_clients", ctx.server.waits.blocked_clients.load(Ordering::Relaxed));

@@ -51,7 +51,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// `SAVE`: OK once the RDB file is on disk; everybody waits meanwhile. Source: Redis 7.2 SAVE.
 fn save(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
-    if ctx.server.has_snapshot_under_way() && !ctx.server.persistence.is_copying() {
+    if ctx.server.persistence.has_snapshot_under_way() && !ctx.server.persistence.is_copying() {
         return Err(CmdError::Text("ERR Background save already in progress"));
     }
     save_now(ctx)?;
@@ -60,7 +60,7 @@ fn save(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 }
 
 fn save_now(ctx: &mut Ctx) -> CmdResult {
-    save::in_foreground(ctx.server, ctx.config, ctx.db.locked).map_err(|error| {
+    save::in_foreground(ctx.server, &ctx.server.persistence, ctx.config, ctx.db.locked).map_err(|error| {
         ctx.server.log.warning(error);
         CmdError::Text("ERR")
     })
@@ -71,7 +71,7 @@ fn bgsave(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let is_scheduled = args.flag("SCHEDULE");
     args.finish()?;
     let is_copying = ctx.server.persistence.is_copying();
-    if ctx.server.has_snapshot_under_way() && !is_copying {
+    if ctx.server.persistence.has_snapshot_under_way() && !is_copying {
         return Err(CmdError::Text("ERR Background save already in progress"));
     }
     if ctx.origin == Origin::Exec || is_copying || is_scheduled && ctx.server.aof.is_rewriting() {
@@ -85,7 +85,7 @@ fn bgsave(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
              schedule a BGSAVE whenever possible.",
         ));
     }
-    if !save::start(ctx.server, ctx.db.locked) {
+    if !save::start(&ctx.server.core, &ctx.server.persistence, ctx.db.locked) {
         return Err(CmdError::Text("ERR"));
     }
     ctx.reply.status("Background saving started");
@@ -98,12 +98,12 @@ fn bgrewriteaof(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
     if server.aof.is_rewriting() {
         return Err(CmdError::Text("ERR Background append only file rewriting already in progress"));
     }
-    if server.has_snapshot_under_way() || ctx.origin == Origin::Exec {
+    if server.persistence.has_snapshot_under_way() || ctx.origin == Origin::Exec {
         server.aof.schedule_rewrite();
         ctx.reply.status("Background append only file rewriting scheduled");
         return Ok(());
     }
-    if !rewrite::start(server) {
+    if !rewrite::start(&server.aof) {
         let text = "ERR Can't execute an AOF background rewriting. Please check the server logs for more information.";
         return Err(CmdError::Text(text));
     }
@@ -260,7 +260,8 @@ pub fn debug_reload(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     }
     let path = ctx.config.dir.join(&ctx.config.dbfilename);
     ctx.server.loading.store(true, Ordering::Release);
-    let loaded = load::file(ctx.server, ctx.config, &path, &mut Target::Locked(ctx.db.locked), purpose);
+    let loaded =
+        load::file(ctx.server, &ctx.server.persistence, ctx.config, &path, &mut Target::Locked(ctx.db.locked), purpose);
     ctx.server.loading.store(false, Ordering::Release);
     if let Err(error) = loaded {
         ctx.server.log.warning(error);
@@ -294,8 +295,8 @@ pub fn debug_loadaof(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     // Other clients are told LOADING rather than made to wait.
     server.loading.store(true, Ordering::Release);
     let mut replayer = Replayer::new(server, ctx.registry.clone());
-    let loaded = aof::load::read_manifest(server, ctx.config).and_then(|manifest| {
-        aof::load::files(server, ctx.config, &manifest, Target::Locked(ctx.db.locked), &mut replayer)?;
+    let loaded = aof::load::read_manifest(&server.aof, ctx.config).and_then(|manifest| {
+        aof::load::files(&server.aof, ctx.config, &manifest, Target::Locked(ctx.db.locked), &mut replayer)?;
         server.aof.set_manifest(manifest);
         Ok(())
     });

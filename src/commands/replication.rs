@@ -127,7 +127,7 @@ fn become_replica(ctx: &mut Ctx, known: Option<(&str, i64)>) -> CmdResult {
     }
     let replica = Arc::new(Replica::new(ctx.client().clone(), wishes, known.is_none(), ctx.now_ms));
     ctx.session.replica = Some(replica.clone());
-    replication::follow(ctx.server, ctx.config, &replica, known);
+    replication::follow(&ctx.server.replication, ctx.config, &replica, known);
     Ok(())
 }
 
@@ -205,7 +205,7 @@ fn acknowledge(ctx: &mut Ctx, args: &mut Args, offset: &[u8]) {
     if !replica.is_good() {
         ctx.server.replication.count_good(ctx.config, ctx.now_ms / 1000);
     }
-    replication::waits::serve(ctx.server);
+    replication::waits::serve(&ctx.server.replication);
 }
 
 #[cfg(test)]

@@ -14,11 +14,11 @@ use crate::command::session::{Debugging, LentSocket, ReplyMode, Session};
 use crate::command::table::Registry;
 use crate::commands::scripting::run_eval;
 use crate::config::Config;
+use crate::core::{Core, Parts};
 use crate::keyspace::lock::MayWait;
-use crate::log::Log;
 use crate::process;
 use crate::resp::reply::Reply;
-use crate::server::{Parts, Server};
+use crate::server::Server;
 use crate::snapshot::load::{self, Purpose, Target};
 use crate::snapshot::save;
 use crate::snapshot::walker::Snapshot;
@@ -152,8 +152,8 @@ enum Data {
 impl Data {
     fn take(ctx: &mut Ctx) -> Data {
         let server = ctx.server;
-        let other = server.has_snapshot_under_way() || server.aof.is_rewriting();
-        if !other && let Some(mut snapshot) = Snapshot::begin(server, ctx.db.locked) {
+        let other = server.persistence.has_snapshot_under_way() || server.aof.is_rewriting();
+        if !other && let Some(mut snapshot) = Snapshot::begin(server, &server.persistence, ctx.db.locked) {
             snapshot.functions.clear();
             server.persistence.set_copying(true);
             return Data::Snapshot(snapshot);
@@ -186,8 +186,9 @@ impl Data {
 
 fn load_from(may_wait: MayWait, bytes: impl io::Read, into: &Server, config: &Config) -> io::Result<()> {
     // Keys whose time is over are part of the data set as long as they are there.
-    let purpose = Purpose { log_follows: true, merge: false };
-    let loaded = load::read(into, config, bytes, &mut Target::Shards(&into.shards, may_wait), purpose);
+    let purpose = Purpose { log_follows: true, merge: false, is_copy: true };
+    let loaded =
+        load::read(into, &into.persistence, config, bytes, &mut Target::Shards(&into.shards, may_wait), purpose);
     loaded.map(drop).map_err(|error| io::Error::other(error.to_string()))
 }
 
@@ -247,21 +248,20 @@ impl Aside {
 /// A server that nobody can reach, with these data. It saves nothing, and no key goes for want of memory.
 fn private_server(may_wait: MayWait, server: &Server, registry: &Registry, data: Data) -> io::Result<Server> {
     let config = Config { io_threads: 1, maxmemory: 0, save: Vec::new(), ..(*server.config.load()).clone() };
+    let acl = Acl::new(registry.catalog(), config.requirepass.as_deref());
     let random = Random::new(None);
-    let mut private = Server::new(Parts {
-        acl: Acl::new(registry.catalog(), config.requirepass.as_deref()),
+    let core = Core::new(Parts {
         config,
+        log: server.log.clone(),
         clock: server.clock.clone(),
         hash_seed: random.hash_seed(),
         random,
-        // What loading tells is of no interest.
-        log: Log::nowhere(),
+        commands: registry.all().len(),
         faults: None,
         process: None,
-        tls: Tls::default(),
     });
+    let private = Server::new(core, acl, Tls::default());
     data.load(may_wait, server, &private)?;
-    private.log = server.log.clone();
     Ok(private)
 }
 

@@ -6,10 +6,10 @@ use crate::command::error::{CmdError, CmdResult};
 use crate::command::gate::{self, Rules};
 use crate::command::permission;
 use crate::command::spec::WRITE;
+use crate::core::RunningFunction;
 use crate::feed::records::Target;
 use crate::resp::reply::Reply;
 use crate::scripts::log_script_message;
-use crate::server::RunningFunction;
 use redstart_script::{Host, REPL_AOF, REPL_REPLICA, Resp, Tick, UnknownCommand};
 
 /// What runs.

@@ -74,7 +74,7 @@ fn flushall(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     if !ctx.config.save.is_empty() {
         // What was saved before must not come back.
         ctx.db.effects.dirty = 0;
-        if let Err(error) = save::in_foreground(ctx.server, ctx.config, ctx.db.locked) {
+        if let Err(error) = save::in_foreground(ctx.server, &ctx.server.persistence, ctx.config, ctx.db.locked) {
             ctx.server.log.warning(error);
         }
     }

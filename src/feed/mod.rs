@@ -10,7 +10,7 @@ use crate::util::sync::Mutex;
 use records::{Record, Records, Target};
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Something that follows the feed. Called while shards are locked: it must only store what it gets.
 pub trait Reader: Send + Sync {
@@ -26,9 +26,45 @@ pub trait Reader: Send + Sync {
 /// The feed of one server.
 #[derive(Debug)]
 pub struct Feed {
+    /// Where the stream for replicas ends, whether or not it is kept.
+    pub offset: Arc<Offset>,
     current: Mutex<Arc<Readers>>,
     /// Where the current list is, for [`Feed::refresh`].
     address: AtomicUsize,
+}
+
+/// The offset of the last byte for replicas. While no bytes are kept, each command that is logged counts as one, so that
+/// offsets tell positions in the log apart. Source: Redis 7.2.
+#[derive(Debug, Default)]
+pub struct Offset {
+    end: AtomicU64,
+    counts_bytes: AtomicBool,
+}
+
+impl Offset {
+    /// The offset of the last byte.
+    #[inline]
+    pub fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// There are bytes up to here.
+    pub fn set(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// Whether bytes are counted from now on, or commands.
+    pub fn count_bytes(&self, counts_bytes: bool) {
+        self.counts_bytes.store(counts_bytes, Ordering::Relaxed);
+    }
+
+    /// So many commands have been logged.
+    #[inline]
+    pub fn count_commands(&self, count: usize) {
+        if !self.counts_bytes.load(Ordering::Relaxed) {
+            self.end.fetch_add(count as u64, Ordering::AcqRel);
+        }
+    }
 }
 
 /// Who reads, by the numbers that [`Feed::add_reader`] gave.
@@ -41,7 +77,11 @@ pub struct Readers {
 impl Default for Feed {
     fn default() -> Self {
         let none = Arc::<Readers>::default();
-        Feed { address: AtomicUsize::new(Arc::as_ptr(&none) as usize), current: Mutex::new(none) }
+        Feed {
+            offset: Arc::default(),
+            address: AtomicUsize::new(Arc::as_ptr(&none) as usize),
+            current: Mutex::new(none),
+        }
     }
 }
 

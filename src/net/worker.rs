@@ -115,12 +115,12 @@ async fn write_log(server: Arc<Server>, worker: Arc<Worker>) {
         };
         tokio::select! {
             () = worker.adds_to_log.notified() => {
-                if !output::write_for_replies(&server) {
+                if !output::write_for_replies(&server.aof) {
                     server.aof.queue.call();
                     look = look.or_else(|| Look::at_what_was_added(&server.aof.queue));
                 }
             }
-            () = is_late => look = look.take().and_then(|look| server.aof.look_at_disk(&server, &look)),
+            () = is_late => look = look.take().and_then(|look| server.aof.look_at_disk(&look)),
         }
     }
 }

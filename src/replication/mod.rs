@@ -11,12 +11,13 @@ pub mod replica;
 pub mod stream;
 pub mod waits;
 
+use crate::aof::Aof;
 use crate::clients::Client;
 use crate::config::Config;
+use crate::core::Core;
+use crate::feed::Reader;
 use crate::feed::records::{Record, Target};
-use crate::feed::{Feed, Reader};
-use crate::server::Server;
-use crate::util::rng::Random;
+use crate::snapshot::state::Persistence;
 use crate::util::sync::Mutex;
 use replica::{Phase, Replica};
 use std::sync::Arc;
@@ -24,14 +25,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use stream::{History, Limits, Refusal, Stream};
 
 /// The replicas of one server, and what they follow.
-#[derive(Debug)]
 pub struct Replication {
+    core: Arc<Core>,
+    saves: Arc<Persistence>,
+    aof: Arc<Aof>,
     pub stream: Arc<Stream>,
     /// The replicas are to be asked how far they are, once that is possible.
     asks: AtomicBool,
     register: Mutex<Register>,
-    /// A snapshot for replicas is being written.
-    is_writing: AtomicBool,
     /// How many replicas there are, in whatever phase.
     count: AtomicUsize,
     /// How many are online and were heard of within `min-replicas-max-lag`.
@@ -61,8 +62,8 @@ struct Register {
 }
 
 impl Replication {
-    /// Nobody follows yet.
-    pub fn new(random: &Random) -> Self {
+    /// Nobody follows yet. The log is told whom to tell of its progress.
+    pub fn new(core: Arc<Core>, saves: Arc<Persistence>, aof: Arc<Aof>) -> Arc<Self> {
         let register = Register {
             replicas: Vec::new(),
             reader: None,
@@ -72,18 +73,29 @@ impl Replication {
             last_tick_s: 0,
             ticks: 0,
         };
-        Replication {
-            stream: Arc::new(Stream::new(random.hex(40))),
+        let replication = Arc::new(Replication {
+            stream: Arc::new(Stream::new(core.random.hex(40), core.feed.offset.clone())),
+            core,
+            saves,
+            aof,
             asks: AtomicBool::new(false),
             register: Mutex::new(register),
-            is_writing: AtomicBool::new(false),
             count: AtomicUsize::new(0),
             good: AtomicUsize::new(0),
             full_syncs: AtomicU64::new(0),
             partial_syncs: AtomicU64::new(0),
             refused_partial_syncs: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
-        }
+        });
+        let own = Arc::downgrade(&replication);
+        let progressed = Box::new(move || {
+            if let Some(replication) = own.upgrade() {
+                waits::serve(&replication);
+            }
+        });
+        // A new log's cell is empty.
+        let _ = replication.aof.progressed.set(progressed);
+        replication
     }
 
     /// The replicas, oldest first.
@@ -149,13 +161,13 @@ impl Replication {
     }
 
     /// Begins to record the stream if it is not recorded. All shards must be locked.
-    fn begin_stream(&self, server: &Server, config: &Config) {
+    fn begin_stream(&self, config: &Config) {
         let mut register = self.register.lock();
         if register.reader.is_none() {
-            self.stream.begin(server.random.hex(40), Limits::new(config));
-            register.reader = Some(server.feed.add_reader(Arc::new(StreamReader(self.stream.clone()))));
+            self.stream.begin(self.core.random.hex(40), Limits::new(config));
+            register.reader = Some(self.core.feed.add_reader(Arc::new(StreamReader(self.stream.clone()))));
             let id = self.stream.history().id;
-            server.log.notice(format_args!(
+            self.core.log.notice(format_args!(
                 "Replication backlog created, my new replication IDs are '{id}' and '{}'",
                 "0".repeat(40)
             ));
@@ -163,27 +175,18 @@ impl Replication {
     }
 
     /// Frees the backlog once nobody has followed for `repl-backlog-ttl`.
-    fn end_stream(&self, server: &Server, feed: &Feed, config: &Config, now_s: i64) {
+    fn end_stream(&self, config: &Config, now_s: i64) {
         let mut register = self.register.lock();
         let ttl_s = i64::try_from(config.repl_backlog_ttl).unwrap_or(i64::MAX);
         let is_due = ttl_s > 0 && register.replicas.is_empty() && now_s - register.none_since_s > ttl_s;
         if let Some(reader) = register.reader.filter(|_| is_due) {
-            feed.remove_reader(reader);
+            self.core.feed.remove_reader(reader);
             register.reader = None;
-            self.stream.end_history(server.random.hex(40));
-            server
+            self.stream.end_history(self.core.random.hex(40));
+            self.core
                 .log
                 .notice(format_args!("Replication backlog freed after {ttl_s} seconds without connected replicas."));
         }
-    }
-}
-
-impl Server {
-    /// Whether a snapshot is being written, for the RDB file, for replicas, or for a script that is to be debugged.
-    pub fn has_snapshot_under_way(&self) -> bool {
-        self.persistence.is_saving()
-            || self.persistence.is_copying()
-            || self.replication.is_writing.load(Ordering::Acquire)
     }
 }
 
@@ -201,14 +204,13 @@ impl Reader for StreamReader {
 }
 
 /// A client asks to follow: PSYNC with the history it knows and the first byte it lacks, or SYNC with neither.
-pub fn follow(server: &Arc<Server>, config: &Config, replica: &Arc<Replica>, known: Option<(&str, i64)>) {
-    server.log.notice(format_args!("Replica {replica} asks for synchronization"));
-    let replication = &server.replication;
+pub fn follow(replication: &Arc<Replication>, config: &Config, replica: &Arc<Replica>, known: Option<(&str, i64)>) {
+    replication.core.log.notice(format_args!("Replica {replica} asks for synchronization"));
     replica.client.set(Client::REPLICA, true);
     if let Some((id, from)) = known {
-        if resume(server, replica, id, from) {
+        if resume(replication, replica, id, from) {
             replication.partial_syncs.fetch_add(1, Ordering::Relaxed);
-            replication.count_good(config, server.clock.now_ms() / 1000);
+            replication.count_good(config, replication.core.clock.now_ms() / 1000);
             return;
         }
         if !id.starts_with('?') {
@@ -219,17 +221,16 @@ pub fn follow(server: &Arc<Server>, config: &Config, replica: &Arc<Replica>, kno
     replication.enter(replica.clone());
     let is_delayed = config.repl_diskless_sync && replica.wishes.eof && config.repl_diskless_sync_delay > 0;
     if is_delayed {
-        server.log.notice("Delay next BGSAVE for diskless SYNC");
+        replication.core.log.notice("Delay next BGSAVE for diskless SYNC");
     } else {
-        full_sync::start(server, config);
+        full_sync::start(replication, config);
     }
 }
 
 /// Lets the replica go on from the byte `from` of the history `id`, if that is kept.
-fn resume(server: &Server, replica: &Arc<Replica>, id: &str, from: i64) -> bool {
-    let replication = &server.replication;
+fn resume(replication: &Replication, replica: &Arc<Replica>, id: &str, from: i64) -> bool {
     let Ok(from_byte) = u64::try_from(from) else { return false };
-    let now_s = server.clock.now_ms() / 1000;
+    let now_s = replication.core.clock.now_ms() / 1000;
     let answer = match replica.wishes.psync2 {
         true => format!("+CONTINUE {}\r\n", replication.history().id),
         false => "+CONTINUE\r\n".to_owned(),
@@ -240,28 +241,28 @@ fn resume(server: &Server, replica: &Arc<Replica>, id: &str, from: i64) -> bool 
             replica.put_online(false, now_s);
             replication.enter(replica.clone());
             let waiting = replication.stream.end() + 1 - from_byte;
-            server.log.notice(format_args!(
+            replication.core.log.notice(format_args!(
                 "Partial resynchronization request from {replica} accepted. Sending {waiting} bytes of backlog starting \
                  from offset {from}."
             ));
             return true;
         }
         Err(Refusal::OtherHistory) if id.starts_with('?') => {
-            server.log.notice(format_args!("Full resync requested by replica {replica}"));
+            replication.core.log.notice(format_args!("Full resync requested by replica {replica}"));
         }
         Err(Refusal::OtherHistory) => {
             let own = replication.history();
-            server.log.notice(format_args!(
+            replication.core.log.notice(format_args!(
                 "Partial resynchronization not accepted: Replication ID mismatch (Replica asked for '{id}', my \
                  replication IDs are '{}' and '{}')",
                 own.id, own.former_id
             ));
         }
-        Err(Refusal::PastFormer(until)) => server.log.notice(format_args!(
+        Err(Refusal::PastFormer(until)) => replication.core.log.notice(format_args!(
             "Partial resynchronization not accepted: Requested offset for second ID was {from}, but I can reply up to \
              {until}"
         )),
-        Err(Refusal::NotKept) => server.log.notice(format_args!(
+        Err(Refusal::NotKept) => replication.core.log.notice(format_args!(
             "Unable to partial resync with replica {replica} for lack of backlog (Replica request was: {from})."
         )),
     }
@@ -270,10 +271,9 @@ fn resume(server: &Server, replica: &Arc<Replica>, id: &str, from: i64) -> bool 
 
 /// The periodic work, several times a second: directives come into force, and once a second replicas are pinged, those
 /// not heard of are closed, and data sets are written for those that wait.
-pub fn tick(server: &Arc<Server>, config: &Config, now_ms: i64) {
-    let replication = &server.replication;
+pub fn tick(replication: &Arc<Replication>, config: &Config, now_ms: i64) {
     replication.stream.set_limits(Limits::new(config));
-    waits::ask_if_wanted(server);
+    waits::ask_if_wanted(replication);
     let now_s = now_ms / 1000;
     let ticks = {
         let mut register = replication.register.lock();
@@ -291,11 +291,11 @@ pub fn tick(server: &Arc<Server>, config: &Config, now_ms: i64) {
         replica.put_newline_if_waiting();
         let is_silent = replica.lag_s(now_s) > i64::from(config.repl_timeout);
         if replica.phase() == Phase::Online && !replica.is_old && is_silent {
-            server.log.warning(format_args!("Disconnecting timedout replica (streaming sync): {replica}"));
+            replication.core.log.warning(format_args!("Disconnecting timedout replica (streaming sync): {replica}"));
             replica.client.mailbox.put(|letters| letters.kill = true);
         }
     }
-    replication.end_stream(server, &server.feed, config, now_s);
-    full_sync::start_when_due(server, config, now_ms);
+    replication.end_stream(config, now_s);
+    full_sync::start_when_due(replication, config, now_ms);
     replication.count_good(config, now_s);
 }

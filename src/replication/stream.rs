@@ -5,12 +5,13 @@
 //! backlog is long (`repl-backlog-size`). No replica has a buffer of its own.
 
 use crate::config::{ClientClass, Config};
+use crate::feed::Offset;
 use crate::feed::records::{Record, encode};
 use crate::replication::replica::Replica;
 use crate::util::sync::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes a block has room for, at least; a longer record has blocks of up to a sixteenth of the backlog's length, so that
 /// what is kept goes piece by piece. Source: Redis 7.2.
@@ -22,10 +23,7 @@ const READ_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Stream {
     inner: Mutex<Inner>,
-    /// The offset of the last byte.
-    end: AtomicU64,
-    /// Whether the offset counts bytes: [`Inner::active`], to be asked without the lock.
-    counts_bytes: AtomicBool,
+    offset: Arc<Offset>,
     /// Bytes of all blocks beyond the backlog's length.
     beyond_backlog: AtomicU64,
 }
@@ -104,8 +102,8 @@ impl History {
 }
 
 impl Stream {
-    /// A stream without bytes.
-    pub fn new(id: String) -> Self {
+    /// A stream without bytes; `offset` is where it ends.
+    pub fn new(id: String, offset: Arc<Offset>) -> Self {
         let inner = Inner {
             history: History::new(id),
             active: false,
@@ -115,27 +113,13 @@ impl Stream {
             readers: Vec::new(),
             limits: Limits::default(),
         };
-        Stream {
-            inner: Mutex::new(inner),
-            end: AtomicU64::new(0),
-            counts_bytes: AtomicBool::new(false),
-            beyond_backlog: AtomicU64::new(0),
-        }
-    }
-
-    /// While no bytes are kept, each command that is logged counts as one, so that an offset tells positions in the log
-    /// apart. Source: Redis 7.2.
-    #[inline]
-    pub fn count_commands(&self, count: usize) {
-        if !self.counts_bytes.load(Ordering::Relaxed) {
-            self.end.fetch_add(count as u64, Ordering::AcqRel);
-        }
+        Stream { inner: Mutex::new(inner), offset, beyond_backlog: AtomicU64::new(0) }
     }
 
     /// The offset of the last byte.
     #[inline]
     pub fn end(&self) -> u64 {
-        self.end.load(Ordering::Acquire)
+        self.offset.end()
     }
 
     /// The names of the history.
@@ -181,7 +165,7 @@ impl Stream {
         inner.limits = limits;
         inner.history = History::new(id);
         inner.active = true;
-        self.counts_bytes.store(true, Ordering::Relaxed);
+        self.offset.count_bytes(true);
         inner.db = None;
     }
 
@@ -195,7 +179,7 @@ impl Stream {
         let mut inner = self.inner.lock();
         inner.history = History::new(id);
         inner.active = false;
-        self.counts_bytes.store(false, Ordering::Relaxed);
+        self.offset.count_bytes(false);
         inner.blocks.clear();
         inner.held_bytes = 0;
         self.trim(&mut inner);
@@ -300,7 +284,7 @@ impl Stream {
     }
 
     fn appended(&self, inner: &mut Inner, end: u64) {
-        self.end.store(end, Ordering::Release);
+        self.offset.set(end);
         let hard = inner.limits.replica_bytes;
         // A limit below the backlog's length would not save any memory. Source: Redis 7.2.
         let hard = if hard == 0 { u64::MAX } else { hard.max(inner.limits.backlog_bytes) };
@@ -378,7 +362,7 @@ mod tests {
     }
 
     fn stream(backlog_bytes: u64, replica_bytes: u64) -> Stream {
-        let stream = Stream::new("a".repeat(40));
+        let stream = Stream::new("a".repeat(40), Arc::default());
         stream.begin("b".repeat(40), Limits { backlog_bytes, replica_bytes });
         stream
     }

@@ -1,10 +1,10 @@
 //! Writes the data set as the commands that make it: the base of a log under `aof-use-rdb-preamble no`.
 
 use crate::config::Config;
+use crate::core::Core;
 use crate::keyspace::lock::{Locked, MayWait};
 use crate::keyspace::value::Value;
 use crate::keyspace::walk::{BigKind, Facts, Header, Piece};
-use crate::server::Server;
 use crate::snapshot::walker::{Output, Snapshot};
 use crate::util::sync::Mutex;
 use redstart_persistence::aof::LogBuffer;
@@ -21,8 +21,8 @@ const ELEMENTS: usize = 64;
 const FLUSH_BYTES: usize = 256 << 10;
 
 /// Writes the whole data set into `out`, while all shards are locked.
-pub fn write<W: Write>(server: &Server, config: &Config, locked: &Locked<'_>, out: W) -> io::Result<W> {
-    let mut commands = Commands::new(server, config, out, &server.functions.sources());
+pub fn write<W: Write>(core: &Core, config: &Config, locked: &Locked<'_>, out: W) -> io::Result<W> {
+    let mut commands = Commands::new(core, config, out, &core.functions.sources());
     for db in 0..config.databases as usize {
         for entry in locked.iter().flat_map(|shard| shard.dbs[db].keys.iter()) {
             commands.entry(db, entry.key(), Facts::of(entry), &entry.content())?;
@@ -34,17 +34,17 @@ pub fn write<W: Write>(server: &Server, config: &Config, locked: &Locked<'_>, ou
 
 /// Writes a snapshot into `out`.
 pub fn write_snapshot<W: Write + Send>(
-    server: &Server,
+    core: &Core,
     config: &Config,
     mut snapshot: Snapshot,
     may_wait: MayWait,
     mut out: W,
     is_cancelled: impl Fn() -> bool + Sync,
 ) -> io::Result<W> {
-    let commands = Mutex::new(Some(Commands::new(server, config, &mut out, &snapshot.functions)));
+    let commands = Mutex::new(Some(Commands::new(core, config, &mut out, &snapshot.functions)));
     // Commands have an order, so that one thread writes them.
     snapshot.walkers = 1;
-    snapshot.write(server, may_wait, || commands.lock().take().expect("there is one walker"), is_cancelled)?;
+    snapshot.write(core, may_wait, || commands.lock().take().expect("there is one walker"), is_cancelled)?;
     drop(commands);
     Ok(out)
 }
@@ -73,9 +73,9 @@ struct Big {
 
 impl<W: Write> Commands<W> {
     /// Begins with the function libraries.
-    pub fn new(server: &Server, config: &Config, out: W, functions: &[Vec<u8>]) -> Self {
+    pub fn new(core: &Core, config: &Config, out: W, functions: &[Vec<u8>]) -> Self {
         let buffer = LogBuffer::new(config.aof_checksum, config.aof_timestamp_enabled);
-        let now_s = server.clock.now_ms() / 1000;
+        let now_s = core.clock.now_ms() / 1000;
         let mut commands = Commands { out, buffer, now_s, db: 0, big: Big::default(), failed: None };
         functions.iter().for_each(|source| commands.put_for(None, &[b"FUNCTION", b"LOAD", source]));
         commands

@@ -1,10 +1,12 @@
 //! Reads an RDB file into the keyspace: at the start, for DEBUG RELOAD, and as the base of a log.
 
 use crate::config::Config;
+use crate::core::Core;
 use crate::keyspace::lock::{Locked, MayWait, ShardSet, Shards};
 use crate::keyspace::value::{Entry, Value};
-use crate::server::Server;
+use crate::log::Log;
 use crate::snapshot::convert::{Builder, Limits, Loaded, lru_field};
+use crate::snapshot::state::Persistence;
 use redstart_persistence::rdb::{self, ChecksumState, Part, RdbError, RdbErrorKind, ReadOptions, Reader, Record, Str};
 use redstart_script::ScriptError;
 use redstart_types::entry::{INLINE_MAX, NewContent};
@@ -22,6 +24,8 @@ pub struct Purpose {
     pub log_follows: bool,
     /// A key that is there already is replaced; otherwise it is an error.
     pub merge: bool,
+    /// It is a copy of another server's data set: what it tells is of no interest to the log.
+    pub is_copy: bool,
 }
 
 /// What was loaded.
@@ -156,32 +160,36 @@ fn insert(locked: &mut Locked<'_>, LoadedKey { db, hash, entry }: LoadedKey, mer
 
 /// Loads the RDB file at `path`. Logs as Redis does.
 pub fn file(
-    server: &Server,
+    core: &Core,
+    saves: &Persistence,
     config: &Config,
     path: &Path,
     target: &mut Target<'_, '_>,
     purpose: Purpose,
 ) -> Result<Tally, LoadError> {
     let file = std::fs::File::open(path).map_err(LoadError::Open)?;
-    read(server, config, file, target, purpose)
+    read(core, saves, config, file, target, purpose)
 }
 
 /// Loads the RDB part that `inner` begins with.
 pub fn read<R: Read>(
-    server: &Server,
+    core: &Core,
+    saves: &Persistence,
     config: &Config,
     inner: R,
     target: &mut Target<'_, '_>,
     purpose: Purpose,
 ) -> Result<Tally, LoadError> {
-    let checksum = config.rdbchecksum && !server.persistence.skips_checksum();
+    let checksum = config.rdbchecksum && !saves.skips_checksum();
     let options = ReadOptions { checksum, ..ReadOptions::default() };
     let mut loader = Loader {
-        server,
+        core,
+        saves,
+        log: if purpose.is_copy { Log::nowhere() } else { core.log.clone() },
         config,
-        limits: Limits::new(config, server.shards.seed()),
+        limits: Limits::new(config, core.shards.seed()),
         purpose,
-        now_ms: server.clock.now_ms(),
+        now_ms: core.clock.now_ms(),
         tally: Tally::default(),
     };
     let mut reader = Reader::new(inner, options)?;
@@ -199,14 +207,16 @@ pub fn read<R: Read>(
     loader.tally.bytes = reader.offset();
     let Tally { keys, expired, empty, .. } = loader.tally;
     let skipped = if empty > 0 { format!(", empty keys skipped: {empty}") } else { String::new() };
-    server.log.notice(format_args!("Done loading RDB, keys loaded: {keys}, keys expired: {expired}{skipped}."));
-    server.persistence.loading.keys_loaded.store(keys, Ordering::Relaxed);
-    server.persistence.loading.keys_expired.store(expired, Ordering::Relaxed);
+    loader.log.notice(format_args!("Done loading RDB, keys loaded: {keys}, keys expired: {expired}{skipped}."));
+    saves.loading.keys_loaded.store(keys, Ordering::Relaxed);
+    saves.loading.keys_expired.store(expired, Ordering::Relaxed);
     Ok(loader.tally)
 }
 
 struct Loader<'a> {
-    server: &'a Server,
+    core: &'a Core,
+    saves: &'a Persistence,
+    log: Log,
     config: &'a Config,
     limits: Limits,
     purpose: Purpose,
@@ -230,29 +240,29 @@ impl Loader<'_> {
                 Record::ModuleAux { name } => {
                     return Err(missing_module(reader.offset(), "AUX module data", "", &name));
                 }
-                Record::Key(_) if self.server.stop.is_requested() => return Err(LoadError::ServerEnds),
+                Record::Key(_) if self.core.stop.is_requested() => return Err(LoadError::ServerEnds),
                 Record::Key(key) => {
                     self.key(reader, key, way)?;
                     if self.config.key_load_delay != 0 {
                         // It may have been changed meanwhile.
-                        super::dawdle(self.server.config.load().key_load_delay, &self.server.random);
+                        super::dawdle(self.core.config.load().key_load_delay, &self.core.random);
                     }
                 }
                 Record::Eof(checksum) => {
                     if checksum == ChecksumState::Disabled {
                         let text = "RDB file was saved with checksum disabled: no check performed.";
-                        self.server.log.notice(text);
+                        self.log.notice(text);
                     }
                     return way.send();
                 }
             }
-            self.server.persistence.loading.loaded_bytes.store(reader.offset(), Ordering::Relaxed);
+            self.saves.loading.loaded_bytes.store(reader.offset(), Ordering::Relaxed);
         }
     }
 
     fn function(&self, code: &[u8]) -> Result<(), LoadError> {
-        let Server { functions, log, clock, .. } = self.server;
-        match functions.load(code, self.purpose.merge, log, clock) {
+        let Core { functions, clock, .. } = self.core;
+        match functions.load(code, self.purpose.merge, &self.log, clock) {
             Ok(_) => Ok(()),
             Err(error) => Err(LoadError::Function(error)),
         }
@@ -276,7 +286,7 @@ impl Loader<'_> {
         let Some(built) = built else {
             if self.tally.empty < EMPTY_KEYS_NAMED {
                 let name = String::from_utf8_lossy(&key.key);
-                self.server.log.notice(format_args!("rdbLoadObject skipping empty key: {name}"));
+                self.log.notice(format_args!("rdbLoadObject skipping empty key: {name}"));
             }
             self.tally.empty += 1;
             return Ok(());
@@ -292,14 +302,14 @@ impl Loader<'_> {
         } else {
             entry.set_lru((self.now_ms / 1000) as u32 & 0xff_ffff);
         }
-        let hash = hash_key(self.server.shards.seed(), &key.key);
+        let hash = hash_key(self.core.shards.seed(), &key.key);
         way.insert(LoadedKey { db: key.db as usize, hash, entry }, self.purpose.merge)?;
         self.tally.keys += 1;
         Ok(())
     }
 
     fn aux(&self, name: &[u8], value: &[u8]) {
-        let log = &self.server.log;
+        let log = &self.log;
         let text = String::from_utf8_lossy(value);
         let number = || text.parse::<i64>().unwrap_or(0);
         match name {
@@ -310,7 +320,7 @@ impl Loader<'_> {
                 let bytes = number();
                 log.notice(format_args!("RDB memory usage when created {:.2} Mb", bytes as f64 / f64::from(1 << 20)));
                 let bytes = u64::try_from(bytes).unwrap_or(0);
-                self.server.persistence.loading.saved_used_memory.store(bytes, Ordering::Relaxed);
+                self.saves.loading.saved_used_memory.store(bytes, Ordering::Relaxed);
             }
             b"aof-preamble" if number() != 0 => log.notice("RDB has an AOF tail"),
             b"aof-base" if number() != 0 => log.notice("RDB is base AOF"),

@@ -1,12 +1,13 @@
 //! Writes the data set to the RDB file: SAVE, BGSAVE, the save points, SHUTDOWN.
 
 use crate::config::Config;
+use crate::core::Core;
 use crate::keyspace::lock::{Locked, MayWait};
 use crate::keyspace::value::Value;
 use crate::keyspace::walk::{BigKind, Facts, Header, Piece};
 use crate::process;
-use crate::server::Server;
 use crate::snapshot::convert;
+use crate::snapshot::state::Persistence;
 use crate::snapshot::walker::{Output, Snapshot};
 use crate::util::sync::{Mutex, MutexGuard};
 use redstart_persistence::file::{Dir, File};
@@ -62,66 +63,66 @@ impl std::error::Error for SaveError {}
 
 /// Starts a save on a thread of its own; all shards are locked: this is its instant. False if one is under way already,
 /// or there is no thread.
-pub fn start(server: &Arc<Server>, locked: &mut Locked<'_>) -> bool {
-    let now_s = server.clock.now_ms() / 1000;
-    if !server.persistence.begin(now_s) {
+pub fn start(core: &Arc<Core>, saves: &Arc<Persistence>, locked: &mut Locked<'_>) -> bool {
+    let now_s = core.clock.now_ms() / 1000;
+    if !saves.begin(now_s) {
         return false;
     }
-    server.log.notice(format_args!("Background saving started by pid {}", std::process::id()));
-    let own = server.clone();
+    core.log.notice(format_args!("Background saving started by pid {}", std::process::id()));
+    let own = (core.clone(), saves.clone());
     let (sender, receiver) = std::sync::mpsc::channel();
     let run = move |may_wait| {
         if let Ok((dirty, snapshot)) = receiver.recv() {
-            in_background(&own, may_wait, dirty, snapshot);
+            in_background(&own.0, &own.1, may_wait, dirty, snapshot);
         }
     };
-    if let Err(error) = server.background.spawn("bgsave", run) {
-        server.log.warning(format_args!("Can't save in background: fork: {error}"));
-        server.persistence.end(now_s, false);
+    if let Err(error) = core.background.spawn("bgsave", run) {
+        core.log.warning(format_args!("Can't save in background: fork: {error}"));
+        saves.end(now_s, false);
         return false;
     }
-    let Some(snapshot) = Snapshot::begin(server, locked) else {
-        server.persistence.end(now_s, false);
+    let Some(snapshot) = Snapshot::begin(core, saves, locked) else {
+        saves.end(now_s, false);
         return false;
     };
-    let dirty = server.stats.dirty.load(Ordering::Relaxed);
+    let dirty = core.stats.dirty.load(Ordering::Relaxed);
     sender.send((dirty, snapshot)).expect("the thread that has just been started waits for it");
     true
 }
 
 /// Writes a snapshot, at whose instant there were `dirty` changes since the save before.
-fn in_background(server: &Arc<Server>, may_wait: MayWait, dirty: i64, snapshot: Snapshot) {
-    let config = server.config.load();
-    let is_cancelled = || server.persistence.is_cancelled() || server.stop.is_requested();
-    let write = |file| write_snapshot(server, &config, snapshot, may_wait, file, false, is_cancelled);
-    let result = write_file(server, &config, Place::Background, write);
-    let now_s = server.clock.now_ms() / 1000;
-    let kept = server.persistence.kept.peak_bytes();
-    server.persistence.last_save_kept.store(kept, Ordering::Relaxed);
+fn in_background(core: &Core, saves: &Persistence, may_wait: MayWait, dirty: i64, snapshot: Snapshot) {
+    let config = core.config.load();
+    let is_cancelled = || saves.is_cancelled() || core.stop.is_requested();
+    let write = |file| write_snapshot(core, &config, snapshot, may_wait, file, false, is_cancelled);
+    let result = write_file(core, saves, &config, Place::Background, write);
+    let now_s = core.clock.now_ms() / 1000;
+    let kept = saves.kept.peak_bytes();
+    saves.last_save_kept.store(kept, Ordering::Relaxed);
     match &result {
         Err(_) if is_cancelled() => {
-            server.log.notice("Background saving terminated by signal 10");
-            return server.persistence.end_cancelled();
+            core.log.notice("Background saving terminated by signal 10");
+            return saves.end_cancelled();
         }
         Ok(()) => {
-            server.log.notice(format_args!("Old values kept for the snapshot: at most {} MB", kept >> 20));
-            server.log.notice("Background saving terminated with success");
-            server.stats.dirty.fetch_sub(dirty, Ordering::Relaxed);
+            core.log.notice(format_args!("Old values kept for the snapshot: at most {} MB", kept >> 20));
+            core.log.notice("Background saving terminated with success");
+            core.stats.dirty.fetch_sub(dirty, Ordering::Relaxed);
         }
         Err(error) => {
-            server.log.warning(error);
-            server.log.warning("Background saving error");
+            core.log.warning(error);
+            core.log.warning("Background saving error");
         }
     }
-    server.persistence.end(now_s, result.is_ok());
+    saves.end(now_s, result.is_ok());
 }
 
 /// SAVE: writes the file while all shards are locked, and counts it.
-pub fn in_foreground(server: &Server, config: &Config, locked: &Locked<'_>) -> Result<(), SaveError> {
-    server.persistence.count_save();
-    write_file(server, config, Place::Foreground, |file| write(server, config, locked, file, false))?;
-    server.stats.dirty.store(0, Ordering::Relaxed);
-    server.persistence.saved(server.clock.now_ms() / 1000);
+pub fn in_foreground(core: &Core, saves: &Persistence, config: &Config, locked: &Locked<'_>) -> Result<(), SaveError> {
+    saves.count_save();
+    write_file(core, saves, config, Place::Foreground, |file| write(core, config, locked, file, false))?;
+    core.stats.dirty.store(0, Ordering::Relaxed);
+    saves.saved(core.clock.now_ms() / 1000);
     Ok(())
 }
 
@@ -134,30 +135,30 @@ enum Place {
 
 /// The name of the file while it is being written. Two saves never write the same: one in the foreground may overtake one
 /// that is being called off.
-fn temp_name(server: &Server, place: Place) -> String {
+fn temp_name(saves: &Persistence, place: Place) -> String {
     let pid = std::process::id();
     match place {
         Place::Foreground => format!("temp-{pid}.rdb"),
-        Place::Background => format!("temp-{pid}-{}.rdb", server.persistence.saves().count),
+        Place::Background => format!("temp-{pid}-{}.rdb", saves.saves().count),
     }
 }
 
 /// Removes what a save in the foreground has written so far: the process ends.
-pub fn remove_unfinished(server: &Server) {
-    remove_quietly(&server.config.load().dir, &temp_name(server, Place::Foreground));
+pub fn remove_unfinished(core: &Core, saves: &Persistence) {
+    remove_quietly(&core.config.load().dir, &temp_name(saves, Place::Foreground));
 }
 
 /// Removes the files that saves and full syncs of killed processes have left in `dir`. Files of processes that live are
 /// theirs: several servers may save into one directory.
-pub fn remove_leftovers(server: &Server, config: &Config) {
-    let dir = server.disk(&config.dir);
+pub fn remove_leftovers(core: &Core, config: &Config) {
+    let dir = core.disk(&config.dir);
     // What cannot be read or removed is in nobody's way.
     for name in dir.names().unwrap_or_default() {
         let Some(pid) = pid_of_temporary(&name) else { continue };
         // A process of this number before this one: in a container all have the same.
-        let is_former_self = pid == std::process::id() && server.process.is_some();
+        let is_former_self = pid == std::process::id() && core.process.is_some();
         if (is_former_self || !process::is_alive(pid)) && dir.remove(&name).is_ok() {
-            server.log.notice(format_args!("Removed the temporary file {name} of a process that was killed"));
+            core.log.notice(format_args!("Removed the temporary file {name} of a process that was killed"));
         }
     }
 }
@@ -173,13 +174,14 @@ fn pid_of_temporary(name: &str) -> Option<u32> {
 
 /// Lets `write` write the file under a temporary name, and puts it in the place of the old one.
 fn write_file(
-    server: &Server,
+    core: &Core,
+    saves: &Persistence,
     config: &Config,
     place: Place,
     write: impl FnOnce(Syncing) -> io::Result<Syncing>,
 ) -> Result<(), SaveError> {
-    let dir = server.disk(&config.dir);
-    let temp = temp_name(server, place);
+    let dir = core.disk(&config.dir);
+    let temp = temp_name(saves, place);
     let failed = |what, file: &str, error| SaveError { what, file: file.to_owned(), dir: config.dir.clone(), error };
     let created = dir.create(&temp).map(|file| Syncing::new(file, config.rdb_save_incremental_fsync));
     let written = match created {
@@ -198,7 +200,7 @@ fn write_file(
         return installed;
     }
     dir.sync().map_err(|error| failed(What::SyncDir, &config.dbfilename, error))?;
-    server.log.notice("DB saved on disk");
+    core.log.notice("DB saved on disk");
     Ok(())
 }
 
@@ -219,18 +221,18 @@ pub struct Contents {
 /// Writes the whole data set as one RDB file into `out`, while all shards are locked; `aof_base` says that it is the
 /// base of a log.
 pub fn write<W: Write + Send>(
-    server: &Server,
+    core: &Core,
     config: &Config,
     locked: &Locked<'_>,
     out: W,
     aof_base: bool,
 ) -> io::Result<W> {
-    write_part(server, config, locked, out, Contents { data: true, functions: true, aof_base })
+    write_part(core, config, locked, out, Contents { data: true, functions: true, aof_base })
 }
 
 /// Writes some of the data set as one RDB file into `out`.
 pub fn write_part<W: Write + Send>(
-    server: &Server,
+    core: &Core,
     config: &Config,
     locked: &Locked<'_>,
     out: W,
@@ -238,15 +240,15 @@ pub fn write_part<W: Write + Send>(
 ) -> io::Result<W> {
     let databases = if contents.data { config.databases as usize } else { 0 };
     let counts: Vec<_> = (0..databases).map(|db| counts(locked, db)).collect();
-    let functions = if contents.functions { server.functions.sources() } else { Vec::new() };
-    let file = RdbFile::begin(server, config, out, &functions, contents.aof_base, &counts);
+    let functions = if contents.functions { core.functions.sources() } else { Vec::new() };
+    let file = RdbFile::begin(core, config, out, &functions, contents.aof_base, &counts);
     let file = Mutex::new(file);
-    let mut rdb = RdbOutput::new(&file, config, server.clock.now_ms());
+    let mut rdb = RdbOutput::new(&file, config, core.clock.now_ms());
     for db in 0..databases {
         for entry in locked.iter().flat_map(|shard| shard.dbs[db].keys.iter()) {
             rdb.entry(db, entry.key(), Facts::of(entry), &entry.content())?;
             if config.rdb_key_save_delay != 0 {
-                super::dawdle(config.rdb_key_save_delay, &server.random);
+                super::dawdle(config.rdb_key_save_delay, &core.random);
             }
         }
     }
@@ -263,7 +265,7 @@ fn counts(locked: &Locked<'_>, db: usize) -> (u64, u64) {
 
 /// Writes a snapshot as one RDB file into `out`.
 pub fn write_snapshot<W: Write + Send>(
-    server: &Server,
+    core: &Core,
     config: &Config,
     snapshot: Snapshot,
     may_wait: MayWait,
@@ -271,10 +273,10 @@ pub fn write_snapshot<W: Write + Send>(
     aof_base: bool,
     is_cancelled: impl Fn() -> bool + Sync,
 ) -> io::Result<W> {
-    let file = RdbFile::begin(server, config, out, &snapshot.functions, aof_base, &snapshot.counts);
+    let file = RdbFile::begin(core, config, out, &snapshot.functions, aof_base, &snapshot.counts);
     let file = Mutex::new(file);
-    let now_ms = server.clock.now_ms();
-    snapshot.write(server, may_wait, || RdbOutput::new(&file, config, now_ms), is_cancelled)?;
+    let now_ms = core.clock.now_ms();
+    snapshot.write(core, may_wait, || RdbOutput::new(&file, config, now_ms), is_cancelled)?;
     file.into_inner().writer.finish()
 }
 
@@ -288,7 +290,7 @@ struct RdbFile<W> {
 impl<W: Write> RdbFile<W> {
     /// Begins a file with what stands before all keys. `counts` are the keys, and the keys that expire, by database.
     fn begin(
-        server: &Server,
+        core: &Core,
         config: &Config,
         out: W,
         functions: &[Vec<u8>],
@@ -296,7 +298,7 @@ impl<W: Write> RdbFile<W> {
         counts: &[(u64, u64)],
     ) -> Self {
         let mut writer = Writer::new(out, options(config));
-        write_aux(server, &mut writer, server.clock.now_ms(), aof_base);
+        write_aux(core, &mut writer, core.clock.now_ms(), aof_base);
         functions.iter().for_each(|source| writer.encoder().function(source));
         let mut file = RdbFile { writer, db: None };
         for (db, (keys, expires)) in counts.iter().enumerate().filter(|(_, (keys, _))| *keys > 0) {
@@ -474,12 +476,12 @@ pub fn options(config: &Config) -> WriteOptions {
     WriteOptions { version: config.rdb_version, compression, checksum }
 }
 
-fn write_aux<W: Write>(server: &Server, writer: &mut Writer<W>, now_ms: i64, aof_base: bool) {
+fn write_aux<W: Write>(core: &Core, writer: &mut Writer<W>, now_ms: i64, aof_base: bool) {
     let encoder = writer.encoder();
     encoder.aux("redis-ver", crate::banner::REDIS_VERSION.as_bytes());
     encoder.aux("redis-bits", b"64");
     encoder.aux("ctime", (now_ms / 1000).to_string().as_bytes());
-    encoder.aux("used-mem", server.used_memory.bytes().to_string().as_bytes());
+    encoder.aux("used-mem", core.used_memory.bytes().to_string().as_bytes());
     encoder.aux("aof-base", if aof_base { b"1" } else { b"0" });
 }
 

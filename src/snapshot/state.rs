@@ -17,12 +17,14 @@ pub struct Persistence {
     cancelled: AtomicBool,
     /// A snapshot is being copied into another server of this process.
     is_copying: AtomicBool,
+    /// A snapshot for replicas is being written.
+    is_syncing: AtomicBool,
     /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: RDB files are loaded whatever their checksum is.
     skips_checksum: AtomicBool,
     /// The data set being loaded.
     pub loading: Loading,
     /// The snapshot being taken.
-    pub progress: Progress,
+    pub progress: Arc<Progress>,
     /// Old values that it keeps.
     pub kept: Arc<Kept>,
     /// The most that the last save in the background, and the last rewrite, kept, in bytes.
@@ -124,8 +126,9 @@ impl Persistence {
             cancelled: AtomicBool::new(false),
             skips_checksum: AtomicBool::new(false),
             is_copying: AtomicBool::new(false),
+            is_syncing: AtomicBool::new(false),
             loading: Loading::default(),
-            progress: Progress::default(),
+            progress: Arc::default(),
             kept: Arc::default(),
             last_save_kept: AtomicUsize::new(0),
             last_rewrite_kept: AtomicUsize::new(0),
@@ -140,6 +143,16 @@ impl Persistence {
     /// The copying begins or has ended.
     pub fn set_copying(&self, is_copying: bool) {
         self.is_copying.store(is_copying, Ordering::Release);
+    }
+
+    /// A snapshot for replicas begins to be written, or has been.
+    pub fn set_syncing(&self, is_syncing: bool) {
+        self.is_syncing.store(is_syncing, Ordering::Release);
+    }
+
+    /// Whether a snapshot is being written, for the RDB file, for replicas, or for a script that is to be debugged.
+    pub fn has_snapshot_under_way(&self) -> bool {
+        self.is_saving() || self.is_copying() || self.is_syncing.load(Ordering::Acquire)
     }
 
     /// How saving has gone so far.

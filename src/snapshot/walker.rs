@@ -4,11 +4,12 @@
 //! writing happen without any lock. What writers have handed over goes first, so that little of it is kept. Several
 //! walkers may share the work, each with an output of its own.
 
+use crate::core::Core;
 use crate::keyspace::lock::{Locked, MayWait, ShardSet};
 use crate::keyspace::shard::ShardDb;
 use crate::keyspace::value::{Entry, Value};
 use crate::keyspace::walk::{self, Batch, BigStep, Facts, Gone, Handed, Handover, Header, Piece, Pieces, Whereabouts};
-use crate::server::Server;
+use crate::snapshot::state::Persistence;
 use crate::util::sync::Mutex;
 use redstart_types::entry::Content;
 use redstart_types::table::{Keyed, hash_key};
@@ -52,6 +53,7 @@ pub struct Progress {
 #[derive(Debug)]
 pub struct Snapshot {
     handover: Arc<Handover>,
+    progress: Arc<Progress>,
     /// Keys, and keys that expire, of each database.
     pub counts: Vec<(u64, u64)>,
     /// The function libraries.
@@ -62,13 +64,12 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// This is the instant. All shards are locked. None while another snapshot is under way.
-    pub fn begin(server: &Server, locked: &mut Locked<'_>) -> Option<Self> {
+    pub fn begin(core: &Core, saves: &Persistence, locked: &mut Locked<'_>) -> Option<Self> {
         if locked.iter().flat_map(|shard| &shard.dbs).any(|part| part.walked_db().is_some()) {
             return None;
         }
-        let persistence = &server.persistence;
-        persistence.kept.reset_peak();
-        let handover = Arc::new(Handover::new(persistence.kept.clone()));
+        saves.kept.reset_peak();
+        let handover = Arc::new(Handover::new(saves.kept.clone()));
         let mut counts = Vec::new();
         for (_, shard) in locked.iter_mut() {
             counts.resize(shard.dbs.len(), (0, 0));
@@ -78,24 +79,26 @@ impl Snapshot {
                 part.begin_walk(db, &handover);
             }
         }
-        persistence.progress.keys_done.store(0, Ordering::Relaxed);
-        persistence.progress.keys_total.store(counts.iter().map(|(keys, _)| keys).sum(), Ordering::Relaxed);
-        let walkers = walkers(server.config.load().io_threads);
-        Some(Snapshot { handover, counts, functions: server.functions.sources(), walkers })
+        saves.progress.keys_done.store(0, Ordering::Relaxed);
+        saves.progress.keys_total.store(counts.iter().map(|(keys, _)| keys).sum(), Ordering::Relaxed);
+        let walkers = walkers(core.config.load().io_threads);
+        let progress = saves.progress.clone();
+        Some(Snapshot { handover, progress, counts, functions: core.functions.sources(), walkers })
     }
 
     /// Writes the data set of the instant, by threads that each have an output made by `output`. When that
     /// fails, or `is_cancelled` says so, the walk is brought to its end without output.
     pub fn write<O: Output>(
         self,
-        server: &Server,
+        core: &Core,
         may_wait: MayWait,
         output: impl Fn() -> O + Sync,
         is_cancelled: impl Fn() -> bool + Sync,
     ) -> io::Result<()> {
-        let parts = (0..self.counts.len()).flat_map(|db| (0..server.shards.count()).map(move |shard| (db, shard)));
+        let parts = (0..self.counts.len()).flat_map(|db| (0..core.shards.count()).map(move |shard| (db, shard)));
         let walk = Walk {
-            server,
+            core,
+            progress: self.progress,
             may_wait,
             handover: self.handover,
             parts: parts.filter(|(db, _)| self.counts[*db].0 > 0).collect(),
@@ -113,7 +116,7 @@ impl Snapshot {
                 steps: 0,
                 gone: None,
             };
-            walk.server.reclaimer.collect(|| walker.run());
+            walk.core.reclaimer.collect(|| walker.run());
         };
         std::thread::scope(|scope| {
             for _ in 1..self.walkers {
@@ -135,7 +138,8 @@ fn walkers(workers: usize) -> usize {
 
 /// What the walkers of a snapshot share.
 struct Walk<'a> {
-    server: &'a Server,
+    core: &'a Core,
+    progress: Arc<Progress>,
     may_wait: MayWait,
     handover: Arc<Handover>,
     /// (database, shard), in the order in which they are walked.
@@ -170,12 +174,12 @@ impl Walk<'_> {
     fn lock(&self, shard: usize) -> Locked<'_> {
         let mut set = ShardSet::NONE;
         set.add(shard);
-        self.server.shards.lock(set, self.may_wait)
+        self.core.shards.lock(set, self.may_wait)
     }
 
     /// The walk is over: nothing has to be handed over any more.
     fn end(&self) {
-        for shard in 0..self.server.shards.count() {
+        for shard in 0..self.core.shards.count() {
             self.lock(shard).iter_mut().flat_map(|(_, shard)| &mut shard.dbs).for_each(ShardDb::end_walk);
         }
     }
@@ -218,7 +222,7 @@ impl<O: Output> Walker<'_, O> {
     /// Walks on through a shard's part of a database; false once that is over.
     fn step(&mut self, db: usize, shard: usize) -> bool {
         let goes_out = self.walk.goes_out();
-        let entries = if self.walk.server.config.load().rdb_key_save_delay == 0 { ENTRIES } else { 1 };
+        let entries = if self.walk.core.config.load().rdb_key_save_delay == 0 { ENTRIES } else { 1 };
         let mut locked = self.walk.lock(shard);
         let Some(part) = part_of(&mut locked, db) else { return false };
         let more = part.walk_step(&mut self.batch, entries, goes_out);
@@ -295,7 +299,7 @@ impl<O: Output> Walker<'_, O> {
 
     /// Copies some elements of a frozen value out; false once all have been given out.
     fn big_step(&mut self, id: u64) -> bool {
-        let (shards, handover) = (&self.walk.server.shards, &self.walk.handover);
+        let (shards, handover) = (&self.walk.core.shards, &self.walk.handover);
         if let Some(gone) = &mut self.gone {
             return walk::frozen_steps(&mut gone.value, &mut self.pieces);
         }
@@ -321,9 +325,9 @@ impl<O: Output> Walker<'_, O> {
 
     /// Counts keys, and waits as `rdb-key-save-delay` says.
     fn count(&mut self, keys: u64) {
-        let server = self.walk.server;
-        let before = server.persistence.progress.keys_done.fetch_add(keys, Ordering::Relaxed);
-        let delay_us = server.config.load().rdb_key_save_delay;
+        let Walk { core, progress, .. } = self.walk;
+        let before = progress.keys_done.fetch_add(keys, Ordering::Relaxed);
+        let delay_us = core.config.load().rdb_key_save_delay;
         let every = u64::from(delay_us.unsigned_abs());
         let mut left = match delay_us {
             0 => return,
@@ -332,7 +336,7 @@ impl<O: Output> Walker<'_, O> {
             _ => return,
         };
         // In small steps: the directive may change, and the snapshot be called off, meanwhile.
-        while !left.is_zero() && self.walk.goes_out() && server.config.load().rdb_key_save_delay != 0 {
+        while !left.is_zero() && self.walk.goes_out() && core.config.load().rdb_key_save_delay != 0 {
             let nap = left.min(Duration::from_millis(10));
             std::thread::sleep(nap);
             left -= nap;

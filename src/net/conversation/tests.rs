@@ -199,7 +199,7 @@ fn a_reply_waits_for_the_log() {
     let mut talk = Talk::new(Config::default());
     let server = talk.server().clone();
     server.aof.queue.hold_replies(Holds::UntilWritten);
-    server.feed.add_reader(Arc::new(QueueReader::new(&server)));
+    server.feed.add_reader(Arc::new(QueueReader::new(&server.aof)));
     assert_eq!(talk.ask("SET k v\r\n"), "");
     assert_eq!(talk.hear(), "");
     server.aof.queue.set_progress(server.aof.queue.pushed(), 0);

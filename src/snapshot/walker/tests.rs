@@ -4,6 +4,7 @@ use super::*;
 use crate::commands::testing::{Peer, until};
 use crate::config::{Config, ProtectedAction};
 use crate::keyspace::value;
+use crate::server::Server;
 use crate::snapshot::load::{self, Purpose, Target};
 use crate::snapshot::{convert, digest, save};
 use crate::startup::{Options, Running};
@@ -220,7 +221,7 @@ fn all(server: &Server) -> Locked<'_> {
 fn begin(server: &Server) -> (Contents, Snapshot) {
     let mut locked = all(server);
     let wanted = contents(&locked, fingerprint);
-    (wanted, Snapshot::begin(server, &mut locked).expect("no other is under way"))
+    (wanted, Snapshot::begin(server, &server.persistence, &mut locked).expect("no other is under way"))
 }
 
 /// Takes a snapshot and loads it into another server: what it should be, and what it is.
@@ -237,7 +238,8 @@ fn snapshot_and_load(running: &Running, walkers: usize, delay_ms: u64) -> (Conte
     loaded.server.switches.set_active_expire(false);
     let target = &mut Target::Shards(&loaded.server.shards, may_wait);
     let purpose = Purpose { log_follows: true, ..Purpose::default() };
-    load::read(&loaded.server, &config, file.as_slice(), target, purpose).expect("the file is valid");
+    load::read(&loaded.server, &loaded.server.persistence, &config, file.as_slice(), target, purpose)
+        .expect("the file is valid");
     (wanted, contents(&all(&loaded.server), fingerprint))
 }
 
@@ -325,7 +327,7 @@ fn a_snapshot_that_fails_leaves_nothing_behind() {
     meanwhile(&running, 2, 7, command, || {
         let (_, mut snapshot) = begin(server);
         snapshot.walkers = 2;
-        assert!(Snapshot::begin(server, &mut all(server)).is_none(), "one at a time");
+        assert!(Snapshot::begin(server, &server.persistence, &mut all(server)).is_none(), "one at a time");
         let failed = save::write_snapshot(server, &config, snapshot, may_wait, FullDisk, false, || false);
         assert_eq!(failed.err().map(|error| error.kind()), Some(io::ErrorKind::StorageFull));
         let (_, snapshot) = begin(server);
