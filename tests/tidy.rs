@@ -4,49 +4,79 @@ use redstart::commands::registry;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the bottom up: a module uses modules of lower layers and of its own.
-const LAYERS: &[&[&str]] = &[
-    &["util"],
-    &["resp", "histogram", "memory", "allocator"],
-    &["config", "log", "banner", "process", "selftest"],
-    &["acl"],
-    &["clients", "feed"],
-    &["keyspace"],
-    &[
-        "background",
-        "monitors",
-        "pubsub",
-        "tracking",
-        "stats",
-        "slowlog",
-        "latency",
-        "reclaim",
-        "sampler",
-        "socket",
-        "stop",
-        "switches",
-        "tls",
-    ],
-    &[
-        "snapshot",
-        "dataset",
-        "check",
-        "persistence",
-        "aof",
-        "client_eviction",
-        "replication",
-        "migration",
-        "server",
-        "command",
-        "crash",
-        "metrics",
-        "reconfigure",
-        "scripts",
-        "watchdog",
-    ],
-    &["commands"],
-    &["net"],
-    &["cron", "main_loop", "startup", "shutdown", "restart", "standalone"],
+/// The modules of the server crate from the bottom up: a module uses those above it in this list, and no other.
+const ORDER: &[&str] = &[
+    "util",
+    "allocator",
+    "histogram",
+    "resp",
+    "config",
+    "log",
+    "process",
+    "memory",
+    "banner",
+    "stop",
+    "switches",
+    "stats",
+    "slowlog",
+    "latency",
+    "sampler",
+    "tls",
+    "socket",
+    "acl",
+    "clients",
+    "pubsub",
+    "monitors",
+    "migration",
+    "feed",
+    "keyspace",
+    "tracking",
+    "background",
+    "reclaim",
+    "scripts",
+    "core",
+    "snapshot",
+    "aof",
+    "check",
+    "replication",
+    "server",
+    "metrics",
+    "command",
+    "client_eviction",
+    "watchdog",
+    "reconfigure",
+    "shutdown",
+    "restart",
+    "commands",
+    "cron",
+    "dataset",
+    "net",
+    "main_loop",
+    "startup",
+    "crash",
+    "selftest",
+    "standalone",
+];
+
+/// Where a server, its core and its engine have methods besides their own files.
+const METHODS: &[(&str, &[&str])] = &[
+    ("Core", &["src/core.rs"]),
+    (
+        "Server",
+        &[
+            "src/client_eviction.rs",
+            "src/command/observe.rs",
+            "src/crash.rs",
+            "src/metrics.rs",
+            "src/reconfigure.rs",
+            "src/restart.rs",
+            "src/server.rs",
+            "src/shutdown.rs",
+            "src/startup.rs",
+            "src/watchdog.rs",
+        ],
+    ),
+    ("Engine", &["src/command/call.rs", "src/command/gate.rs", "src/command/room.rs", "src/cron.rs"]),
 ];
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
@@ -79,31 +109,82 @@ fn is_test(name: &str) -> bool {
     name.ends_with("testing.rs") || name.ends_with("/tests.rs")
 }
 
-fn layer(module: &str) -> Option<usize> {
-    LAYERS.iter().position(|modules| modules.contains(&module))
+/// What is compiled into the server: the text without comments, and without the tests at its end, which may use everything.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("it is text");
+    let own = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    own.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect()
+}
+
+/// The module of the crate that a file belongs to.
+fn module(name: &str) -> &str {
+    name.trim_start_matches("src/").split('/').next().unwrap_or_default().trim_end_matches(".rs")
+}
+
+/// The modules that every `crate::` path in `code` begins with, with the numbers of their lines. `super::` in a module's own
+/// file is the crate as well.
+fn uses<'c>(name: &str, code: &'c str) -> Vec<(usize, &'c str)> {
+    let is_at_the_top = name.matches('/').count() == 1 || name.matches('/').count() == 2 && name.ends_with("/mod.rs");
+    let roots: &[&str] = if is_at_the_top { &["crate::", "super::"] } else { &["crate::"] };
+    let mut found = Vec::new();
+    for (number, line) in (1..).zip(code.lines()) {
+        for root in roots {
+            for (at, _) in line.match_indices(root) {
+                let path = &line[at + root.len()..];
+                let end = path.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(path.len());
+                found.push((number, &path[..end]));
+            }
+        }
+    }
+    found
 }
 
 #[test]
-fn uses_go_downwards() {
+fn uses_go_one_way() {
+    let place = |module: &str| ORDER.iter().position(|other| *other == module);
     let mut wrong = Vec::new();
     for path in server_files() {
         let name = relative(&path);
-        let module = name.trim_start_matches("src/").split('/').next().unwrap_or_default().trim_end_matches(".rs");
-        if module == "lib" || module == "main" {
+        if is_test(&name) || name == "src/lib.rs" || name == "src/main.rs" {
             continue;
         }
-        let Some(own) = layer(module) else {
-            wrong.push(format!("{name}: its module is in no layer"));
+        let module = module(&name);
+        let Some(own) = place(module) else {
+            wrong.push(format!("{name}: its module has no place in the order"));
             continue;
         };
-        let text = fs::read_to_string(&path).expect("it is text");
-        // Tests stand at the end of a file and may use everything.
-        let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-        for (number, line) in code.lines().enumerate() {
-            let Some(used) = line.trim_start().strip_prefix("use crate::") else { continue };
-            let used = used.split([':', ';', '{']).next().unwrap_or_default();
-            if layer(used).is_none_or(|layer| layer > own) && !is_test(&name) {
-                wrong.push(format!("{name}:{}: {module} uses {used}, which is above it", number + 1));
+        for (number, used) in uses(&name, &code(&path)) {
+            if place(used).is_none_or(|used| used > own) {
+                wrong.push(format!("{name}:{number}: {module} uses {used:?}, which is above it"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A path is found wherever it stands in a line; one that the test above does not understand would be no module of the
+/// order, so it fails.
+#[test]
+fn every_path_counts() {
+    let code = "use crate::aof::Mode;\nlet x = crate::server::Y; crate::net();\nuse crate::{acl, log};\n";
+    assert_eq!(uses("src/keyspace/db.rs", code), [(1, "aof"), (2, "server"), (2, "net"), (3, "")]);
+    assert_eq!(uses("src/stats.rs", "use super::server::Server;"), [(1, "server")]);
+    assert_eq!(uses("src/keyspace/db.rs", "use super::shard::Shard;"), []);
+}
+
+/// The methods of the types that belong to everybody are where a reader looks for them.
+#[test]
+fn methods_are_at_home() {
+    let mut wrong = Vec::new();
+    for path in server_files() {
+        let name = relative(&path);
+        for (number, line) in (1..).zip(code(&path).lines()) {
+            let Some(head) = line.trim_start().strip_prefix("impl ") else { continue };
+            let head = head.split('{').next().unwrap_or_default().trim_end();
+            let owner = head.rsplit([' ', ':']).next().unwrap_or_default();
+            let homes = METHODS.iter().find(|(known, _)| *known == owner && !head.contains(" for "));
+            if homes.is_some_and(|(_, homes)| !homes.contains(&&*name)) {
+                wrong.push(format!("{name}:{number}: methods of {owner}"));
             }
         }
     }
