@@ -65,9 +65,11 @@ impl Troubles {
     /// What to tell those who want to write.
     #[inline]
     pub(super) fn reason(&self) -> Option<String> {
-        if !self.any.load(Ordering::Relaxed) {
-            return None;
-        }
+        if self.any.load(Ordering::Relaxed) { self.first_reason() } else { None }
+    }
+
+    #[cold]
+    fn first_reason(&self) -> Option<String> {
         self.kinds.lock().iter().flatten().next().map(|failure| failure.reason.clone())
     }
 

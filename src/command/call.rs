@@ -276,11 +276,11 @@ impl Engine {
     #[inline]
     pub fn lock_with_waiters<'g>(&self, server: &'g Server, set: ShardSet) -> Option<Locked<'g>> {
         let locked = self.shards(server, set)?;
-        if !locked.is_all() && locked.iter().any(|shard| shard.cross_shard_waiters > 0) {
-            drop(locked);
-            return self.shards(server, server.shards.all());
+        if locked.is_all() || locked.iter().all(|shard| shard.cross_shard_waiters == 0) {
+            return Some(locked);
         }
-        Some(locked)
+        drop(locked);
+        self.shards(server, server.shards.all())
     }
 
     /// Locks shards; None when a script holds them that has been running for long or, in the main loop, when anybody does.

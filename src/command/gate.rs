@@ -134,10 +134,8 @@ fn check_state(
         return Err(CmdError::NoReplicas);
     }
     if session.in_pubsub_mode() && !is_allowed_while_subscribed(spec.name) {
-        return Err(CmdError::owned(format!(
-            "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-            spec.name
-        )));
+        const ALLOWED: &str = "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context";
+        return Err(quoting("ERR Can't execute '", spec.name, ALLOWED));
     }
     if server.loading.load(Ordering::Relaxed) && !spec.has(LOADING) {
         return Err(CmdError::Text("LOADING Redis is loading the dataset in memory"));
@@ -186,8 +184,13 @@ fn disk_error(server: &Server, config: &Config) -> Option<CmdError> {
     if server.persistence.refuses_writes(config) {
         return Some(CmdError::Text(MISCONF_RDB));
     }
-    let reason = server.aof.refuses_writes()?;
-    Some(CmdError::owned(format!("MISCONF Errors writing to the AOF file: {reason}")))
+    server.aof.refuses_writes().map(|reason| quoting("MISCONF Errors writing to the AOF file: ", &reason, ""))
+}
+
+/// Out of line, as errors are rare: the gate stands before every command.
+#[cold]
+fn quoting(before: &str, word: &str, after: &str) -> CmdError {
+    CmdError::owned([before, word, after].concat())
 }
 
 const MISCONF_RDB: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to \
@@ -200,11 +203,9 @@ fn disk_error_of_script(server: &Server, config: &Config) -> Option<CmdError> {
     if server.persistence.refuses_writes(config) {
         return Some(CmdError::Text(MISCONF_RDB_SCRIPT));
     }
-    let reason = server.aof.refuses_writes()?;
-    Some(CmdError::owned(format!(
-        "MISCONF Redis is configured to persist data to AOF, but it's currently unable to persist to disk. Writable \
-         scripts are blocked. Use 'no-writes' flag for read only scripts. AOF error: {reason}"
-    )))
+    const MISCONF_AOF: &str = "MISCONF Redis is configured to persist data to AOF, but it's currently unable to persist \
+        to disk. Writable scripts are blocked. Use 'no-writes' flag for read only scripts. AOF error: ";
+    server.aof.refuses_writes().map(|reason| quoting(MISCONF_AOF, &reason, ""))
 }
 
 const MISCONF_RDB_SCRIPT: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to \

@@ -48,22 +48,30 @@ impl Server {
         stats.commands_processed.add(1);
         let Some(nanos) = ended.nanos else { return };
         counters.nanos.add(nanos);
-        if ended.command.command.has(ADMIN) {
+        let changed;
+        let config = if ended.command.command.has(ADMIN) {
             // What CONFIG SET has just changed holds for CONFIG SET itself.
-            self.note_duration(&self.config.load(), worker, now_ms, ended, nanos);
+            changed = self.config.load();
+            &*changed
         } else {
-            self.note_duration(config, worker, now_ms, ended, nanos);
+            config
+        };
+        if config.latency_tracking {
+            counters.latency.record(nanos);
+        }
+        let limit_us = config.slowlog_log_slower_than;
+        let is_slow = limit_us >= 0 && nanos >= limit_us.unsigned_abs().saturating_mul(1000);
+        if is_slow || config.latency_monitor_threshold > 0 {
+            self.note_slow(config, now_ms, ended, nanos);
         }
     }
 
-    #[inline]
-    fn note_duration(&self, config: &Config, worker: usize, now_ms: i64, ended: &Ended<'_>, nanos: u64) {
-        if config.latency_tracking {
-            self.stats.worker(worker).commands[usize::from(ended.command.id)].latency.record(nanos);
-        }
-        let limit_us = config.slowlog_log_slower_than;
-        if limit_us >= 0 && micros(nanos) >= limit_us {
-            self.enter_slow(config, now_ms, ended, micros(nanos));
+    /// Enters a command into the slow log and the latency monitor, if it took long enough.
+    #[cold]
+    fn note_slow(&self, config: &Config, now_ms: i64, ended: &Ended<'_>, nanos: u64) {
+        let micros = i64::try_from(nanos / 1000).unwrap_or(i64::MAX);
+        if (0..=micros).contains(&config.slowlog_log_slower_than) {
+            self.enter_slow(config, now_ms, ended, micros);
         }
         if config.latency_monitor_threshold > 0 {
             let event = if ended.command.command.has(FAST) { "fast-command" } else { "command" };
@@ -71,7 +79,6 @@ impl Server {
         }
     }
 
-    #[cold]
     fn enter_slow(&self, config: &Config, now_ms: i64, ended: &Ended<'_>, micros: i64) {
         if ended.command.command.has(SKIP_SLOWLOG) {
             return;
@@ -115,8 +122,4 @@ impl Server {
         let ended = Ended { command, argv: &argv, client: Some(&waiter.client), nanos: Some(ran + apart) };
         self.note_ended(&self.config.load(), worker, self.clock.now_ms(), &ended);
     }
-}
-
-fn micros(nanos: u64) -> i64 {
-    i64::try_from(nanos / 1000).unwrap_or(i64::MAX)
 }

@@ -18,23 +18,25 @@ pub struct CommandRef {
 /// The commands of one server by name, as `rename-command` left them.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    /// Its hash may be known: clients look names up, and add none.
-    by_name: HashMap<Vec<u8>, CommandRef, foldhash::fast::FixedState>,
+    /// Names in lower case, at [`place`]. It may be known which share a place: clients look names up, and add none.
+    by_name: Vec<Vec<(Box<[u8]>, CommandRef)>>,
     /// Every command and subcommand; the index is its id.
     all: Vec<&'static Command>,
     /// The ids of subcommands by `container|name`.
     subcommands: HashMap<&'static str, u16, foldhash::fast::FixedState>,
 }
 
-const NAME_MAX: usize = 32;
+/// Places for names, some four times as many as there are commands.
+const PLACES: usize = 1024;
 
 impl Registry {
     /// The commands of these families, under their own names.
     pub fn new(families: &[&'static [Command]]) -> Self {
-        let mut registry = Registry { by_name: HashMap::default(), all: Vec::new(), subcommands: HashMap::default() };
+        let by_name = vec![Vec::new(); PLACES];
+        let mut registry = Registry { by_name, all: Vec::new(), subcommands: HashMap::default() };
         for command in families.iter().copied().flatten() {
             let id = registry.add(command);
-            registry.by_name.insert(command.name.as_bytes().to_vec(), CommandRef { command, id });
+            registry.by_name[place(command.name.as_bytes())].push((command.name.as_bytes().into(), CommandRef { command, id }));
             for subcommand in command.subcommands {
                 let id = registry.add(subcommand);
                 registry.subcommands.insert(subcommand.name, id);
@@ -60,7 +62,7 @@ impl Registry {
 
     /// The commands that can be called by name, without subcommands.
     pub fn commands(&self) -> impl Iterator<Item = CommandRef> {
-        self.by_name.values().copied()
+        self.by_name.iter().flatten().map(|(_, found)| *found)
     }
 
     /// Some command, for work of the server's own that none of its clients asked for.
@@ -76,15 +78,8 @@ impl Registry {
     /// The command of this name in any case; a container, not its subcommand.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<CommandRef> {
-        let mut lower = [0; NAME_MAX];
-        match lower.get_mut(..name.len()) {
-            Some(lower) => {
-                lower.copy_from_slice(name);
-                lower.make_ascii_lowercase();
-                self.by_name.get(&*lower).copied()
-            }
-            None => self.by_name.get(&name.to_ascii_lowercase()).copied(),
-        }
+        let found = self.by_name[place(name)].iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+        found.map(|(_, found)| *found)
     }
 
     /// The command or, for a container, the subcommand that `argv` calls.
@@ -109,16 +104,26 @@ impl Registry {
 
     /// Applies `rename-command`: an empty new name takes the command away. Errors are Redis's own.
     pub fn rename(&mut self, name: &[u8], new_name: &[u8]) -> Result<(), &'static str> {
-        let lower = name.to_ascii_lowercase();
-        let found = self.by_name.remove(&lower).ok_or("No such command in rename-command")?;
+        let found = self.find(name).ok_or("No such command in rename-command")?;
+        self.by_name[place(name)].retain(|(own, _)| !own.eq_ignore_ascii_case(name));
         if new_name.is_empty() {
             return Ok(());
         }
-        match self.by_name.insert(new_name.to_ascii_lowercase(), found) {
-            None => Ok(()),
-            Some(_) => Err("Target command name already exists"),
+        if self.find(new_name).is_some() {
+            return Err("Target command name already exists");
         }
+        self.by_name[place(new_name)].push((new_name.to_ascii_lowercase().into(), found));
+        Ok(())
     }
+}
+
+/// Where a name stands, in any case: its length and four of its letters tell nearly all commands apart.
+#[inline]
+fn place(name: &[u8]) -> usize {
+    let [.., last] = name else { return 0 };
+    let letter = |position: usize| u32::from(name[position.min(name.len() - 1)] | 0x20);
+    let letters = letter(0) | letter(1) << 8 | letter(name.len() / 2) << 16 | u32::from(last | 0x20) << 24;
+    (letters.wrapping_add(name.len() as u32).wrapping_mul(0x9e37_79b1) >> 22) as usize
 }
 
 /// The positions in `argv` of the keys that `command`'s specs find, with the flags of their spec. Arguments that do

@@ -130,22 +130,14 @@ impl Shards {
     }
 
     /// Locks a set of shards; while it has to wait, asks `give_up` every few milliseconds.
+    #[inline]
     pub fn lock_unless(
         &self,
         set: ShardSet,
         _may_wait: MayWait,
         mut give_up: impl FnMut() -> bool,
     ) -> Option<Locked<'_>> {
-        self.lock_each(set, |mutex| {
-            loop {
-                if let Some(guard) = mutex.try_lock_for(WAIT) {
-                    return Some(guard);
-                }
-                if give_up() {
-                    return None;
-                }
-            }
-        })
+        self.lock_each(set, |mutex| wait(mutex, &mut give_up))
     }
 
     /// Locks a set of shards if all of them are free just now.
@@ -186,6 +178,19 @@ impl Shards {
     pub fn prefetch_entry(&self, db: usize, hash: u64) {
         if let Some(shard) = self.shards[self.shard_of(hash)].0.try_lock() {
             shard.dbs[db].keys.prefetch_element(hash);
+        }
+    }
+}
+
+/// Locks a shard that is not free just now, unless `give_up`, asked every few milliseconds, says so.
+#[cold]
+fn wait<'g>(mutex: &'g Mutex<Shard>, give_up: &mut dyn FnMut() -> bool) -> Option<MutexGuard<'g, Shard>> {
+    loop {
+        if let Some(guard) = mutex.try_lock_for(WAIT) {
+            return Some(guard);
+        }
+        if give_up() {
+            return None;
         }
     }
 }

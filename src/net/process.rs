@@ -16,10 +16,13 @@ const LOADING_PAUSE_MS: i64 = 5;
 /// Commands whose keys are asked for together: their cache misses overlap.
 const BATCH: usize = 16;
 
+/// Arguments of a batch that need no allocation.
+const ARGUMENTS: usize = 4 * BATCH;
+
 /// Commands that were parsed together.
 struct Batch<'d> {
     /// The arguments of all of them, one after the other.
-    argv: SmallVec<[&'d [u8]; BATCH]>,
+    argv: SmallVec<[&'d [u8]; ARGUMENTS]>,
     commands: SmallVec<[Bounds; BATCH]>,
     after: After,
 }
@@ -55,12 +58,14 @@ pub fn process(
     loop {
         let batch = parse(engine, session, parser, data, done);
         engine.server.stats.worker(engine.worker).most_commands_a_batch.raise(batch.commands.len() as u64);
-        let hashes = if batch.commands.len() > 1 { prefetch(engine, session, &batch) } else { SmallVec::new() };
+        let (args, commands) = (&*batch.argv, &*batch.commands);
+        let hashes = if commands.len() > 1 { prefetch(engine, session, args, commands) } else { SmallVec::new() };
+        let mut hashes = hashes.iter().copied();
         let mut argv_start = 0;
-        for (idx, bounds) in batch.commands.iter().enumerate() {
-            let argv = &batch.argv[argv_start..bounds.argv_end];
+        for bounds in commands {
+            let argv = &args[argv_start..bounds.argv_end];
             argv_start = bounds.argv_end;
-            let first_hash = hashes.get(idx).copied().flatten();
+            let first_hash = hashes.next().flatten();
             let request = Request { argv, encoded: Some(&data[done..bounds.bytes_end]), first_hash };
             if !step(engine, session, reply, request, &mut done, bounds.bytes_end) {
                 parser.restart();
@@ -96,9 +101,10 @@ fn parse<'d>(
 ) -> Batch<'d> {
     let mut batch = Batch { argv: SmallVec::new(), commands: SmallVec::new(), after: After::Full };
     // Before authentication one command at a time: the next one's limits depend on it.
-    let most = if is_known(engine, session) { BATCH } else { 1 };
+    let limits = limits(engine, session);
+    let most = if limits.authenticated { BATCH } else { 1 };
     while batch.commands.len() < most {
-        match parser.parse(&data[position..], limits(engine, session)) {
+        match parser.parse(&data[position..], limits) {
             Parsed::Incomplete => {
                 batch.after = After::Incomplete;
                 break;
@@ -210,12 +216,17 @@ fn is_known(engine: &Engine, session: &Session) -> bool {
 
 /// Asks for the memory of the first argument of each command, as if it were a key: nearly always it is, and a wrong
 /// guess costs a few nanoseconds. First all buckets, then, when those are there, all entries. Their hashes, a command each.
-fn prefetch(engine: &Engine, session: &Session, batch: &Batch<'_>) -> SmallVec<[Option<u64>; BATCH]> {
+fn prefetch(
+    engine: &Engine,
+    session: &Session,
+    args: &[&[u8]],
+    commands: &[Bounds],
+) -> SmallVec<[Option<u64>; BATCH]> {
     let shards = &engine.server.shards;
     let mut hashes: SmallVec<[Option<u64>; BATCH]> = SmallVec::new();
     let mut argv_start = 0;
-    for bounds in &batch.commands {
-        let first = batch.argv[argv_start..bounds.argv_end].get(1);
+    for bounds in commands {
+        let first = args[argv_start..bounds.argv_end].get(1);
         let hash = first.map(|first| hash_key(shards.seed(), first));
         if let Some(hash) = hash {
             shards.prefetch_bucket(session.db, hash);

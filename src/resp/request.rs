@@ -133,18 +133,19 @@ impl Parser {
 
     /// The `*N` line. A count of 0 or less is an empty command.
     fn header(&mut self, buf: &[u8], limits: Limits) -> Result<Option<usize>, String> {
-        let Some(line) = line(buf, 1, "too big mbulk count string")? else { return Ok(None) };
-        let count = integer(&buf[line.clone()]).filter(|count| *count <= i64::from(i32::MAX));
+        let Some((count, end)) = number(buf, 1, "too big mbulk count string")? else { return Ok(None) };
+        let count = count.filter(|count| *count <= i64::from(i32::MAX));
         let count = count.ok_or("invalid multibulk length")?.max(0) as usize;
         if count > MAX_ARGS_UNAUTHENTICATED && !limits.authenticated {
             return Err("unauthenticated multibulk length".into());
         }
-        self.position = line.end + 2;
+        self.position = end;
         Ok(Some(count))
     }
 
+    /// Whether all have arrived.
     fn arguments(&mut self, buf: &[u8], limits: Limits) -> Result<bool, String> {
-        while self.remaining != Some(0) {
+        for remaining in (0..self.remaining.unwrap_or(0)).rev() {
             let len = match self.bulk_len {
                 Some(len) => len,
                 None => match self.bulk_header(buf, limits)? {
@@ -153,13 +154,14 @@ impl Parser {
                 },
             };
             if buf.len() < self.position + len + 2 {
+                self.bulk_len = Some(len);
                 return Ok(false);
             }
             self.args.push(self.position..self.position + len);
             self.args_bytes += len;
             self.position += len + 2;
             self.bulk_len = None;
-            self.remaining = self.remaining.map(|remaining| remaining - 1);
+            self.remaining = Some(remaining);
         }
         Ok(true)
     }
@@ -167,17 +169,16 @@ impl Parser {
     /// The `$N` line.
     #[inline]
     fn bulk_header(&mut self, buf: &[u8], limits: Limits) -> Result<Option<usize>, String> {
-        let Some(line) = line(buf, self.position + 1, "too big bulk count string")? else { return Ok(None) };
+        let Some((len, end)) = number(buf, self.position + 1, "too big bulk count string")? else { return Ok(None) };
         if buf[self.position] != b'$' {
-            return Err(format!("expected '$', got '{}'", char::from(buf[self.position])));
+            return Err(unexpected(buf[self.position]));
         }
-        let len = integer(&buf[line.clone()]).and_then(|len| usize::try_from(len).ok());
+        let len = len.and_then(|len| usize::try_from(len).ok());
         let len = len.filter(|len| *len <= limits.max_bulk_len).ok_or("invalid bulk length")?;
         if len > MAX_BULK_UNAUTHENTICATED && !limits.authenticated {
             return Err("unauthenticated bulk length".into());
         }
-        self.position = line.end + 2;
-        self.bulk_len = Some(len);
+        self.position = end;
         Ok(Some(len))
     }
 
@@ -197,25 +198,35 @@ impl Parser {
     }
 }
 
-/// The rest of the line from `from` up to its CR LF, or None when it is not whole yet.
+/// The number on the line that begins at `from`, None if it is none, and where the next line begins; nothing when the line
+/// is not whole yet.
 #[inline]
-fn line(buf: &[u8], from: usize, too_long: &str) -> Result<Option<Range<usize>>, String> {
+fn number(buf: &[u8], from: usize, too_long: &str) -> Result<Option<(Option<i64>, usize)>, String> {
+    let digit = |byte: u8| i64::from(byte - b'0');
+    match *buf.get(from..).unwrap_or_default() {
+        // Nearly all numbers are this small.
+        [ones @ b'0'..=b'9', b'\r', b'\n', ..] => Ok(Some((Some(digit(ones)), from + 3))),
+        [tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n', ..] => {
+            Ok(Some((Some(digit(tens) * 10 + digit(ones)), from + 4)))
+        }
+        ref rest => long_number(rest, from, too_long),
+    }
+}
+
+fn long_number(rest: &[u8], from: usize, too_long: &str) -> Result<Option<(Option<i64>, usize)>, String> {
     // A count has at most 20 digits: look for its end byte by byte.
-    let Some(rest) = buf.get(from..) else { return Ok(None) };
     match rest.iter().take(INLINE_MAX).position(|byte| *byte == b'\r') {
-        Some(len) if rest.len() > len + 1 => Ok(Some(from..from + len)),
+        Some(len) if rest.len() > len + 1 => {
+            Ok(Some((redstart_types::number::parse_int(&rest[..len]), from + len + 2)))
+        }
         None if rest.len() >= INLINE_MAX => Err(too_long.into()),
         _ => Ok(None),
     }
 }
 
-#[inline]
-fn integer(digits: &[u8]) -> Option<i64> {
-    match digits {
-        [digit @ b'0'..=b'9'] => Some(i64::from(digit - b'0')),
-        [tens @ b'1'..=b'9', digit @ b'0'..=b'9'] => Some(i64::from(tens - b'0') * 10 + i64::from(digit - b'0')),
-        _ => redstart_types::number::parse_int(digits),
-    }
+#[cold]
+fn unexpected(byte: u8) -> String {
+    format!("expected '$', got '{}'", char::from(byte))
 }
 
 #[cfg(test)]

@@ -183,11 +183,14 @@ impl<T: Keyed> Table<T> {
         let segment = self.segment_of(hash)?;
         match self.segments[segment].find(hash, |element| element.key() == key) {
             Some((bucket, slot)) => Some(Place { segment, bucket, slot }),
-            None => {
-                let (bucket, slot) = self.overflow.as_ref()?.find(hash, key)?;
-                Some(Place { segment: IN_OVERFLOW, bucket, slot })
-            }
+            None => self.locate_crowded_out(hash, key),
         }
+    }
+
+    #[cold]
+    fn locate_crowded_out(&self, hash: u64, key: &[u8]) -> Option<Place> {
+        let (bucket, slot) = self.overflow.as_ref()?.find(hash, key)?;
+        Some(Place { segment: IN_OVERFLOW, bucket, slot })
     }
 
     /// The element at a place that [`Table::locate`] has just found.
