@@ -11,7 +11,9 @@ use crate::command::observe::Ended;
 use crate::command::room::Evictor;
 use crate::command::serve;
 use crate::command::session::{self, Multi, Queued, ReplyMode, Session};
-use crate::command::spec::{ADMIN, ALLOW_BUSY, NO_MULTI, READONLY, Scope, WRITE, acl};
+use crate::command::spec::{
+    ADMIN, ALLOW_BUSY, KEEPS_CACHING, NO_MULTI, NOT_QUEUED, READONLY, Scope, WITHOUT_SHARDS, WRITE, acl,
+};
 use crate::command::table::{CommandRef, Registry, key_positions};
 use crate::command::watch;
 use crate::config::Config;
@@ -138,7 +140,7 @@ impl Engine {
         if session.paused_until_ms.is_some() {
             return Ok(());
         }
-        if session.multi.is_some() && !command.command.has(NO_MULTI) && !is_transaction_control(command) {
+        if session.multi.is_some() && !command.command.has(NO_MULTI | NOT_QUEUED) {
             let flags = gate::flags_of(&self.server, session, command, request.argv);
             queue(session, command, request.argv, flags);
             reply.status("QUEUED");
@@ -300,7 +302,7 @@ impl Engine {
         command: CommandRef,
         request: Request<'_>,
     ) -> CmdResult {
-        let is_watch = command.command.name == "watch";
+        let is_watch = command.command.has(WITHOUT_SHARDS);
         if is_watch && watch::begin_later(&self.server, session, &request.argv[1..])? {
             reply.ok();
             return Ok(());
@@ -461,7 +463,7 @@ fn track(ctx: &mut Ctx<'_, '_>, argv: &[&[u8]]) {
         ctx.server.tracking.shrink(ctx.config.tracking_table_max_keys, &ctx.server.clients);
     }
     // CLIENT CACHING speaks of one command, or one transaction.
-    if ctx.origin == Origin::Client && command.name != "client|caching" && ctx.session.multi.is_none() {
+    if ctx.origin == Origin::Client && !command.has(KEEPS_CACHING) && ctx.session.multi.is_none() {
         ctx.session.caching = None;
     }
 }
@@ -541,8 +543,4 @@ fn queue(session: &mut Session, command: CommandRef, argv: &[&[u8]], flags: u32)
     multi.flags |= flags;
     multi.queue.push(Queued { command, argv: argv.iter().map(|arg| (*arg).into()).collect() });
     session.client.queued(multi.queue.len(), argv);
-}
-
-fn is_transaction_control(command: CommandRef) -> bool {
-    matches!(command.command.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
 }

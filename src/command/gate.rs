@@ -33,7 +33,7 @@ impl Engine {
         if !spec.takes(argv.len()) {
             return Err(CmdError::Arity(spec.name));
         }
-        if spec.has(PROTECTED) {
+        if spec.has(PROTECTED_DEBUG | PROTECTED_MODULE) {
             check_protected(&self.config, &session.client, spec)?;
         }
         if !session.authenticated && !spec.has(NO_AUTH) && self.server.acl.requires_auth() {
@@ -69,7 +69,7 @@ impl Engine {
 /// What a command may do, now: its flags; those that a script declares instead; of EXEC also those of all that is queued.
 pub(super) fn flags_of(server: &Server, session: &Session, command: CommandRef, argv: &[&[u8]]) -> u32 {
     let spec = command.command;
-    let own = if spec.may_replicate() { spec.flags | MAY_REPLICATE } else { spec.flags };
+    let own = spec.flags;
     if spec.scope == Scope::Queue {
         return own | session.multi.as_ref().map_or(0, |multi| multi.flags);
     }
@@ -122,19 +122,20 @@ fn check_state(
     let spec = command.command;
     let may = |flags: u32| flags_of(server, session, command, argv) & flags != 0;
     // What adds to a transaction is refused, too: it must not grow without limit.
-    if out_of_memory && (may(DENYOOM) || session.multi.is_some() && !ends_transaction(spec)) {
+    if out_of_memory && (may(DENYOOM) || session.multi.is_some() && !spec.has(ENDS_MULTI)) {
         return Err(CmdError::OutOfMemory);
     }
     if let Some(error) = disk_error(server, config)
-        && (may(WRITE) || spec.name == "ping")
+        && (may(WRITE) || spec.has(TELLS_HEALTH))
     {
         return Err(error);
     }
     if server.lacks_replicas(config) && may(WRITE) {
         return Err(CmdError::NoReplicas);
     }
-    if session.in_pubsub_mode() && !is_allowed_while_subscribed(spec.name) {
-        const ALLOWED: &str = "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context";
+    if session.in_pubsub_mode() && !spec.has(WHILE_SUBSCRIBED) {
+        const ALLOWED: &str =
+            "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context";
         return Err(quoting("ERR Can't execute '", spec.name, ALLOWED));
     }
     if server.loading.load(Ordering::Relaxed) && !spec.has(LOADING) {
@@ -152,7 +153,7 @@ fn check_state(
 
 /// DEBUG and MODULE, which the configuration allows to everybody, to clients of this machine or to nobody.
 fn check_protected(config: &Config, client: &Client, spec: &Command) -> CmdResult {
-    let is_debug = spec.name == "debug";
+    let is_debug = spec.has(PROTECTED_DEBUG);
     let guard = if is_debug { config.enable_debug_command } else { config.enable_module_command };
     if is_allowed(guard, client) {
         return Ok(());
@@ -210,26 +211,6 @@ fn disk_error_of_script(server: &Server, config: &Config) -> Option<CmdError> {
 
 const MISCONF_RDB_SCRIPT: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to \
     persist to disk. Writable scripts are blocked. Use 'no-writes' flag for read only scripts.";
-
-/// EXEC is judged by what it will run.
-fn ends_transaction(spec: &Command) -> bool {
-    matches!(spec.name, "exec" | "discard" | "quit" | "reset")
-}
-
-fn is_allowed_while_subscribed(name: &str) -> bool {
-    matches!(
-        name,
-        "ping"
-            | "subscribe"
-            | "ssubscribe"
-            | "psubscribe"
-            | "unsubscribe"
-            | "sunsubscribe"
-            | "punsubscribe"
-            | "quit"
-            | "reset"
-    )
-}
 
 /// What a script may do.
 #[derive(Debug, Clone, Copy, Default)]
@@ -292,7 +273,7 @@ pub(crate) fn check_in_script(
         let reason = permission::reason(ctx.session.account.name(), command, denial);
         CmdError::quoting("ERR ACL failure in script: {}", &[&reason])
     })?;
-    if rules.read_only && (spec.has(WRITE) || spec.may_replicate()) {
+    if rules.read_only && spec.has(WRITE | MAY_REPLICATE) {
         return Err(CmdError::Text("ERR Write commands are not allowed from read-only scripts."));
     }
     if has_written {

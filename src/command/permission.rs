@@ -5,7 +5,7 @@ use crate::acl::{Asked, Denial, Needs, Reason, User};
 use crate::command::client_line;
 use crate::command::error::CmdError;
 use crate::command::session::Session;
-use crate::command::spec::{Command, KEY_ACCESS, KEY_DELETE, KEY_INSERT, KEY_UPDATE, NO_AUTH, PUBSUB};
+use crate::command::spec::{Channels, Command, KEY_ACCESS, KEY_DELETE, KEY_INSERT, KEY_UPDATE, NO_AUTH};
 use crate::command::table::{CommandRef, key_positions};
 use crate::server::Server;
 use crate::util::text;
@@ -110,16 +110,12 @@ fn needs(flags: u16) -> Needs {
     reads.and(writes)
 }
 
-/// Where the channels stand that a command publishes or subscribes to, and whether they are patterns. Nobody is kept
-/// from leaving one.
+/// Where the channels stand that a command publishes or subscribes to, and whether they are patterns.
 fn channels(command: &Command, argc: usize) -> (Range<usize>, bool) {
-    if !command.has(PUBSUB) {
-        return (0..0, false);
-    }
-    match command.name {
-        "publish" | "spublish" => (1..argc.min(2), false),
-        "subscribe" | "ssubscribe" => (1..argc, false),
-        "psubscribe" => (1..argc, true),
-        _ => (0..0, false),
+    match command.channels {
+        Channels::None => (0..0, false),
+        Channels::First => (1..argc.min(2), false),
+        Channels::All => (1..argc, false),
+        Channels::Patterns => (1..argc, true),
     }
 }

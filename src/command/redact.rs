@@ -4,7 +4,7 @@
 //! handler would give up, the walk goes on: a password behind a mistake is a secret all the same. (Redis shows it, and
 //! all of an AUTH of three arguments.)
 
-use crate::command::spec::Command;
+use crate::command::spec::{Command, Secrets};
 use crate::config::Directive;
 use std::borrow::Cow;
 
@@ -19,22 +19,19 @@ pub fn shown<'a, 'b>(command: &Command, argv: &'b [&'a [u8]]) -> Cow<'b, [&'a [u
             shown.to_mut()[index] = REDACTED;
         }
     };
-    match command.name {
-        "auth" => (1..argv.len()).for_each(&mut hide),
-        "hello" => hide_options(argv, 1, &[("setname", 1, 0), ("auth", 2, 2)], &mut hide),
-        "migrate" => hide_options(argv, 6, &[("keys", usize::MAX, 0), ("auth", 1, 1), ("auth2", 2, 2)], &mut hide),
-        "acl|setuser" => (2..argv.len()).for_each(&mut hide),
-        "config|set" => (2..argv.len())
+    match command.secrets {
+        Secrets::None => {}
+        Secrets::From(first) => (first..argv.len()).for_each(&mut hide),
+        Secrets::Options(first, options) => hide_options(argv, first, options, &mut hide),
+        Secrets::Directives(first) => (first..argv.len())
             .step_by(2)
             .filter(|index| Directive::find(argv[*index]).is_some_and(Directive::is_sensitive))
             .for_each(|index| hide(index + 1)),
-        _ => {}
     }
     shown
 }
 
-/// Hides the secrets behind options: each has a name, a number of arguments, and how many of them are secret. Words that
-/// are none of them have no arguments.
+/// Hides the secrets behind [`Secrets::Options`]. Words that are no options have no arguments.
 fn hide_options(argv: &[&[u8]], first: usize, options: &[(&str, usize, usize)], hide: &mut dyn FnMut(usize)) {
     let mut at = first;
     while let Some(word) = argv.get(at) {

@@ -31,6 +31,12 @@ pub struct Command {
     pub keys: &'static [KeySpec],
     /// Finds the keys in argv where the specs cannot (`movablekeys`).
     pub find_keys: Option<FindKeys>,
+    /// What it does with the key of a spec with [`KEY_VARIABLE`], which its options say: `KEY_*` flags.
+    pub variable_flags: Option<fn(&[&[u8]]) -> u16>,
+    /// Where its channels are, which ACL rules can forbid.
+    pub channels: Channels,
+    /// Which of its arguments SLOWLOG and MONITOR must not show.
+    pub secrets: Secrets,
     /// Which shards must be locked when the keys do not say it all.
     pub scope: Scope,
     /// The first version of Redis that has it.
@@ -52,6 +58,30 @@ pub enum Scope {
     Queue,
 }
 
+/// Which arguments are channels that a user must be allowed to use. Nobody is kept from leaving one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channels {
+    None,
+    /// The first one.
+    First,
+    /// All of them.
+    All,
+    /// All, and they are patterns.
+    Patterns,
+}
+
+/// Which arguments are secret.
+#[derive(Debug, Clone, Copy)]
+pub enum Secrets {
+    None,
+    /// All from this position on.
+    From(usize),
+    /// Those of options, which begin at a position. Each has a name, a number of arguments, and how many of them are secret.
+    Options(usize, &'static [(&'static str, usize, usize)]),
+    /// From this position on names of directives, each with its value: the values of sensitive ones.
+    Directives(usize),
+}
+
 pub const WRITE: u32 = 1;
 pub const READONLY: u32 = 1 << 1;
 pub const DENYOOM: u32 = 1 << 2;
@@ -71,10 +101,28 @@ pub const ALLOW_BUSY: u32 = 1 << 15;
 pub const NO_ASYNC_LOADING: u32 = 1 << 16;
 pub const NO_MULTI: u32 = 1 << 17;
 pub const NO_MANDATORY_KEYS: u32 = 1 << 18;
-/// Only who `enable-debug-command` or `enable-module-command` says may run it. COMMAND does not show it.
-pub const PROTECTED: u32 = 1 << 19;
-/// It may have effects elsewhere without [`WRITE`]; see [`Command::may_replicate`]. No entry has it.
-pub const MAY_REPLICATE: u32 = 1 << 20;
+
+// COMMAND does not show the following flags.
+
+/// Only who `enable-debug-command` says may run it.
+pub const PROTECTED_DEBUG: u32 = 1 << 19;
+/// Only who `enable-module-command` says may run it.
+pub const PROTECTED_MODULE: u32 = 1 << 20;
+/// It may have effects elsewhere without [`WRITE`]. Source: Redis 7.2, CMD_MAY_REPLICATE.
+pub const MAY_REPLICATE: u32 = 1 << 21;
+/// It runs at once between MULTI and EXEC, too.
+pub const NOT_QUEUED: u32 = 1 << 22;
+/// It ends a transaction, so it runs even if there is no memory to queue anything.
+pub const ENDS_MULTI: u32 = 1 << 23;
+/// It runs while a RESP2 client is subscribed.
+pub const WHILE_SUBSCRIBED: u32 = 1 << 24;
+/// It answers what writers are told while they are refused because files cannot be written.
+pub const TELLS_HEALTH: u32 = 1 << 25;
+/// While its shards are held by a script it can be done later, and is never refused.
+pub const WITHOUT_SHARDS: u32 = 1 << 26;
+
+/// What CLIENT CACHING has said of the next command still holds after it.
+pub const KEEPS_CACHING: u32 = 1 << 27;
 
 /// Flag names in the order COMMAND prints them.
 pub const FLAG_NAMES: &[(u32, &str)] = &[
@@ -264,6 +312,9 @@ impl Command {
             acl: 0,
             keys: &[],
             find_keys: None,
+            variable_flags: None,
+            channels: Channels::None,
+            secrets: Secrets::None,
             scope: Scope::Keys,
             since: "1.0.0",
             tips: &[],
@@ -295,6 +346,24 @@ impl Command {
         self
     }
 
+    /// See [`Command::variable_flags`].
+    pub const fn variable_flags(mut self, flags: fn(&[&[u8]]) -> u16) -> Self {
+        self.variable_flags = Some(flags);
+        self
+    }
+
+    /// See [`Channels`].
+    pub const fn channels(mut self, channels: Channels) -> Self {
+        self.channels = channels;
+        self
+    }
+
+    /// See [`Secrets`].
+    pub const fn secrets(mut self, secrets: Secrets) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
     /// See [`Scope`].
     pub const fn scope(mut self, scope: Scope) -> Self {
         self.scope = scope;
@@ -323,11 +392,6 @@ impl Command {
     #[inline]
     pub const fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
-    }
-
-    /// Whether it may have effects elsewhere without the flag WRITE. Source: Redis 7.2, CMD_MAY_REPLICATE.
-    pub fn may_replicate(&self) -> bool {
-        matches!(self.name, "eval" | "evalsha" | "fcall" | "pfcount" | "publish" | "spublish")
     }
 
     /// Whether it runs a script or a function.

@@ -2,9 +2,7 @@
 
 use crate::acl::Catalog;
 use crate::command::error::CmdError;
-use crate::command::spec::{
-    Begin, Command, Find, KEY_ACCESS, KEY_NOT_KEY, KEY_OW, KEY_RO, KEY_RW, KEY_UPDATE, KEY_VARIABLE, KeySpec, acl,
-};
+use crate::command::spec::{Begin, Command, Find, KEY_NOT_KEY, KEY_VARIABLE, KeySpec, acl};
 use crate::util::text;
 use std::collections::HashMap;
 
@@ -36,7 +34,8 @@ impl Registry {
         let mut registry = Registry { by_name, all: Vec::new(), subcommands: HashMap::default() };
         for command in families.iter().copied().flatten() {
             let id = registry.add(command);
-            registry.by_name[place(command.name.as_bytes())].push((command.name.as_bytes().into(), CommandRef { command, id }));
+            registry.by_name[place(command.name.as_bytes())]
+                .push((command.name.as_bytes().into(), CommandRef { command, id }));
             for subcommand in command.subcommands {
                 let id = registry.add(subcommand);
                 registry.subcommands.insert(subcommand.name, id);
@@ -134,33 +133,12 @@ pub fn key_positions(command: &Command, argv: &[&[u8]], mut each: impl FnMut(usi
     }
     for spec in command.keys {
         if spec.flags & KEY_NOT_KEY == 0 {
-            let flags = if spec.flags & KEY_VARIABLE == 0 { spec.flags } else { variable_flags(command, argv) };
+            let flags = command
+                .variable_flags
+                .filter(|_| spec.flags & KEY_VARIABLE != 0)
+                .map_or(spec.flags, |flags| flags(argv));
             spec_positions(spec, argv, |position| each(position, flags));
         }
-    }
-}
-
-/// What a command does with its key when its options say it: SET ... GET reads, BITFIELD with nothing but GET only
-/// reads.
-fn variable_flags(command: &Command, argv: &[&[u8]]) -> u16 {
-    let is = |arg: &[u8], word: &str| arg.eq_ignore_ascii_case(word.as_bytes());
-    let options = argv.get(2..).unwrap_or_default();
-    if command.name == "set" {
-        let reads = options.iter().skip(1).any(|arg| is(arg, "get"));
-        return if reads { KEY_RW | KEY_ACCESS | KEY_UPDATE } else { KEY_OW | KEY_UPDATE };
-    }
-    if only_gets(options) { KEY_RO | KEY_ACCESS } else { KEY_RW | KEY_ACCESS | KEY_UPDATE }
-}
-
-/// Whether a BITFIELD with these operations only reads. What is no operation counts as one that writes.
-fn only_gets(mut operations: &[&[u8]]) -> bool {
-    loop {
-        operations = match operations {
-            [] => return true,
-            [word, _, _, rest @ ..] if word.eq_ignore_ascii_case(b"get") => rest,
-            [word, _, rest @ ..] if word.eq_ignore_ascii_case(b"overflow") => rest,
-            _ => return false,
-        };
     }
 }
 
@@ -232,3 +210,20 @@ fn unknown_subcommand(container: &Command, name: &[u8]) -> CmdError {
 
 /// Of a name, and of all arguments together.
 const SHOWN_BYTES: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use crate::commands;
+
+    #[test]
+    fn few_names_share_a_place() {
+        let registry = commands::registry();
+        let most = registry.by_name.iter().map(Vec::len).max();
+        assert!(most <= Some(4), "{most:?} names at one place");
+        for found in registry.commands() {
+            let upper = found.command.name.to_ascii_uppercase();
+            assert_eq!(registry.find(upper.as_bytes()).map(|other| other.id), Some(found.id), "{upper}");
+        }
+        assert!(registry.find(b"").is_none());
+    }
+}

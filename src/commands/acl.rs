@@ -6,7 +6,7 @@ use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::permission;
-use crate::command::spec::{ADMIN, Command, LOADING, NOSCRIPT, STALE};
+use crate::command::spec::{ADMIN, Command, LOADING, NOSCRIPT, STALE, Secrets};
 use crate::commands::help;
 use crate::config::{self, AclPubsubDefault};
 use crate::pubsub::Topic;
@@ -31,6 +31,7 @@ pub const COMMANDS: &[Command] = &[Command::new("acl", -2, acl).since("6.0.0").s
         .since("6.0.0")
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
     Command::new("acl|setuser", -3, acl_setuser)
+        .secrets(Secrets::From(2))
         .flags(ADMIN | LOADING | NOSCRIPT | STALE)
         .since("6.0.0")
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),

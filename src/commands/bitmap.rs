@@ -23,6 +23,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[KeySpec::at(1)
             .flags(KEY_RW | KEY_ACCESS | KEY_UPDATE | KEY_VARIABLE)
             .notes("This command allows both access and modification of the key")])
+        .variable_flags(bitfield_key_flags)
         .since("3.2.0"),
     Command::new("bitfield_ro", -2, bitfield_ro).flags(READONLY | FAST).acl(acl::BITMAP).keys(READS).since("6.0.0"),
     Command::new("bitop", -4, bitop)
@@ -181,6 +182,19 @@ enum FieldOpKind {
     Get,
     Set(i64, Overflow),
     IncrBy(i64, Overflow),
+}
+
+/// BITFIELD with nothing but GET only reads. What is no operation counts as one that writes.
+fn bitfield_key_flags(argv: &[&[u8]]) -> u16 {
+    let mut operations = argv.get(2..).unwrap_or_default();
+    loop {
+        operations = match operations {
+            [] => return KEY_RO | KEY_ACCESS,
+            [word, _, _, rest @ ..] if word.eq_ignore_ascii_case(b"get") => rest,
+            [word, _, rest @ ..] if word.eq_ignore_ascii_case(b"overflow") => rest,
+            _ => return KEY_RW | KEY_ACCESS | KEY_UPDATE,
+        };
+    }
 }
 
 /// `BITFIELD key [GET type offset | [OVERFLOW WRAP | SAT | FAIL] SET type offset value | INCRBY type offset increment

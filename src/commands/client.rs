@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[Command::new("client", -2, client).since("2.4.0").subcommands(&[
     Command::new("client|caching", 3, client_caching)
-        .flags(LOADING | NOSCRIPT | STALE)
+        .flags(KEEPS_CACHING | LOADING | NOSCRIPT | STALE)
         .acl(acl::CONNECTION)
         .since("6.0.0"),
     Command::new("client|getname", 2, client_getname)

@@ -22,6 +22,7 @@ pub const COMMANDS: &[Command] = &[Command::new("config", -2, container).since("
         .since("2.8.0")
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
     Command::new("config|set", -4, set)
+        .secrets(Secrets::Directives(2))
         .flags(ADMIN | LOADING | NOSCRIPT | STALE)
         .since("2.0.0")
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),

@@ -15,19 +15,25 @@ use redstart_types::number;
 use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[
-    Command::new("auth", -2, auth).flags(ALLOW_BUSY | FAST | LOADING | NO_AUTH | NOSCRIPT | STALE).acl(acl::CONNECTION),
+    Command::new("auth", -2, auth)
+        .flags(ALLOW_BUSY | FAST | LOADING | NO_AUTH | NOSCRIPT | STALE)
+        .secrets(Secrets::From(1))
+        .acl(acl::CONNECTION),
     Command::new("echo", 2, echo).flags(FAST | LOADING | STALE).acl(acl::CONNECTION),
     Command::new("hello", -1, hello)
         .flags(ALLOW_BUSY | FAST | LOADING | NO_AUTH | NOSCRIPT | STALE)
+        .secrets(Secrets::Options(1, &[("setname", 1, 0), ("auth", 2, 2)]))
         .acl(acl::CONNECTION)
         .since("6.0.0"),
     Command::new("ping", -1, ping)
-        .flags(FAST)
+        .flags(FAST | TELLS_HEALTH | WHILE_SUBSCRIBED)
         .acl(acl::CONNECTION)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"]),
-    Command::new("quit", -1, quit).flags(ALLOW_BUSY | FAST | LOADING | NO_AUTH | NOSCRIPT | STALE).acl(acl::CONNECTION),
+    Command::new("quit", -1, quit)
+        .flags(ALLOW_BUSY | ENDS_MULTI | FAST | LOADING | NOSCRIPT | NOT_QUEUED | NO_AUTH | STALE | WHILE_SUBSCRIBED)
+        .acl(acl::CONNECTION),
     Command::new("reset", 1, reset)
-        .flags(ALLOW_BUSY | FAST | LOADING | NO_AUTH | NOSCRIPT | STALE)
+        .flags(ALLOW_BUSY | ENDS_MULTI | FAST | LOADING | NOSCRIPT | NOT_QUEUED | NO_AUTH | STALE | WHILE_SUBSCRIBED)
         .acl(acl::CONNECTION)
         .since("6.2.0"),
     Command::new("select", 2, select).flags(FAST | LOADING | STALE).acl(acl::CONNECTION),

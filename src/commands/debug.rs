@@ -17,8 +17,9 @@ use redstart_types::number;
 use std::fmt::Write;
 use std::time::Duration;
 
-pub const COMMANDS: &[Command] =
-    &[Command::new("debug", -2, debug).flags(ADMIN | LOADING | NOSCRIPT | PROTECTED | STALE).scope(Scope::AllShards)];
+pub const COMMANDS: &[Command] = &[Command::new("debug", -2, debug)
+    .flags(ADMIN | LOADING | NOSCRIPT | PROTECTED_DEBUG | STALE)
+    .scope(Scope::AllShards)];
 
 /// One subcommand: its name, how many arguments it takes, and who answers.
 struct Subcommand {

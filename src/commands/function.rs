@@ -18,7 +18,7 @@ use redstart_types::number;
 pub const COMMANDS: &[Command] = &[
     Command::new("fcall", -3, fcall)
         .scope(Scope::AllShards)
-        .flags(MOVABLEKEYS | NO_MANDATORY_KEYS | NOSCRIPT | SKIP_MONITOR | STALE)
+        .flags(MAY_REPLICATE | MOVABLEKEYS | NOSCRIPT | NO_MANDATORY_KEYS | SKIP_MONITOR | STALE)
         .acl(acl::SCRIPTING)
         .keys(&[KeySpec::at(2)
             .keynum(0, 1, 1)

@@ -17,7 +17,7 @@ pub const COMMANDS: &[Command] = &[
         .keys(&[KeySpec::at(1).flags(KEY_RW | KEY_INSERT)])
         .since("2.8.9"),
     Command::new("pfcount", -2, pfcount)
-        .flags(READONLY)
+        .flags(MAY_REPLICATE | READONLY)
         .acl(acl::HYPERLOGLOG)
         .keys(&[KeySpec::at(1)
             .range(-1, 1, 0)

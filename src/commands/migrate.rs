@@ -23,6 +23,7 @@ use std::time::Duration;
 
 pub const COMMANDS: &[Command] = &[Command::new("migrate", -6, migrate)
     .flags(MOVABLEKEYS | WRITE)
+    .secrets(Secrets::Options(6, &[("keys", usize::MAX, 0), ("auth", 1, 1), ("auth2", 2, 2)]))
     .acl(acl::DANGEROUS | acl::KEYSPACE)
     .keys(&[
         KeySpec::at(3).flags(KEY_RW | KEY_ACCESS | KEY_DELETE),

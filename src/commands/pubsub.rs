@@ -12,8 +12,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[
-    Command::new("psubscribe", -2, psubscribe).flags(LOADING | NOSCRIPT | PUBSUB | STALE).since("2.0.0"),
-    Command::new("publish", 3, publish).flags(FAST | LOADING | PUBSUB | STALE).since("2.0.0"),
+    Command::new("psubscribe", -2, psubscribe)
+        .flags(LOADING | NOSCRIPT | PUBSUB | STALE | WHILE_SUBSCRIBED)
+        .channels(Channels::Patterns)
+        .since("2.0.0"),
+    Command::new("publish", 3, publish)
+        .flags(FAST | LOADING | MAY_REPLICATE | PUBSUB | STALE)
+        .channels(Channels::First)
+        .since("2.0.0"),
     Command::new("pubsub", -2, pubsub).since("2.8.0").subcommands(&[
         Command::new("pubsub|channels", -2, pubsub_channels).flags(LOADING | PUBSUB | STALE).since("2.8.0"),
         Command::new("pubsub|help", 2, pubsub_help).flags(LOADING | STALE).since("6.2.0"),
@@ -22,21 +28,30 @@ pub const COMMANDS: &[Command] = &[
         Command::new("pubsub|shardchannels", -2, pubsub_shardchannels).flags(LOADING | PUBSUB | STALE).since("7.0.0"),
         Command::new("pubsub|shardnumsub", -2, pubsub_shardnumsub).flags(LOADING | PUBSUB | STALE).since("7.0.0"),
     ]),
-    Command::new("punsubscribe", -1, punsubscribe).flags(LOADING | NOSCRIPT | PUBSUB | STALE).since("2.0.0"),
+    Command::new("punsubscribe", -1, punsubscribe)
+        .flags(LOADING | NOSCRIPT | PUBSUB | STALE | WHILE_SUBSCRIBED)
+        .since("2.0.0"),
     Command::new("spublish", 3, spublish)
-        .flags(FAST | LOADING | PUBSUB | STALE)
+        .flags(FAST | LOADING | MAY_REPLICATE | PUBSUB | STALE)
+        .channels(Channels::First)
         .keys(&[KeySpec::at(1).flags(KEY_NOT_KEY)])
         .since("7.0.0"),
     Command::new("ssubscribe", -2, ssubscribe)
-        .flags(LOADING | NOSCRIPT | PUBSUB | STALE)
+        .flags(LOADING | NOSCRIPT | PUBSUB | STALE | WHILE_SUBSCRIBED)
+        .channels(Channels::All)
         .keys(&[KeySpec::at(1).range(-1, 1, 0).flags(KEY_NOT_KEY)])
         .since("7.0.0"),
-    Command::new("subscribe", -2, subscribe).flags(LOADING | NOSCRIPT | PUBSUB | STALE).since("2.0.0"),
+    Command::new("subscribe", -2, subscribe)
+        .flags(LOADING | NOSCRIPT | PUBSUB | STALE | WHILE_SUBSCRIBED)
+        .channels(Channels::All)
+        .since("2.0.0"),
     Command::new("sunsubscribe", -1, sunsubscribe)
-        .flags(LOADING | NOSCRIPT | PUBSUB | STALE)
+        .flags(LOADING | NOSCRIPT | PUBSUB | STALE | WHILE_SUBSCRIBED)
         .keys(&[KeySpec::at(1).range(-1, 1, 0).flags(KEY_NOT_KEY)])
         .since("7.0.0"),
-    Command::new("unsubscribe", -1, unsubscribe).flags(LOADING | NOSCRIPT | PUBSUB | STALE).since("2.0.0"),
+    Command::new("unsubscribe", -1, unsubscribe)
+        .flags(LOADING | NOSCRIPT | PUBSUB | STALE | WHILE_SUBSCRIBED)
+        .since("2.0.0"),
 ];
 
 /// `SUBSCRIBE channel [channel ...]`: a push for each: `subscribe`, channel, number of subscriptions.

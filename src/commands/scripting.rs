@@ -15,7 +15,7 @@ use redstart_types::number;
 pub const COMMANDS: &[Command] = &[
     Command::new("eval", -3, eval)
         .scope(Scope::AllShards)
-        .flags(MOVABLEKEYS | NO_MANDATORY_KEYS | NOSCRIPT | SKIP_MONITOR | STALE)
+        .flags(MAY_REPLICATE | MOVABLEKEYS | NOSCRIPT | NO_MANDATORY_KEYS | SKIP_MONITOR | STALE)
         .acl(acl::SCRIPTING)
         .keys(&[KeySpec::at(2)
             .keynum(0, 1, 1)
@@ -33,7 +33,7 @@ pub const COMMANDS: &[Command] = &[
         .since("7.0.0"),
     Command::new("evalsha", -3, evalsha)
         .scope(Scope::AllShards)
-        .flags(MOVABLEKEYS | NO_MANDATORY_KEYS | NOSCRIPT | SKIP_MONITOR | STALE)
+        .flags(MAY_REPLICATE | MOVABLEKEYS | NOSCRIPT | NO_MANDATORY_KEYS | SKIP_MONITOR | STALE)
         .acl(acl::SCRIPTING)
         .keys(&[KeySpec::at(2).keynum(0, 1, 1).flags(KEY_RW | KEY_ACCESS | KEY_UPDATE)])
         .since("2.6.0"),

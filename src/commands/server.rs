@@ -31,13 +31,13 @@ pub const COMMANDS: &[Command] = &[
             .since("4.0.0")
             .tips(&["nondeterministic_output_order"]),
         Command::new("module|load", -3, module_load)
-            .flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT | PROTECTED)
+            .flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT | PROTECTED_MODULE)
             .since("4.0.0"),
         Command::new("module|loadex", -3, module_load)
-            .flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT | PROTECTED)
+            .flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT | PROTECTED_MODULE)
             .since("7.0.0"),
         Command::new("module|unload", 3, module_unload)
-            .flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT | PROTECTED)
+            .flags(ADMIN | NO_ASYNC_LOADING | NOSCRIPT | PROTECTED_MODULE)
             .since("4.0.0"),
     ]),
     Command::new("swapdb", 3, swapdb)

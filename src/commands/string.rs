@@ -92,9 +92,13 @@ pub const COMMANDS: &[Command] = &[
         .acl(acl::STRING)
         .keys(&[KeySpec::at(1).flags(KEY_OW | KEY_UPDATE)])
         .since("2.6.0"),
-    Command::new("set", -3, set).flags(DENYOOM | WRITE).acl(acl::STRING).keys(&[KeySpec::at(1)
-        .flags(KEY_RW | KEY_ACCESS | KEY_UPDATE | KEY_VARIABLE)
-        .notes("RW and ACCESS due to the optional `GET` argument")]),
+    Command::new("set", -3, set)
+        .flags(DENYOOM | WRITE)
+        .acl(acl::STRING)
+        .keys(&[KeySpec::at(1)
+            .flags(KEY_RW | KEY_ACCESS | KEY_UPDATE | KEY_VARIABLE)
+            .notes("RW and ACCESS due to the optional `GET` argument")])
+        .variable_flags(set_key_flags),
     Command::new("setex", 4, setex)
         .flags(DENYOOM | WRITE)
         .acl(acl::STRING)
@@ -198,6 +202,12 @@ impl<'a> Options<'a> {
     fn expire_at_ms(&self, ctx: &Ctx, command: &'static str) -> CmdResult<Option<i64>> {
         self.expire.map(|(unit, text)| expire_at_ms(ctx, unit, text, command)).transpose()
     }
+}
+
+/// SET ... GET reads.
+fn set_key_flags(argv: &[&[u8]]) -> u16 {
+    let reads = argv.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"get"));
+    if reads { KEY_RW | KEY_ACCESS | KEY_UPDATE } else { KEY_OW | KEY_UPDATE }
 }
 
 /// `SET key value [NX | XX] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]`: OK, or null when NX or XX forbids it;

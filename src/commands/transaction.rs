@@ -16,16 +16,16 @@ use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[
     Command::new("discard", 1, discard)
-        .flags(ALLOW_BUSY | FAST | LOADING | NOSCRIPT | STALE)
+        .flags(ALLOW_BUSY | ENDS_MULTI | FAST | LOADING | NOSCRIPT | NOT_QUEUED | STALE)
         .acl(acl::TRANSACTION)
         .since("2.0.0"),
     Command::new("exec", 1, exec)
         .scope(Scope::Queue)
-        .flags(LOADING | NOSCRIPT | SKIP_SLOWLOG | STALE)
+        .flags(ENDS_MULTI | LOADING | NOSCRIPT | NOT_QUEUED | SKIP_SLOWLOG | STALE)
         .acl(acl::TRANSACTION)
         .since("1.2.0"),
     Command::new("multi", 1, multi)
-        .flags(ALLOW_BUSY | FAST | LOADING | NOSCRIPT | STALE)
+        .flags(ALLOW_BUSY | FAST | LOADING | NOSCRIPT | NOT_QUEUED | STALE)
         .acl(acl::TRANSACTION)
         .since("1.2.0"),
     Command::new("unwatch", 1, unwatch)
@@ -33,7 +33,7 @@ pub const COMMANDS: &[Command] = &[
         .acl(acl::TRANSACTION)
         .since("2.2.0"),
     Command::new("watch", -2, watch_keys)
-        .flags(ALLOW_BUSY | FAST | LOADING | NOSCRIPT | STALE)
+        .flags(ALLOW_BUSY | FAST | LOADING | NOSCRIPT | NOT_QUEUED | STALE | WITHOUT_SHARDS)
         .acl(acl::TRANSACTION)
         .keys(&[KeySpec::at(1).range(-1, 1, 0).flags(KEY_RO)])
         .since("2.2.0"),

@@ -216,12 +216,7 @@ fn is_known(engine: &Engine, session: &Session) -> bool {
 
 /// Asks for the memory of the first argument of each command, as if it were a key: nearly always it is, and a wrong
 /// guess costs a few nanoseconds. First all buckets, then, when those are there, all entries. Their hashes, a command each.
-fn prefetch(
-    engine: &Engine,
-    session: &Session,
-    args: &[&[u8]],
-    commands: &[Bounds],
-) -> SmallVec<[Option<u64>; BATCH]> {
+fn prefetch(engine: &Engine, session: &Session, args: &[&[u8]], commands: &[Bounds]) -> SmallVec<[Option<u64>; BATCH]> {
     let shards = &engine.server.shards;
     let mut hashes: SmallVec<[Option<u64>; BATCH]> = SmallVec::new();
     let mut argv_start = 0;
