@@ -318,7 +318,7 @@ impl Aof {
     /// WAITAOF of those who wait for this server's disk fails: nothing will reach it.
     fn fail_waits(&self) {
         let waits_for_disk =
-            |waiter: &&Arc<Waiter>| waiter.acknowledgement.is_some_and(|wanted| wanted.on_disk == Some(true));
+            |waiter: &&Arc<Waiter>| waiter.wait.acknowledgement().is_some_and(|wanted| wanted.on_disk == Some(true));
         for waiter in self.core.waits.for_acknowledgement().iter().filter(waits_for_disk) {
             let mut reply = Reply::new(waiter.resp3);
             reply.error(NO_LOG);

@@ -12,7 +12,7 @@ use crate::command::redact;
 use crate::command::spec::{ADMIN, FAST, SKIP_SLOWLOG};
 use crate::command::table::{CommandRef, Registry};
 use crate::config::Config;
-use crate::keyspace::waiters::Waiter;
+use crate::keyspace::waiters::{Wait, Waiter};
 use crate::server::Server;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -118,7 +118,7 @@ impl Server {
         let argv: Vec<&[u8]> = waiter.sent().iter().map(|arg| &**arg).collect();
         let ran = waiter.ran_nanos.load(Ordering::Relaxed);
         // What another thread did for it is work, not waiting.
-        let apart = waiter.deferred_since.map_or(0, |since| since.elapsed().as_nanos() as u64);
+        let apart = if let Wait::Thread(since) = waiter.wait { since.elapsed().as_nanos() as u64 } else { 0 };
         let ended = Ended { command, argv: &argv, client: Some(&waiter.client), nanos: Some(ran + apart) };
         self.note_ended(&self.config.load(), worker, self.clock.now_ms(), &ended);
     }

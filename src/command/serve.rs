@@ -14,7 +14,7 @@ use crate::keyspace::db::Db;
 use crate::keyspace::effects::KeyEvent;
 use crate::keyspace::lock::ShardSet;
 use crate::keyspace::value;
-use crate::keyspace::waiters::Waiter;
+use crate::keyspace::waiters::{Wait, Waiter};
 use crate::replication::waits;
 use crate::resp::reply::Reply;
 use crate::server::Server;
@@ -77,46 +77,42 @@ fn tell_readers(ctx: &mut Ctx<'_, '_>) {
 pub fn block(ctx: &mut Ctx<'_, '_>, command: CommandRef, argv: &[&[u8]], shards: ShardSet) {
     let Some(block) = ctx.session.block.take().map(|block| *block) else { return };
     let own = |argv: &[&[u8]]| argv.iter().map(|arg| (*arg).into()).collect();
-    let rewritten = ctx.session.block_argv.take();
-    debug_assert!(command.command.has(BLOCKING) || block.keys.is_empty(), "only flagged commands wait for a key");
+    let is_for_keys = matches!(block.wait, Wait::Keys { .. });
+    debug_assert!(command.command.has(BLOCKING) || !is_for_keys, "only flagged commands wait for a key");
     let waiter = Arc::new(Waiter {
         ticket: ctx.server.waits.ticket(),
         client: ctx.session.client.clone(),
         command: command.id,
-        sent_argv: rewritten.as_ref().map(|_| own(argv)),
-        argv: rewritten.unwrap_or_else(|| own(argv)),
+        sent_argv: block.argv.as_ref().map(|_| own(argv)),
+        argv: block.argv.unwrap_or_else(|| own(argv)),
         db: ctx.session.db,
         resp3: ctx.session.resp3,
         is_muted: matches!(ctx.session.reply_mode, ReplyMode::Off | ReplyMode::Skip),
         // Who does not wait for keys is in no queue.
-        shards: if block.keys.is_empty() { ShardSet::NONE } else { shards },
-        keys: block.keys,
-        wants: block.wants,
+        shards: if is_for_keys { shards } else { ShardSet::NONE },
+        wait: block.wait,
         deadline_ms: block.deadline_ms,
         on_timeout: block.on_timeout,
-        acknowledgement: ctx.session.acknowledgement.take().map(|wanted| *wanted),
-        wakes_on_deletion: block.wakes_on_deletion,
         done: AtomicBool::new(false),
         ran_nanos: AtomicU64::new(std::mem::take(&mut ctx.session.ran_nanos)),
-        deferred_since: ctx.session.deferred.as_ref().map(|_| Instant::now()),
         error: OnceLock::new(),
     });
     waiter.enter(ctx.db.locked, &ctx.server.shards);
     ctx.server.waits.begin(&waiter);
     ctx.session.waiter = Some(waiter.clone());
-    if let Some(Deferred(begin)) = ctx.session.deferred.take() {
-        begin(ctx.server, waiter);
-    } else if waiter.acknowledgement.is_some() {
-        waits::begin(&ctx.server.replication, &waiter);
+    match (&waiter.wait, block.work) {
+        (_, Some(Deferred(begin))) => begin(ctx.server, waiter),
+        (Wait::Replicas(_), None) => waits::begin(&ctx.server.replication, &waiter),
+        (Wait::Keys { .. } | Wait::Thread(_), None) => {}
     }
 }
 
 /// Ends a wait whose time is over.
 pub fn time_out(server: &Server, waiter: &Waiter, reply: &mut Reply) {
-    match waiter.acknowledgement {
+    match waiter.wait {
         _ if waiter.is_muted => {}
-        Some(wanted) => wanted.write(waits::reached(&server.replication, &wanted), reply),
-        None => waiter.on_timeout.write(reply),
+        Wait::Replicas(wanted) => wanted.write(waits::reached(&server.replication, &wanted), reply),
+        Wait::Keys { .. } | Wait::Thread(_) => waiter.on_timeout.write(reply),
     }
 }
 
@@ -162,8 +158,7 @@ fn serve_key(ctx: &mut Ctx<'_, '_>, db: usize, key: &[u8]) {
         let next = waiters.after(key.bytes, ticket).filter(|waiter| waiter.ticket <= last);
         let Some(waiter) = next else { return };
         ticket = Some(waiter.ticket);
-        let is_due = kind == Some(waiter.wants) || waiter.wakes_on_deletion;
-        if is_due && waiter.is_waiting() && !waiter.client.has(Client::KILLED | Client::UNBLOCKED) {
+        if waiter.wait.is_due(kind) && waiter.is_waiting() && !waiter.client.has(Client::KILLED | Client::UNBLOCKED) {
             serve_waiter(ctx, &waiter.clone());
         }
     }

@@ -4,7 +4,7 @@ use crate::acl::Account;
 use crate::clients::Client;
 use crate::command::table::CommandRef;
 use crate::keyspace::value::Kind;
-use crate::keyspace::waiters::{Acknowledgement, TimeoutReply, Waiter};
+use crate::keyspace::waiters::{Acknowledgement, TimeoutReply, Wait, Waiter};
 use crate::pubsub::Topic;
 use crate::replication::replica::{Replica, Wishes};
 use crate::server::Server;
@@ -12,6 +12,7 @@ use crate::socket::Socket;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// The state of one connection that commands see and change.
 #[derive(Debug)]
@@ -46,12 +47,6 @@ pub struct Session {
     pub closing: bool,
     /// Set by a handler that waits; taken by the engine. Boxed, as few connections ever wait.
     pub block: Option<Box<Block>>,
-    /// Set with it by a handler that must be run again with other arguments than it was sent (XREAD's `$`).
-    pub block_argv: Option<Vec<Box<[u8]>>>,
-    /// Set with it by WAIT and WAITAOF: what ends the wait.
-    pub acknowledgement: Option<Box<Acknowledgement>>,
-    /// Set with it by a handler that leaves its work to another thread.
-    pub deferred: Option<Deferred>,
     /// How long the command that is about to wait has run so far.
     pub ran_nanos: u64,
     /// Waiting now.
@@ -140,14 +135,35 @@ pub enum ReplyMode {
 /// A wait that a handler asks for.
 #[derive(Debug)]
 pub struct Block {
-    /// The keys, any of which ends the wait when it holds a `wants`.
-    pub keys: Vec<Box<[u8]>>,
-    pub wants: Kind,
+    pub wait: Wait,
     /// Unix time in ms; None waits for ever.
     pub deadline_ms: Option<i64>,
     pub on_timeout: TimeoutReply,
-    /// See [`Waiter::wakes_on_deletion`].
-    pub wakes_on_deletion: bool,
+    /// The arguments to run the command with again, if they are not those it was sent (XREAD's `$`).
+    pub argv: Option<Vec<Box<[u8]>>>,
+    /// What another thread is to do.
+    pub work: Option<Deferred>,
+}
+
+impl Block {
+    /// Waits until one of the keys holds a `kind`, and runs the command again.
+    pub fn on_keys(keys: &[&[u8]], kind: Kind, deadline_ms: Option<i64>) -> Self {
+        let keys = keys.iter().map(|key| Box::from(*key)).collect();
+        let wait = Wait::Keys { keys, kind, or_deletion: false };
+        Block { wait, deadline_ms, on_timeout: TimeoutReply::NullArray, argv: None, work: None }
+    }
+
+    /// Waits until what is wanted is acknowledged.
+    pub fn on_replicas(wanted: Acknowledgement, deadline_ms: Option<i64>) -> Self {
+        let on_timeout = TimeoutReply::Integer(0);
+        Block { wait: Wait::Replicas(wanted), deadline_ms, on_timeout, argv: None, work: None }
+    }
+
+    /// Waits for what another thread answers.
+    pub fn on_thread(work: impl FnOnce(&Arc<Server>, Arc<Waiter>) + Send + 'static) -> Self {
+        let (wait, work) = (Wait::Thread(Instant::now()), Some(Deferred(Box::new(work))));
+        Block { wait, deadline_ms: None, on_timeout: TimeoutReply::Null, argv: None, work }
+    }
 }
 
 impl Session {
@@ -171,9 +187,6 @@ impl Session {
             asks_again_at_ms: 0,
             closing: false,
             block: None,
-            block_argv: None,
-            acknowledgement: None,
-            deferred: None,
             held_since: None,
             ran_nanos: 0,
             waiter: None,

@@ -10,8 +10,8 @@ use crate::command::session::Block;
 use crate::command::spec::*;
 use crate::config::KeyspaceEvents;
 use crate::keyspace::Key;
-use crate::keyspace::value::{self, Entry, Kind};
-use crate::keyspace::waiters::{Acknowledgement, TimeoutReply};
+use crate::keyspace::value::{self, Entry};
+use crate::keyspace::waiters::Acknowledgement;
 use crate::replication::waits;
 use crate::util::glob;
 use rand::RngCore;
@@ -399,9 +399,7 @@ fn wait_for(ctx: &mut Ctx, deadline_ms: Option<i64>, wanted: Acknowledgement) ->
         wanted.write(reached, ctx.reply);
         return Ok(());
     }
-    ctx.session.acknowledgement = Some(Box::new(wanted));
-    let on_timeout = TimeoutReply::Integer(0);
-    ctx.block(Block { keys: Vec::new(), wants: Kind::String, deadline_ms, on_timeout, wakes_on_deletion: false })
+    ctx.block(Block::on_replicas(wanted, deadline_ms))
 }
 
 #[cfg(test)]

@@ -5,15 +5,14 @@ use crate::command::args::Args;
 use crate::command::call::Engine;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
-use crate::command::session::{Block, Deferred};
+use crate::command::session::Block;
 use crate::command::spec::*;
 use crate::command::table::Registry;
 use crate::commands::persistence;
 use crate::feed::records;
 use crate::keyspace::Key;
 use crate::keyspace::lock::{MayWait, ShardSet};
-use crate::keyspace::value::Kind;
-use crate::keyspace::waiters::{TimeoutReply, Waiter};
+use crate::keyspace::waiters::Waiter;
 use crate::migration::{Item, Outcome, Target, Transfer};
 use crate::resp::reply::Reply;
 use crate::server::Server;
@@ -139,7 +138,7 @@ fn depart(ctx: &mut Ctx, transfer: Transfer, copy: bool) -> CmdResult {
     let keys: Vec<Arc<[u8]>> = transfer.items.iter().map(|item| item.key.clone()).collect();
     ctx.server.migrations.hold(&keys);
     let (registry, db) = (ctx.registry.clone(), ctx.db.index);
-    ctx.session.deferred = Some(Deferred(Box::new(move |server, waiter| {
+    ctx.block(Block::on_thread(move |server, waiter| {
         let own = (server.clone(), waiter.clone(), keys.clone());
         let work = move |may_wait| {
             let (server, waiter, keys) = own;
@@ -150,9 +149,7 @@ fn depart(ctx: &mut Ctx, transfer: Transfer, copy: bool) -> CmdResult {
             server.migrations.release(&keys);
             server.waits.answer(&server.clients, &waiter, b"-IOERR error or timeout connecting to the client\r\n");
         }
-    })));
-    let on_timeout = TimeoutReply::Null;
-    ctx.block(Block { keys: Vec::new(), wants: Kind::String, deadline_ms: None, on_timeout, wakes_on_deletion: false })
+    }))
 }
 
 /// Sends the values, deletes what the target has taken, and answers the client.

@@ -6,13 +6,12 @@ use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::replay::Replayer;
-use crate::command::session::{Block, Deferred};
+use crate::command::session::Block;
 use crate::command::spec::*;
 use crate::config::{Config, KeyspaceEvents, ShutdownFlags};
 use crate::keyspace::db::Expiry;
 use crate::keyspace::lock::MayWait;
-use crate::keyspace::value::{Entry, Kind};
-use crate::keyspace::waiters::TimeoutReply;
+use crate::keyspace::value::Entry;
 use crate::server::Server;
 use crate::snapshot::convert::{self, Builder, Limits, Loaded};
 use crate::snapshot::load::{self, Purpose, Target};
@@ -182,7 +181,7 @@ fn on_another_thread(
     error: &'static str,
     ends: impl FnOnce(&Server, MayWait) -> bool + Send + 'static,
 ) -> CmdResult {
-    ctx.session.deferred = Some(Deferred(Box::new(move |server, waiter| {
+    ctx.block(Block::on_thread(move |server, waiter| {
         let (own, client) = (server.clone(), waiter.clone());
         let answer =
             move |server: &Server| server.waits.answer(&server.clients, &client, format!("-{error}\r\n").as_bytes());
@@ -195,9 +194,7 @@ fn on_another_thread(
         if background::spawn("shutdown", end).is_err() {
             failed(server);
         }
-    })));
-    let on_timeout = TimeoutReply::Null;
-    ctx.block(Block { keys: Vec::new(), wants: Kind::String, deadline_ms: None, on_timeout, wakes_on_deletion: false })
+    }))
 }
 
 /// `DUMP key`: bulk string, the value in RDB's format with a version and a checksum behind it; null without key.

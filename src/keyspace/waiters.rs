@@ -35,25 +35,16 @@ pub struct Waiter {
     pub resp3: bool,
     /// CLIENT REPLY: nobody hears how it ends.
     pub is_muted: bool,
-    /// The keys waited for.
-    pub keys: Vec<Box<[u8]>>,
+    pub wait: Wait,
     /// The shards that running the command takes.
     pub shards: ShardSet,
-    /// The type of value waited for.
-    pub wants: Kind,
     /// When to give up, Unix time in ms; None waits for ever.
     pub deadline_ms: Option<i64>,
     pub on_timeout: TimeoutReply,
-    /// WAIT and WAITAOF: what is waited for in the place of keys.
-    pub acknowledgement: Option<Acknowledgement>,
-    /// Also run the command again when the key is deleted or becomes another type (XREADGROUP).
-    pub wakes_on_deletion: bool,
     /// Answered, timed out or gone: to be skipped.
     pub done: AtomicBool,
     /// How long the command has run so far.
     pub ran_nanos: AtomicU64,
-    /// Since when another thread does the command's work.
-    pub deferred_since: Option<Instant>,
     /// The error that it was answered with from elsewhere, without the `-`.
     pub error: OnceLock<Box<[u8]>>,
 }
@@ -103,6 +94,39 @@ impl Acknowledgement {
     }
 }
 
+/// What ends a wait, beside its deadline.
+#[derive(Debug)]
+pub enum Wait {
+    /// One of the keys comes to hold a `kind`; with `or_deletion` also that one goes or becomes another type (XREADGROUP).
+    Keys { keys: Vec<Box<[u8]>>, kind: Kind, or_deletion: bool },
+    /// Replicas, or the disk, have come far enough (WAIT, WAITAOF).
+    Replicas(Acknowledgement),
+    /// Another thread has done the command's work, at which it has been since then.
+    Thread(Instant),
+}
+
+impl Wait {
+    /// The keys waited for.
+    pub fn keys(&self) -> &[Box<[u8]>] {
+        if let Wait::Keys { keys, .. } = self { keys } else { &[] }
+    }
+
+    /// What is to be acknowledged.
+    pub fn acknowledgement(&self) -> Option<Acknowledgement> {
+        if let Wait::Replicas(wanted) = self { Some(*wanted) } else { None }
+    }
+
+    /// Whether the deletion of a key ends it, too.
+    pub fn ends_by_deletion(&self) -> bool {
+        matches!(self, Wait::Keys { or_deletion: true, .. })
+    }
+
+    /// Whether the command is to be run again now that one of its keys holds this, or is not there.
+    pub fn is_due(&self, holds: Option<Kind>) -> bool {
+        matches!(self, Wait::Keys { kind, or_deletion, .. } if *or_deletion || holds == Some(*kind))
+    }
+}
+
 impl Waiter {
     /// The whole command as it was sent.
     pub fn sent(&self) -> &[Box<[u8]>] {
@@ -111,7 +135,7 @@ impl Waiter {
 
     /// Whether it waits for something else than a key.
     pub fn waits_for_no_key(&self) -> bool {
-        self.keys.is_empty()
+        self.wait.keys().is_empty()
     }
 
     /// Whether it still waits.
@@ -121,7 +145,7 @@ impl Waiter {
 
     /// Enters it into the queues of its keys, whose shards are locked.
     pub fn enter(self: &Arc<Self>, locked: &mut Locked<'_>, shards: &Shards) {
-        for key in &self.keys {
+        for key in self.wait.keys() {
             let shard = locked.shard_mut(Key::new(shards.seed(), key).hash);
             shard.dbs[self.db].waiters.push(key, self.clone());
         }
@@ -148,7 +172,7 @@ impl Waiter {
     /// What it takes: the command, and its places in the queues of its keys.
     pub fn memory_bytes(&self) -> usize {
         let args = self.argv.len() * Client::ARG_BYTES + 2 * self.client.argv_bytes.load(Ordering::Relaxed);
-        size_of::<Waiter>() + args + self.keys.len() * Client::KEPT_BYTES
+        size_of::<Waiter>() + args + self.wait.keys().len() * Client::KEPT_BYTES
     }
 }
 
@@ -183,7 +207,7 @@ impl Waits {
         waiter.client.set(Client::BLOCKED, true);
         self.blocked_clients.fetch_add(1, Ordering::Relaxed);
         self.with_deadline.fetch_add(i64::from(waiter.deadline_ms.is_some()), Ordering::Relaxed);
-        if waiter.acknowledgement.is_some() {
+        if waiter.wait.acknowledgement().is_some() {
             let mut waiting = self.for_acknowledgement.lock();
             waiting.insert(waiter.ticket, waiter.clone());
             self.acknowledgements.store(waiting.len(), Ordering::Release);
@@ -209,7 +233,7 @@ impl Waits {
             self.blocked_clients.fetch_sub(1, Ordering::Relaxed);
             self.with_deadline.fetch_sub(i64::from(waiter.deadline_ms.is_some()), Ordering::Relaxed);
         }
-        if is_first && waiter.acknowledgement.is_some() {
+        if is_first && waiter.wait.acknowledgement().is_some() {
             let mut waiting = self.for_acknowledgement.lock();
             waiting.remove(&waiter.ticket);
             self.acknowledgements.store(waiting.len(), Ordering::Release);
@@ -219,7 +243,7 @@ impl Waits {
 
     /// Ends a wait that is not for keys with this reply. False when it has ended already.
     pub fn answer(&self, clients: &Clients, waiter: &Waiter, reply: &[u8]) -> bool {
-        debug_assert!(waiter.keys.is_empty(), "who waits for keys is in queues, and is served there");
+        debug_assert!(waiter.waits_for_no_key(), "who waits for keys is in queues, and is served there");
         let is_first = self.end(waiter);
         if is_first {
             if let Some(line) = reply.strip_prefix(b"-") {
@@ -242,7 +266,7 @@ impl Waits {
     pub fn leave(&self, locked: &mut Locked<'_>, shards: &Shards, waiter: &Waiter) -> bool {
         let is_first = self.end(waiter);
         if is_first {
-            for key in &waiter.keys {
+            for key in waiter.wait.keys() {
                 let shard = locked.shard_mut(Key::new(shards.seed(), key).hash);
                 shard.dbs[waiter.db].waiters.remove(key, waiter);
             }
@@ -313,7 +337,7 @@ impl Waiters {
     /// Adds a waiter to a key's queue. `BLPOP k k 0` waits once.
     pub fn push(&mut self, key: &[u8], waiter: Arc<Waiter>) {
         let queue = self.queues.entry(key.into()).or_default();
-        let wants_deletion = waiter.wakes_on_deletion;
+        let wants_deletion = waiter.wait.ends_by_deletion();
         if queue.waiters.insert(waiter.ticket, waiter) && wants_deletion {
             queue.want_deletion += 1;
             self.awaiting_deletion += usize::from(queue.want_deletion == 1);
@@ -323,7 +347,7 @@ impl Waiters {
     /// Takes a waiter out of a key's queue.
     pub fn remove(&mut self, key: &[u8], waiter: &Waiter) {
         let Some(queue) = self.queues.get_mut(key) else { return };
-        if queue.waiters.remove(waiter.ticket).is_some() && waiter.wakes_on_deletion {
+        if queue.waiters.remove(waiter.ticket).is_some() && waiter.wait.ends_by_deletion() {
             queue.want_deletion -= 1;
             self.awaiting_deletion -= usize::from(queue.want_deletion == 0);
         }

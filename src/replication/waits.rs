@@ -40,7 +40,7 @@ impl<'s> Progress<'s> {
 
     /// Answers a waiter if enough is reached.
     fn answer(&self, waiter: &Waiter) {
-        let Some(wanted) = waiter.acknowledgement else { return };
+        let Some(wanted) = waiter.wait.acknowledgement() else { return };
         let reached = self.reached(&wanted);
         if wanted.is_enough(reached) {
             let mut reply = Reply::new(waiter.resp3);

@@ -8,7 +8,6 @@ use crate::command::session::Block;
 use crate::config::KeyspaceEvents;
 use crate::keyspace::Key;
 use crate::keyspace::value::Kind;
-use crate::keyspace::waiters::TimeoutReply;
 use redstart_types::list::{End, List};
 
 /// `LMOVE source destination LEFT|RIGHT LEFT|RIGHT`: the element moved, or null. Errors: syntax; WRONGTYPE.
@@ -105,13 +104,7 @@ fn pop_or_wait(ctx: &mut Ctx, args: &mut Args, end: End) -> CmdResult {
 }
 
 fn wait(ctx: &mut Ctx, keys: &[&[u8]], deadline_ms: Option<i64>) -> CmdResult {
-    ctx.block(Block {
-        keys: keys.iter().map(|key| (*key).into()).collect(),
-        wants: Kind::List,
-        deadline_ms,
-        on_timeout: TimeoutReply::NullArray,
-        wakes_on_deletion: false,
-    })
+    ctx.block(Block::on_keys(keys, Kind::List, deadline_ms))
 }
 
 fn pop_name(end: End) -> &'static [u8] {

@@ -10,7 +10,7 @@ use crate::command::session::Block;
 use crate::command::spec::{KEY_ACCESS, KEY_RO};
 use crate::keyspace::Key;
 use crate::keyspace::value::Kind;
-use crate::keyspace::waiters::TimeoutReply;
+use crate::keyspace::waiters::{TimeoutReply, Wait};
 use crate::resp::reply::{Deferred, Reply};
 use redstart_types::number;
 use redstart_types::stream::{ConsumerIdx, Stream, StreamId};
@@ -115,12 +115,13 @@ pub(super) fn xread(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         end_streams(ctx.reply, start, served);
         return Ok(());
     }
+    let mut argv = None;
     // A client that waits from `$` on waits for what comes after now, however often it is woken in vain.
     if request.block_ms.is_some() && request.ids.contains(&&b"$"[..]) {
         let before = args.argv().iter().take(args.argv().len() - from.len()).map(|arg| Box::from(*arg));
-        ctx.session.block_argv = Some(before.chain(from.iter().map(|from| Box::from(&*from.text()))).collect());
+        argv = Some(before.chain(from.iter().map(|from| Box::from(&*from.text()))).collect());
     }
-    wait(ctx, &request)
+    wait(ctx, &request, argv)
 }
 
 /// `XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...]`: as
@@ -152,7 +153,7 @@ pub(super) fn xreadgroup(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         end_streams(ctx.reply, start, served);
         return Ok(());
     }
-    wait(ctx, &request)
+    wait(ctx, &request, None)
 }
 
 /// What XREADGROUP does with one stream.
@@ -297,19 +298,16 @@ impl From {
     }
 }
 
-/// Waits if the request says so, else answers null.
-fn wait(ctx: &mut Ctx, request: &Request) -> CmdResult {
+/// Waits if the request says so, to be run again with `argv` if that is another, else answers null.
+fn wait(ctx: &mut Ctx, request: &Request, argv: Option<Vec<Box<[u8]>>>) -> CmdResult {
     let Some(block_ms) = request.block_ms else {
         ctx.reply.null_array();
         return Ok(());
     };
-    ctx.block(Block {
-        keys: request.keys.iter().map(|key| Box::from(*key)).collect(),
-        wants: Kind::Stream,
-        deadline_ms: (block_ms > 0).then(|| ctx.now_ms + block_ms),
-        on_timeout: TimeoutReply::NullArray,
-        wakes_on_deletion: request.group.is_some(),
-    })
+    let keys = request.keys.iter().map(|key| Box::from(*key)).collect();
+    let wait = Wait::Keys { keys, kind: Kind::Stream, or_deletion: request.group.is_some() };
+    let deadline_ms = (block_ms > 0).then(|| ctx.now_ms + block_ms);
+    ctx.block(Block { wait, deadline_ms, on_timeout: TimeoutReply::NullArray, argv, work: None })
 }
 
 /// The keys of XREAD and XREADGROUP: the first half of what follows STREAMS, where that is an option and not the name

@@ -8,7 +8,6 @@ use crate::command::session::Block;
 use crate::config::KeyspaceEvents;
 use crate::keyspace::Key;
 use crate::keyspace::value::Kind;
-use crate::keyspace::waiters::TimeoutReply;
 use redstart_types::zset::{Order, ZSet};
 
 /// How a pop is answered.
@@ -122,13 +121,7 @@ fn pop_or_block(ctx: &mut Ctx, args: &Args, request: &MultiPop<'_>, deadline_ms:
     if pop_first(ctx, args, request)? {
         return Ok(());
     }
-    ctx.block(Block {
-        keys: request.keys.iter().map(|key| (*key).into()).collect(),
-        wants: Kind::ZSet,
-        deadline_ms,
-        on_timeout: TimeoutReply::NullArray,
-        wakes_on_deletion: false,
-    })
+    ctx.block(Block::on_keys(&request.keys, Kind::ZSet, deadline_ms))
 }
 
 /// Pops from the first key that exists and answers; false when there is none. The log gets the pop of that key.

@@ -26,7 +26,7 @@ impl Conversation {
     pub(super) fn unblock(&mut self, with_error: bool, engine: &mut Engine, may_wait: MayWait) {
         let Some(waiter) = self.session.waiter.clone() else { return };
         let can_be_unblocked =
-            engine.registry.command(waiter.command).command.has(BLOCKING) || waiter.acknowledgement.is_some();
+            engine.registry.command(waiter.command).command.has(BLOCKING) || waiter.wait.acknowledgement().is_some();
         if !can_be_unblocked || !engine.server.waits.abandon(&engine.server.shards, &waiter, may_wait) {
             return;
         }
