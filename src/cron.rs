@@ -5,13 +5,10 @@
 
 use crate::background;
 use crate::clients::Client;
-use crate::command::call::{self, Engine};
-use crate::command::serve;
-use crate::command::session::Session;
+use crate::command::call::Engine;
 use crate::command::table::Registry;
 use crate::config::Config;
 use crate::keyspace::Key;
-use crate::keyspace::db::Db;
 use crate::keyspace::lock::ShardSet;
 use crate::server::Server;
 use redstart_types::table::{Keyed, hash_key};
@@ -232,38 +229,5 @@ impl Cron {
             }
         }
         self.server.clients.recent.note(now_ms / 1000, most);
-    }
-}
-
-impl Engine {
-    /// Runs `work` on a locked database in the server's own name, and delivers what it did.
-    pub fn with_db<'g>(
-        &mut self,
-        locked: &mut crate::keyspace::lock::Locked<'g>,
-        index: usize,
-        work: impl FnOnce(&mut crate::command::ctx::Ctx<'_, 'g>),
-    ) {
-        let (server, registry) = (self.server.clone(), self.registry.clone());
-        let mut session = Session::new(self.own_client.clone(), true);
-        session.worker = self.worker;
-        session.select(index);
-        let mut reply = crate::resp::reply::Reply::default();
-        let config = self.config.clone();
-        let now_ms = self.now_ms;
-        let access = call::access(&server, &config, &session.client, now_ms);
-        let db = Db { locked, index, effects: self.effects(), now_ms, access };
-        let mut ctx = crate::command::ctx::Ctx {
-            db,
-            reply: &mut reply,
-            session: &mut session,
-            server: &server,
-            registry: &registry,
-            config: &config,
-            now_ms,
-            command: registry.first(),
-            origin: crate::command::ctx::Origin::Log,
-        };
-        work(&mut ctx);
-        serve::deliver(&mut ctx);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::clients::Client;
 use crate::command::args::{Args, Request};
-use crate::command::ctx::{Ctx, Origin};
+use crate::command::ctx::{Ctx, Origin, Setting};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::gate;
 use crate::command::locks::{self, Needed};
@@ -189,18 +189,10 @@ impl Engine {
         self.effects.recording = false;
         let mut access = access(&server, &self.config, &session.client, self.now_ms);
         access.deletes_expired = false;
-        let mut ctx = Ctx {
-            // No key's time is over: what has expired is deleted by the log itself.
-            db: Db { locked, index: session.db, effects: &mut self.effects, now_ms: i64::MIN, access },
-            reply,
-            session,
-            server: &server,
-            registry: &self.registry,
-            config: &self.config,
-            now_ms: self.now_ms,
-            command,
-            origin: Origin::Log,
-        };
+        let setting = Setting { server: &server, registry: &self.registry, config: &self.config, now_ms: self.now_ms };
+        // No key's time is over: what has expired is deleted by the log itself.
+        let db = Db { locked, index: session.db, effects: &mut self.effects, now_ms: i64::MIN, access };
+        let mut ctx = Ctx::new(setting, db, session, reply, command, Origin::Log);
         let mut args = Args::new(argv, command.command, server.shards.seed(), needed.first_key);
         run_handler(&mut ctx, &mut args, None);
         serve::deliver(&mut ctx);
@@ -224,23 +216,11 @@ impl Engine {
             return Ok(());
         }
         self.begin_effects();
-        let mut ctx = Ctx {
-            db: Db {
-                locked: &mut locked,
-                index: session.db,
-                effects: &mut self.effects,
-                now_ms: self.now_ms,
-                access: access(&server, &self.config, &session.client, self.now_ms),
-            },
-            reply,
-            session,
-            server: &server,
-            registry: &self.registry,
-            config: &self.config,
-            now_ms: self.now_ms,
-            command,
-            origin: Origin::Client,
-        };
+        let setting = Setting { server: &server, registry: &self.registry, config: &self.config, now_ms: self.now_ms };
+        let access = access(&server, &self.config, &session.client, self.now_ms);
+        let (index, now_ms) = (session.db, self.now_ms);
+        let db = Db { locked: &mut locked, index, effects: &mut self.effects, now_ms, access };
+        let mut ctx = Ctx::new(setting, db, session, reply, command, Origin::Client);
         let mut args = Args::of_request(request, command.command, server.shards.seed(), needed.first_key);
         run_handler(&mut ctx, &mut args, Some(&mut self.clock));
         serve::block(&mut ctx, command, argv, needed.shards);
@@ -314,6 +294,23 @@ impl Engine {
         }
         // WATCH is never refused.
         if is_watch { self.run(session, reply, command, request) } else { Err(CmdError::of_busy(&self.server.busy)) }
+    }
+
+    /// Runs `work` on a locked database in the server's own name, and delivers what it did.
+    pub fn with_db<'g>(&mut self, locked: &mut Locked<'g>, index: usize, work: impl FnOnce(&mut Ctx<'_, 'g>)) {
+        let (server, registry) = (self.server.clone(), self.registry.clone());
+        let mut session = Session::new(self.own_client.clone(), true);
+        session.worker = self.worker;
+        session.select(index);
+        let mut reply = Reply::default();
+        let config = self.config.clone();
+        let now_ms = self.now_ms;
+        let access = access(&server, &config, &session.client, now_ms);
+        let db = Db { locked, index, effects: self.effects(), now_ms, access };
+        let setting = Setting { server: &server, registry: &registry, config: &config, now_ms };
+        let mut ctx = Ctx::new(setting, db, &mut session, &mut reply, registry.first(), Origin::Log);
+        work(&mut ctx);
+        serve::deliver(&mut ctx);
     }
 
     fn begin_effects(&mut self) {
@@ -491,19 +488,10 @@ pub fn run_nested(
     config: Option<&Config>,
 ) {
     let seed = ctx.server.shards.seed();
+    let setting = Setting { config: config.unwrap_or(ctx.config), ..ctx.setting() };
     let mut db = ctx.db.reborrow();
     db.index = ctx.session.db;
-    let mut nested = Ctx {
-        db,
-        reply,
-        session: ctx.session,
-        server: ctx.server,
-        registry: ctx.registry,
-        config: config.unwrap_or(ctx.config),
-        now_ms: ctx.now_ms,
-        command,
-        origin,
-    };
+    let mut nested = Ctx::new(setting, db, ctx.session, reply, command, origin);
     let mut args = Args::new(argv, command.command, seed, (0, 0));
     let mut clock = nested.config.wants_durations().then(Instant::now);
     run_handler(&mut nested, &mut args, clock.as_mut());

@@ -31,6 +31,15 @@ pub struct Ctx<'a, 'g> {
     pub origin: Origin,
 }
 
+/// What all commands of a batch work with.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting<'a> {
+    pub server: &'a Arc<Server>,
+    pub registry: &'a Arc<Registry>,
+    pub config: &'a Config,
+    pub now_ms: i64,
+}
+
 /// Who runs a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -44,6 +53,28 @@ pub enum Origin {
     Waiter,
     /// The log or a master: effects are applied as they are.
     Log,
+}
+
+impl<'a, 'g> Ctx<'a, 'g> {
+    /// What `command` works with, on a database and for a session.
+    #[inline]
+    pub fn new(
+        setting: Setting<'a>,
+        db: Db<'a, 'g>,
+        session: &'a mut Session,
+        reply: &'a mut Reply,
+        command: CommandRef,
+        origin: Origin,
+    ) -> Self {
+        let Setting { server, registry, config, now_ms } = setting;
+        Ctx { db, reply, session, server, registry, config, now_ms, command, origin }
+    }
+
+    /// For a command that is run inside this one.
+    #[inline]
+    pub fn setting(&self) -> Setting<'a> {
+        Setting { server: self.server, registry: self.registry, config: self.config, now_ms: self.now_ms }
+    }
 }
 
 impl Ctx<'_, '_> {

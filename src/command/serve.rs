@@ -3,7 +3,7 @@
 use crate::clients::Client;
 use crate::command::args::Args;
 use crate::command::call;
-use crate::command::ctx::{Ctx, Origin};
+use crate::command::ctx::{Ctx, Origin, Setting};
 use crate::command::gate;
 use crate::command::session::{Deferred, ReplyMode, Session};
 use crate::command::spec::BLOCKING;
@@ -171,22 +171,13 @@ fn serve_waiter(ctx: &mut Ctx<'_, '_>, waiter: &Arc<Waiter>) {
     let mut session = Session::of_waiter(waiter, ctx.session.worker);
     let mut reply = Reply::new(waiter.resp3);
     let argv: Vec<&[u8]> = waiter.argv.iter().map(|arg| &**arg).collect();
-    let mut db: Db<'_, '_> = ctx.db.reborrow();
-    db.index = waiter.db;
     // A transaction or script may have run for long: what it made ready may have expired by now.
     let now_ms = ctx.server.clock.now_ms();
+    let setting = Setting { now_ms, ..ctx.setting() };
+    let mut db: Db<'_, '_> = ctx.db.reborrow();
+    db.index = waiter.db;
     db.now_ms = now_ms;
-    let mut nested = Ctx {
-        db,
-        reply: &mut reply,
-        session: &mut session,
-        server: ctx.server,
-        registry: ctx.registry,
-        config: ctx.config,
-        now_ms,
-        command,
-        origin: Origin::Waiter,
-    };
+    let mut nested = Ctx::new(setting, db, &mut session, &mut reply, command, Origin::Waiter);
     match gate::check_again(ctx.server, ctx.config, nested.session, command, &argv) {
         Ok(()) => {
             let sent: Vec<&[u8]> = waiter.sent().iter().map(|arg| &**arg).collect();
