@@ -32,9 +32,9 @@ fuzz_target!(|input: &[u8]| {
         bench.own("FLUSHALL");
         bench.own("FUNCTION FLUSH");
         let server = bench.server.clone();
-        let purpose = Purpose { log_follows: true, merge: false };
+        let purpose = Purpose { log_follows: true, ..Purpose::default() };
         let mut target = Target::Shards(&server.shards, MayWait::of_thread());
-        let load = || read(&server, &server.config.load(), input, &mut target, purpose);
+        let load = || read(&server, &server.persistence, &server.config.load(), input, &mut target, purpose);
         if bounded(input.len(), load).is_ok() {
             bench.check_reload();
         }
