@@ -9,7 +9,6 @@
 //! changed key looks up the prefixes it begins with, not all there are.
 
 use crate::clients::{Client, Clients};
-use crate::keyspace::effects::StaleRead;
 use crate::resp::reply::Reply;
 use crate::util::id_map::IdMap;
 use crate::util::sync::Mutex;
@@ -17,6 +16,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A key that clients had read when it changed, and that they are to be told of.
+#[derive(Debug)]
+pub struct StaleRead {
+    pub key: Box<[u8]>,
+    /// Client ids.
+    pub readers: Vec<u64>,
+    /// The client that changed it.
+    pub by: u64,
+}
 
 /// What a client asked for, but for its prefixes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use crate::config::{Config, KeyspaceEvents};
 use crate::feed::Readers;
 use crate::feed::records::Records;
 use crate::keyspace::value::Value;
+use crate::tracking::StaleRead;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -53,16 +54,6 @@ pub struct Effects {
     pub misses: u64,
     /// Keys deleted because their time was over, for INFO.
     pub expired: u64,
-}
-
-/// A key that clients had read when it changed, and that they are to be told of.
-#[derive(Debug)]
-pub struct StaleRead {
-    pub key: Box<[u8]>,
-    /// Client ids.
-    pub readers: Vec<u64>,
-    /// The client that changed it.
-    pub by: u64,
 }
 
 /// A keyspace event to be published.
