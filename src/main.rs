@@ -8,11 +8,14 @@ use std::process::ExitCode;
 
 use redstart::config::cli::{self, Invocation};
 use redstart::config::{ConfigError, Sources};
-use redstart::log::Log;
-use redstart::{banner, check, config, restart, selftest, standalone};
+use redstart::os::banner;
+use redstart::os::log::Log;
+use redstart::program::{self, selftest};
+use redstart::run::restart;
+use redstart::{check, config};
 
 #[global_allocator]
-static ALLOCATOR: redstart::allocator::Allocator = redstart::allocator::Allocator;
+static ALLOCATOR: redstart::memory::allocator::Allocator = redstart::memory::allocator::Allocator;
 
 fn main() -> ExitCode {
     restart::wait_as_told();
@@ -59,7 +62,7 @@ fn serve(file: Option<PathBuf>, stdin: bool, options: Vec<u8>, program: String, 
         }
     };
     match config::load(&sources) {
-        Ok(loaded) => standalone::run(loaded, program, sources.file, is_bare),
+        Ok(loaded) => program::run(loaded, program, sources.file, is_bare),
         Err(error @ ConfigError::Unreadable { .. }) => {
             log.warning(error);
             ExitCode::FAILURE

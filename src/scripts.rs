@@ -3,9 +3,9 @@
 //! Their locks are taken after shard locks and held while a script runs; what INFO and FUNCTION STATS say meanwhile is
 //! kept beside them.
 
-use crate::banner::REDIS_VERSION;
 use crate::config::LogLevel;
-use crate::log::Log;
+use crate::os::banner::REDIS_VERSION;
+use crate::os::log::Log;
 use crate::util::clock::Clock;
 use crate::util::sync::Mutex;
 use redstart_script::{Engine, Functions, Host, Options, Resp, ScriptError, ScriptFlags, Tick, UnknownCommand};

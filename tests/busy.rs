@@ -10,7 +10,7 @@ use redstart::command::spec::ALLOW_BUSY;
 use redstart::commands::registry;
 use redstart::config::{Config, MaxmemoryPolicy, ProtectedAction, SavePoint};
 use redstart::keyspace::lock::MayWait;
-use redstart::startup::Running;
+use redstart::run::start::Running;
 use std::time::{Duration, Instant};
 
 const BUSY: &str = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";

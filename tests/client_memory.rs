@@ -5,7 +5,7 @@ mod common;
 use common::{Client, config, request, start, start_with, until};
 use redstart::clients::Client as Connected;
 use redstart::config::Config;
-use redstart::startup::Running;
+use redstart::run::start::Running;
 
 /// A field of a client's line in CLIENT LIST; None when there is no such client.
 fn field(admin: &mut Client, client: &str, field: &str) -> Option<String> {

@@ -5,9 +5,9 @@ mod common;
 
 use common::{Client, Folder, config, start_with, until, until_blocked};
 use redstart::config::{AppendFsync, Config, ProtectedAction};
-use redstart::log::Log;
+use redstart::os::log::Log;
+use redstart::run::start::{Options, Running};
 use redstart::server::Server;
-use redstart::startup::{Options, Running};
 use redstart_persistence::aof::LogBuffer;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

@@ -4,8 +4,8 @@ mod common;
 
 use common::{Client, Folder, config, start, start_with, until_blocked};
 use redstart::config::Config;
+use redstart::run::start::Options;
 use redstart::server::Server;
-use redstart::startup::Options;
 use redstart::util::clock::Clock;
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};

@@ -6,8 +6,8 @@ mod common;
 
 use common::{Client, Folder, config, until};
 use redstart::config::{Config, ProtectedAction};
+use redstart::run::start::{Options, Running};
 use redstart::server::Server;
-use redstart::startup::{Options, Running};
 use redstart::util::clock::Clock;
 use redstart_types::seed::HashSeed;
 use std::collections::BTreeSet;

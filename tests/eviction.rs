@@ -1,14 +1,14 @@
 //! A server with `maxmemory`, in a process of its own: what other tests allocate would count as well.
 
 use redstart::config::Config;
+use redstart::run::start::{Options, Running};
 use redstart::server::Server;
-use redstart::startup::{Options, Running};
 use redstart_types::seed::HashSeed;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 
 #[global_allocator]
-static ALLOCATOR: redstart::allocator::Allocator = redstart::allocator::Allocator;
+static ALLOCATOR: redstart::memory::allocator::Allocator = redstart::memory::allocator::Allocator;
 
 struct Client(BufReader<TcpStream>);
 

@@ -6,8 +6,8 @@ mod common;
 
 use common::{Folder, PATIENCE, config, until};
 use redstart::config::{AppendFsync, Config};
+use redstart::run::start::{Options, Running};
 use redstart::server::Server;
-use redstart::startup::{Options, Running};
 use redstart_persistence::file::{Effect, Fault, Faults, OPERATIONS, Operation, Weather};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};

@@ -5,8 +5,8 @@ mod common;
 
 use common::{Client, Folder, Reply, config, until};
 use redstart::config::Config;
+use redstart::run::start::{Options, Running};
 use redstart::server::Server;
-use redstart::startup::{Options, Running};
 use serde_json::{Map, Value as Json, json};
 use std::fs;
 use std::path::{Path, PathBuf};

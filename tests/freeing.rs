@@ -6,10 +6,10 @@ mod common;
 use common::{Client, Folder, config, start_with, until};
 use redstart::command::spec::WRITE;
 use redstart::config::{Config, ProtectedAction};
-use redstart::startup::Running;
+use redstart::run::start::Running;
 
 #[global_allocator]
-static ALLOCATOR: redstart::allocator::Allocator = redstart::allocator::Allocator;
+static ALLOCATOR: redstart::memory::allocator::Allocator = redstart::memory::allocator::Allocator;
 
 /// Makes KEYS[1] a large value of one type.
 const KINDS: &[(&str, &str)] = &[

@@ -9,14 +9,14 @@ mod common;
 
 use common::{Client, config, start_with, until};
 use redstart::config::Config;
-use redstart::startup::Running;
+use redstart::run::start::Running;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 #[global_allocator]
-static ALLOCATOR: redstart::allocator::Allocator = redstart::allocator::Allocator;
+static ALLOCATOR: redstart::memory::allocator::Allocator = redstart::memory::allocator::Allocator;
 
 /// How many there are of each thing if `MANY` does not say.
 const FEW: usize = 4000;

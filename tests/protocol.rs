@@ -4,8 +4,8 @@ mod common;
 
 use common::{Client, Reply, config, request, start, start_with, until, until_blocked};
 use redstart::config::{Config, OutputLimit};
+use redstart::run::start::{Options, Running};
 use redstart::server::Server;
-use redstart::startup::{Options, Running};
 use redstart::util::clock::Clock;
 use std::sync::atomic::Ordering;
 

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Client, config, start_with, until};
 use redstart::config::{Config, OutputLimit, ProtectedAction};
-use redstart::startup::Running;
+use redstart::run::start::Running;
 
 /// A server whose replicas are served at once and never pinged.
 fn start() -> Running {

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Client, Folder, config, request, start_with, until};
 use redstart::config::Config;
-use redstart::startup::Running;
+use redstart::run::start::Running;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};

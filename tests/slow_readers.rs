@@ -5,12 +5,12 @@ mod common;
 
 use common::{Client, config, request, start_with, until};
 use redstart::config::{Config, OutputLimit, ProtectedAction};
-use redstart::startup::Running;
+use redstart::run::start::Running;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[global_allocator]
-static ALLOCATOR: redstart::allocator::Allocator = redstart::allocator::Allocator;
+static ALLOCATOR: redstart::memory::allocator::Allocator = redstart::memory::allocator::Allocator;
 
 const MB: usize = 1_000_000;
 /// The limit of every class of clients in these tests.

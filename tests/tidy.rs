@@ -7,76 +7,50 @@ use std::path::{Path, PathBuf};
 /// The modules of the server crate from the bottom up: a module uses those above it in this list, and no other.
 const ORDER: &[&str] = &[
     "util",
-    "allocator",
-    "histogram",
     "resp",
     "config",
-    "log",
-    "process",
     "memory",
-    "banner",
-    "stop",
-    "switches",
-    "stats",
-    "slowlog",
-    "latency",
-    "sampler",
-    "tls",
-    "socket",
+    "os",
+    "metrics",
     "acl",
     "clients",
-    "pubsub",
-    "monitors",
-    "migration",
-    "tracking",
+    "socket",
     "feed",
     "keyspace",
-    "background",
-    "reclaim",
     "scripts",
     "core",
     "snapshot",
     "aof",
     "check",
     "replication",
+    "cluster",
     "server",
-    "metrics",
     "command",
-    "client_eviction",
-    "watchdog",
-    "reconfigure",
-    "shutdown",
-    "restart",
     "commands",
-    "cron",
-    "dataset",
     "net",
-    "main_loop",
-    "startup",
-    "crash",
-    "selftest",
-    "standalone",
+    "run",
+    "program",
 ];
 
 /// Where a server, its core and its engine have methods besides their own files.
 const METHODS: &[(&str, &[&str])] = &[
-    ("Core", &["src/core.rs"]),
+    ("Core", &["src/core/mod.rs"]),
     (
         "Server",
         &[
-            "src/client_eviction.rs",
+            "src/run/client_eviction.rs",
             "src/command/observe.rs",
-            "src/crash.rs",
-            "src/metrics.rs",
-            "src/reconfigure.rs",
-            "src/restart.rs",
-            "src/server.rs",
-            "src/shutdown.rs",
-            "src/startup.rs",
-            "src/watchdog.rs",
+            "src/run/crash.rs",
+            "src/server/metrics.rs",
+            "src/run/config_set.rs",
+            "src/run/restart.rs",
+            "src/server/mod.rs",
+            "src/run/shutdown.rs",
+            "src/run/start.rs",
+            "src/run/watchdog.rs",
         ],
     ),
-    ("Engine", &["src/command/call.rs", "src/command/gate.rs", "src/command/room.rs", "src/cron.rs"]),
+    ("Engine", &["src/command/call.rs", "src/command/gate.rs", "src/command/room.rs", "src/run/cron.rs"]),
 ];
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
@@ -168,7 +142,7 @@ fn uses_go_one_way() {
 fn every_path_counts() {
     let code = "use crate::aof::Mode;\nlet x = crate::server::Y; crate::net();\nuse crate::{acl, log};\n";
     assert_eq!(uses("src/keyspace/db.rs", code), [(1, "aof"), (2, "server"), (2, "net"), (3, "")]);
-    assert_eq!(uses("src/stats.rs", "use super::server::Server;"), [(1, "server")]);
+    assert_eq!(uses("src/lib.rs", "use super::server::Server;"), [(1, "server")]);
     assert_eq!(uses("src/keyspace/db.rs", "use super::shard::Shard;"), []);
 }
 
@@ -191,8 +165,8 @@ fn methods_are_at_home() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Where threads begin that may wait for shards. The main loop must not: see `src/main_loop.rs`.
-const MAY_WAIT: &[&str] = &["src/background.rs", "src/keyspace/lock.rs", "src/net/worker.rs", "src/startup.rs"];
+/// Where threads begin that may wait for shards. The main loop must not: see `src/run/main_loop.rs`.
+const MAY_WAIT: &[&str] = &["src/core/background.rs", "src/keyspace/lock.rs", "src/net/worker.rs", "src/run/start.rs"];
 
 #[test]
 fn only_where_threads_begin_they_get_leave_to_wait() {
@@ -203,7 +177,7 @@ fn only_where_threads_begin_they_get_leave_to_wait() {
         let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
         let gets_leave = code.contains("MayWait::of_thread(") && !is_test(&name) && !MAY_WAIT.contains(&&*name);
         let names_it = || code.lines().any(|line| line.contains("MayWait") && !line.starts_with("//!"));
-        if gets_leave || name == "src/main_loop.rs" && names_it() {
+        if gets_leave || name == "src/run/main_loop.rs" && names_it() {
             wrong.push(name);
         }
     }

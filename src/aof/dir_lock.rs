@@ -4,7 +4,7 @@
 //! The lock is `flock(2)` on the directory itself. It leaves no file behind, needs no right to write, is gone with the
 //! process however that ends, and keeps out a second server of the same process, too.
 
-use crate::log::Log;
+use crate::os::log::Log;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};

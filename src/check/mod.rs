@@ -23,7 +23,7 @@ pub fn rdb_program(program: &[u8], arguments: &[Vec<u8>]) -> ExitCode {
     };
     with_standard_streams(|console| {
         if path == b"-v" || path == b"--version" {
-            console.line(format_args!("redis-check-rdb {}", crate::banner::REDIS_VERSION))?;
+            console.line(format_args!("redis-check-rdb {}", crate::os::banner::REDIS_VERSION))?;
             return Ok(true);
         }
         rdb::check_path(console, path)

@@ -1,8 +1,8 @@
 //! A connection in one line: CLIENT LIST, CLIENT INFO, ACL LOG.
 
 use crate::clients::Client;
+use crate::clients::tracking::Options;
 use crate::server::Server;
-use crate::tracking::Options;
 use crate::util::text;
 use std::io::Write;
 use std::sync::atomic::Ordering;

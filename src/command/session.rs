@@ -2,10 +2,10 @@
 
 use crate::acl::Account;
 use crate::clients::Client;
+use crate::clients::pubsub::Topic;
 use crate::command::table::CommandRef;
 use crate::keyspace::value::Kind;
 use crate::keyspace::waiters::{Acknowledgement, TimeoutReply, Wait, Waiter};
-use crate::pubsub::Topic;
 use crate::replication::replica::{Replica, Wishes};
 use crate::server::Server;
 use crate::socket::Socket;

@@ -2,6 +2,7 @@
 
 use crate::acl::{self, Account, Change, Selector, User, file};
 use crate::clients::Client;
+use crate::clients::pubsub::Topic;
 use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
@@ -9,7 +10,6 @@ use crate::command::permission;
 use crate::command::spec::{ADMIN, Command, LOADING, NOSCRIPT, STALE, Secrets};
 use crate::commands::help;
 use crate::config::{self, AclPubsubDefault};
-use crate::pubsub::Topic;
 use crate::util::text;
 use std::sync::Arc;
 
@@ -346,7 +346,7 @@ fn acl_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::{Checker, until};
-    use crate::startup::Options;
+    use crate::run::start::Options;
     use std::io::{Read, Write};
     use std::net::TcpStream;
 

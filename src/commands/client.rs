@@ -419,7 +419,7 @@ fn client_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::{Checker, until};
-    use crate::startup::Options;
+    use crate::run::start::Options;
     use crate::util::clock::Clock;
 
     #[test]

@@ -1,9 +1,9 @@
 //! CLIENT TRACKING and its relatives: client-side caching. Their table entries stand with CLIENT's.
 
+use crate::clients::tracking::{Options, Overlap};
 use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::{CmdError, CmdResult};
-use crate::tracking::{Options, Overlap};
 
 /// `CLIENT TRACKING ON|OFF [REDIRECT id] [PREFIX prefix ...] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]`: OK.
 /// Errors: options that do not go together; overlapping prefixes; no such client. Source: Redis 7.2 CLIENT TRACKING.

@@ -2,6 +2,7 @@
 
 use crate::acl::log::{Cause, Place};
 use crate::clients::Client;
+use crate::clients::pubsub::Topic;
 use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
@@ -9,7 +10,6 @@ use crate::command::permission;
 use crate::command::session::{self, ReplyMode};
 use crate::command::spec::*;
 use crate::command::watch;
-use crate::pubsub::Topic;
 use crate::util::text;
 use redstart_types::number;
 use std::sync::atomic::Ordering;
@@ -145,7 +145,7 @@ fn hello(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
 }
 
 fn describe(ctx: &mut Ctx) {
-    let mode = crate::banner::mode(ctx.config);
+    let mode = crate::os::banner::mode(ctx.config);
     let id = i64::try_from(ctx.client().id).unwrap_or(i64::MAX);
     let protocol = if ctx.session.resp3 { 3 } else { 2 };
     let reply = &mut *ctx.reply;
@@ -153,7 +153,7 @@ fn describe(ctx: &mut Ctx) {
     reply.bulk(b"server");
     reply.bulk(b"redis");
     reply.bulk(b"version");
-    reply.bulk(crate::banner::REDIS_VERSION.as_bytes());
+    reply.bulk(crate::os::banner::REDIS_VERSION.as_bytes());
     reply.bulk(b"proto");
     reply.integer(protocol);
     reply.bulk(b"id");

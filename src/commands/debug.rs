@@ -9,7 +9,7 @@ use crate::config::LogLevel;
 use crate::keyspace::db::{Expiry, lru_idle_seconds};
 use crate::keyspace::value::{self, Value};
 use crate::memory;
-use crate::process;
+use crate::os::process;
 use crate::util::{glob, text};
 use rand::Rng;
 use redstart_types::entry::Content;
@@ -534,7 +534,7 @@ fn help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 mod tests {
     use crate::commands::testing::Checker;
     use crate::config::{Config, ProtectedAction};
-    use crate::startup::Options;
+    use crate::run::start::Options;
 
     fn checker() -> Checker {
         let defaults = Options::default();

@@ -206,7 +206,7 @@ fn reply_time(ctx: &mut Ctx, args: &mut Args, show: impl FnOnce(i64) -> i64) -> 
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::Checker;
-    use crate::startup::Options;
+    use crate::run::start::Options;
     use crate::util::clock::Clock;
 
     #[test]

@@ -1,18 +1,18 @@
 //! INFO: what the server is and does, as lines of text.
 
 use crate::aof::Mode;
-use crate::banner;
 use crate::command::args::Args;
 use crate::command::ctx::Ctx;
 use crate::command::error::CmdResult;
 use crate::command::spec::*;
-use crate::histogram::Distribution;
 use crate::memory::{self, AllocatorStats, human};
-use crate::process;
+use crate::metrics::histogram::Distribution;
+use crate::metrics::sampler::Metric;
+use crate::metrics::stats::{CommandStats, Counter};
+use crate::os::banner;
+use crate::os::process;
 use crate::replication::replica::{Phase, Replica};
-use crate::sampler::Metric;
 use crate::server::Server;
-use crate::stats::{CommandStats, Counter};
 use crate::util::text;
 use redstart_types::deadlines::RECORD_BYTES;
 use std::fmt::Display;
@@ -615,7 +615,7 @@ fn debug(ctx: &Ctx, lines: &mut Lines) {
 mod tests {
     use crate::commands::testing::{Checker, until};
     use crate::config::Config;
-    use crate::startup::Options;
+    use crate::run::start::Options;
 
     fn field(info: &str, name: &str) -> Option<String> {
         let start = info.find(&format!("\\n{name}:"))? + name.len() + 3;

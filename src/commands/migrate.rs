@@ -1,6 +1,6 @@
 //! MIGRATE: keys move to another server.
 
-use crate::background;
+use crate::cluster::migration::{Item, Outcome, Target, Transfer};
 use crate::command::args::Args;
 use crate::command::call::Engine;
 use crate::command::ctx::Ctx;
@@ -9,11 +9,11 @@ use crate::command::session::Block;
 use crate::command::spec::*;
 use crate::command::table::Registry;
 use crate::commands::persistence;
+use crate::core::background;
 use crate::feed::records;
 use crate::keyspace::Key;
 use crate::keyspace::lock::{MayWait, ShardSet};
 use crate::keyspace::waiters::Waiter;
-use crate::migration::{Item, Outcome, Target, Transfer};
 use crate::resp::reply::Reply;
 use crate::server::Server;
 use redstart_types::number;

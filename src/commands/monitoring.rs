@@ -6,10 +6,10 @@ use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
 use crate::command::spec::*;
 use crate::commands::info::{MemoryUse, ratio};
-use crate::histogram::Distribution;
 use crate::keyspace::value;
 use crate::memory::AllocatorStats;
-use crate::process;
+use crate::metrics::histogram::Distribution;
+use crate::os::process;
 use redstart_types::number;
 
 pub const COMMANDS: &[Command] = &[
@@ -445,7 +445,7 @@ fn memory_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::{Checker, Peer, until};
-    use crate::startup::Options;
+    use crate::run::start::Options;
 
     #[test]
     fn the_slow_log() {

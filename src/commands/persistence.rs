@@ -1,7 +1,6 @@
 //! Saving and restoring: SAVE, BGSAVE, LASTSAVE, SHUTDOWN, and the serialized values of DUMP and RESTORE.
 
 use crate::aof::{self, Mode, rewrite};
-use crate::background;
 use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
@@ -9,6 +8,8 @@ use crate::command::replay::Replayer;
 use crate::command::session::Block;
 use crate::command::spec::*;
 use crate::config::{Config, KeyspaceEvents, ShutdownFlags};
+use crate::core::background;
+use crate::core::stop::{CalledOff, NotEnded};
 use crate::keyspace::db::Expiry;
 use crate::keyspace::lock::MayWait;
 use crate::keyspace::value::Entry;
@@ -16,7 +17,6 @@ use crate::server::Server;
 use crate::snapshot::convert::{self, Builder, Limits, Loaded};
 use crate::snapshot::load::{self, Purpose, Target};
 use crate::snapshot::{digest, save};
-use crate::stop::{CalledOff, NotEnded};
 use redstart_persistence::rdb::{self, DumpError, DumpReader, Encoder, Part, Str};
 use std::fmt::Display;
 use std::sync::atomic::Ordering;
@@ -448,9 +448,9 @@ mod tests {
     use crate::commands::testing::{Checker, until};
     use crate::config::{AppendFsync, Config, ProtectedAction, SavePoint};
     use crate::keyspace::lock::MayWait;
+    use crate::run::start::Options;
     use crate::server::Server;
     use crate::snapshot::digest;
-    use crate::startup::Options;
     use std::path::{Path, PathBuf};
     use std::sync::atomic::Ordering;
 

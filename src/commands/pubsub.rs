@@ -1,5 +1,6 @@
 //! Pub/sub: channels, patterns and shard channels.
 
+use crate::clients::pubsub::Topic;
 use crate::command::args::Args;
 use crate::command::ctx::{Ctx, Origin};
 use crate::command::error::{CmdError, CmdResult};
@@ -7,7 +8,6 @@ use crate::command::serve;
 use crate::command::session::ReplyMode;
 use crate::command::spec::*;
 use crate::commands::help;
-use crate::pubsub::Topic;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
@@ -268,7 +268,7 @@ fn pubsub_help(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 #[cfg(test)]
 mod tests {
     use crate::commands::testing::Checker;
-    use crate::startup::Options;
+    use crate::run::start::Options;
 
     #[test]
     fn no_message_follows_the_end_of_a_subscription() {

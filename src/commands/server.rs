@@ -147,7 +147,7 @@ fn time(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
 /// Redis's, whose numbers are looked at and left. Source: Redis 7.2 LOLWUT.
 fn lolwut(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let version = if args.remaining() > 1 && args.flag("VERSION") { args.int()? } else { 7 };
-    let last_line = format!("Redis ver. {}\n", crate::banner::REDIS_VERSION);
+    let last_line = format!("Redis ver. {}\n", crate::os::banner::REDIS_VERSION);
     let numbers = match version {
         5 => 3,
         6 => 2,

@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn what_is_over_when_it_is_watched_may_go() {
         let clock = Clock::stopped_at(1_700_000_000_000);
-        let mut options = crate::startup::Options { clock, ..Default::default() };
+        let mut options = crate::run::start::Options { clock, ..Default::default() };
         options.config.enable_debug_command = crate::config::ProtectedAction::Yes;
         let mut c = Checker::with(options);
         c.run("DEBUG SET-ACTIVE-EXPIRE 0");

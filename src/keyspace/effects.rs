@@ -1,10 +1,10 @@
 //! What commands have changed and who must hear of it: collected while locks are held, delivered before they fall.
 
+use crate::clients::tracking::StaleRead;
 use crate::config::{Config, KeyspaceEvents};
 use crate::feed::Readers;
 use crate::feed::records::Records;
 use crate::keyspace::value::Value;
-use crate::tracking::StaleRead;
 use std::collections::VecDeque;
 use std::sync::Arc;
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ShardSet(u64);
 
-/// A thread's right to wait for shards. Threads get it where they begin (`background.rs`, `net/worker.rs`, and
-/// `startup.rs` for who starts a server), which `tests/tidy.rs` sees to. The main loop never gets one: it can only try.
+/// A thread's right to wait for shards. Threads get it where they begin (`core/background.rs`, `net/worker.rs`, and
+/// `run/start.rs` for who starts a server), which `tests/tidy.rs` sees to. The main loop never gets one: it can only try.
 #[derive(Debug, Clone, Copy)]
 pub struct MayWait(());
 

@@ -3,10 +3,10 @@
 use crate::clients::Origin;
 use crate::command::session::Session;
 use crate::config::{Config, os_reason};
-use crate::log::Log;
 use crate::net::connection::Connection;
 use crate::net::conversation::Conversation;
 use crate::net::worker::{Connections, Handle};
+use crate::os::log::Log;
 use crate::server::Server;
 use crate::socket::Stream;
 use crate::socket::tls_stream::TlsStream;

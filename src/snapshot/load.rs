@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::core::Core;
 use crate::keyspace::lock::{Locked, MayWait, ShardSet, Shards};
 use crate::keyspace::value::{Entry, Value};
-use crate::log::Log;
+use crate::os::log::Log;
 use crate::snapshot::convert::{Builder, Limits, Loaded, lru_field};
 use crate::snapshot::state::Persistence;
 use redstart_persistence::rdb::{self, ChecksumState, Part, RdbError, RdbErrorKind, ReadOptions, Reader, Record, Str};

@@ -5,7 +5,7 @@ use crate::core::Core;
 use crate::keyspace::lock::{Locked, MayWait};
 use crate::keyspace::value::Value;
 use crate::keyspace::walk::{BigKind, Facts, Header, Piece};
-use crate::process;
+use crate::os::process;
 use crate::snapshot::convert;
 use crate::snapshot::state::Persistence;
 use crate::snapshot::walker::{Output, Snapshot};
@@ -478,7 +478,7 @@ pub fn options(config: &Config) -> WriteOptions {
 
 fn write_aux<W: Write>(core: &Core, writer: &mut Writer<W>, now_ms: i64, aof_base: bool) {
     let encoder = writer.encoder();
-    encoder.aux("redis-ver", crate::banner::REDIS_VERSION.as_bytes());
+    encoder.aux("redis-ver", crate::os::banner::REDIS_VERSION.as_bytes());
     encoder.aux("redis-bits", b"64");
     encoder.aux("ctime", (now_ms / 1000).to_string().as_bytes());
     encoder.aux("used-mem", core.used_memory.bytes().to_string().as_bytes());

@@ -12,7 +12,7 @@ mod streams;
 
 use common::{Client, config, start_with};
 use redstart::config::Config;
-use redstart::startup::Running;
+use redstart::run::start::Running;
 
 /// A server with two workers, where what two workers could break shows.
 fn server() -> (Running, Client) {

@@ -3,8 +3,8 @@
 use super::{check, refused, server};
 use crate::common::{Client, Folder, config, start_with, until, until_blocked};
 use redstart::config::Config;
+use redstart::run::start::{Options, Running};
 use redstart::server::Server;
-use redstart::startup::{Options, Running};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;

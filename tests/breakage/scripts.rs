@@ -2,8 +2,8 @@
 
 use super::{check, refused, server};
 use crate::common::{Client, config, until};
+use redstart::run::start::Options;
 use redstart::server::Server;
-use redstart::startup::Options;
 use redstart::util::clock::Clock;
 use std::thread;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use super::{check, refused, server};
 use crate::common::{Client, request, until_blocked};
-use redstart::startup::Running;
+use redstart::run::start::Running;
 
 /// A client that waits with this command.
 fn waiting(running: &Running, command: &str) -> Client {

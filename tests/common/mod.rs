@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 
 use redstart::config::Config;
+use redstart::run::start::{Options, Running};
 use redstart::server::Server;
-use redstart::startup::{Options, Running};
 use std::fmt;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -11,7 +11,7 @@ use common::{Client, Reply, config, start_with, until};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use redstart::config::Config;
-use redstart::startup::Running;
+use redstart::run::start::Running;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 

@@ -1,7 +1,7 @@
 //! Keys that a user may not reach, whatever the command that names them.
 
 use crate::common::{Client, start};
-use redstart::startup::Running;
+use redstart::run::start::Running;
 
 /// A client of a new user with these rules, and one that may do everything.
 fn limited(running: &Running, rules: &str) -> (Client, Client) {

@@ -22,7 +22,7 @@ mod formats;
 mod network;
 
 use common::Client;
-use redstart::startup::Running;
+use redstart::run::start::Running;
 
 /// Fails unless a new client is served.
 fn is_alive(running: &Running) {

@@ -55,7 +55,7 @@ fn cve_2025_21605_replies_to_a_stranger_are_not_kept_without_limit() {
     is_alive_after("AUTH secret", &running);
 }
 
-fn is_alive_after(command: &str, running: &redstart::startup::Running) {
+fn is_alive_after(command: &str, running: &redstart::run::start::Running) {
     let mut client = Client::connect(running);
     assert_eq!(client.run(command), "+OK");
     assert_eq!(client.run("PING"), "+PONG");

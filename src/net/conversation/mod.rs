@@ -24,13 +24,13 @@ mod query_buffer;
 mod tests;
 mod waits;
 
+use crate::clients::pubsub::Topic;
 use crate::clients::{Client, Letters};
 use crate::command::call::Engine;
 use crate::command::session::{LentSocket, Session};
 use crate::command::watch;
 use crate::keyspace::lock::MayWait;
 use crate::net::process::process;
-use crate::pubsub::Topic;
 use crate::resp::output::Output;
 use crate::resp::reply::{Mark, Reply};
 use crate::resp::request::Parser;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use redstart::tls::{Purpose, chain::Authorities};
+use redstart::socket::tls::{Purpose, chain::Authorities};
 use redstart_fuzz::certificates::{Keys, NOW_S, World};
 use redstart_fuzz::choices::Choices;
 use rustls::pki_types::{CertificateDer, UnixTime};

@@ -12,7 +12,7 @@ use redstart::keyspace::lock::MayWait;
 use redstart::resp::reply::Reply;
 use redstart::server::Server;
 use redstart::snapshot::load::Target;
-use redstart::startup::Options;
+use redstart::run::start::Options;
 use redstart::util::clock::Clock;
 use redstart_persistence::aof::{Item, Reader};
 use redstart_types::seed::HashSeed;

@@ -1,23 +1,25 @@
 //! A server that has the process to itself: what is logged, the title, the pid file, signals, the exit code.
 
+pub mod selftest;
+
 use crate::acl::selector::RuleError;
 use crate::acl::user::merge_selectors;
 use crate::acl::{self, Acl, Catalog, User};
-use crate::background;
-use crate::banner;
 use crate::command::table::Registry;
 use crate::commands;
 use crate::config::{
     AclPubsubDefault, Config, ConfigError, Loaded, Located, LogLevel, ShutdownFlags, Supervised, os_reason,
 };
+use crate::core::background;
 use crate::keyspace::lock::MayWait;
-use crate::log::{Log, Role};
-use crate::process::{self, OpenFiles, OwnProcess, PidFile};
-use crate::restart;
+use crate::os::banner;
+use crate::os::log::{Log, Role};
+use crate::os::process::{self, OpenFiles, OwnProcess, PidFile};
+use crate::run::restart;
+use crate::run::start::{Options, Running, refuse_what_is_missing};
 use crate::server::Server;
 use crate::snapshot::save;
-use crate::startup::{Options, Running, refuse_what_is_missing};
-use crate::tls::{self, Tls};
+use crate::socket::tls::{self, Tls};
 use crate::util::sync::Mutex;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;

@@ -3,11 +3,11 @@
 //! It may wait for shards, and so for a script that never ends. Nobody waits for it: who ends such a script is the main
 //! loop. What could not be done is done at a later tick, because what is due is a state: a save point stays reached.
 
-use crate::background;
 use crate::clients::Client;
 use crate::command::call::Engine;
 use crate::command::table::Registry;
 use crate::config::Config;
+use crate::core::background;
 use crate::keyspace::Key;
 use crate::keyspace::lock::ShardSet;
 use crate::server::Server;

@@ -1,22 +1,24 @@
 //! One server: a field per register and engine; no logic of its own.
 
+pub mod metrics;
+
 use crate::acl::Acl;
 use crate::aof::Aof;
+use crate::clients::monitors::Monitors;
+use crate::clients::pubsub::PubSub;
+use crate::clients::tracking::Tracking;
+use crate::cluster::migration::Migrations;
 use crate::config::Config;
 use crate::core::Core;
 use crate::keyspace::watches::Watches;
-use crate::latency::LatencyMonitor;
-use crate::migration::Migrations;
-use crate::monitors::Monitors;
-use crate::pubsub::PubSub;
+use crate::metrics::latency::LatencyMonitor;
+use crate::metrics::sampler::Sampler;
+use crate::metrics::slowlog::Slowlog;
+use crate::metrics::stats::ErrorStats;
 use crate::replication::Replication;
-use crate::sampler::Sampler;
 use crate::scripts::ScriptRegister;
-use crate::slowlog::Slowlog;
 use crate::snapshot::state::Persistence;
-use crate::stats::ErrorStats;
-use crate::tls::Tls;
-use crate::tracking::Tracking;
+use crate::socket::tls::Tls;
 use crate::util::sync::Mutex;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};

@@ -4,6 +4,9 @@
 //! each thread adds what it has allocated and freed since it last did, which costs two loads, and the sum is set right
 //! whenever the allocator is asked (ten times a second, and before memory is called short).
 
+pub mod allocator;
+pub mod reclaim;
+
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use tikv_jemalloc_ctl::{Access, AsName, epoch, stats, thread};

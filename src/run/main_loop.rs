@@ -10,14 +10,14 @@
 //!   nor for a wait or for a file. (The log's file excepted, and there everybody waits, as in Redis.)
 //! - the state of scripts and functions: never. What it tells of them is kept beside them.
 //!
-//! The periodic work, which does wait for shards, is on a thread of its own ([`crate::cron`]).
+//! The periodic work, which does wait for shards, is on a thread of its own ([`crate::run::cron`]).
 
 use crate::aof::appender;
 use crate::command::call::Engine;
 use crate::config::Config;
-use crate::cron;
 use crate::net::connection::Connection;
 use crate::net::listener::{Acceptor, Listeners};
+use crate::run::cron;
 use crate::server::{Doors, Rebind, Server};
 use crate::util::sync::Mutex;
 use std::sync::Arc;

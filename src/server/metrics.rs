@@ -1,9 +1,9 @@
 //! What the server measures of itself, for INFO and LATENCY.
 
 use crate::config::Config;
-use crate::histogram::Distribution;
 use crate::memory::AllocatorStats;
-use crate::sampler::Metric;
+use crate::metrics::histogram::Distribution;
+use crate::metrics::sampler::Metric;
 use crate::server::Server;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -67,7 +67,7 @@ impl Server {
 
     /// Microseconds spent in commands.
     pub fn command_micros(&self) -> u64 {
-        let nanos = |worker: &crate::stats::WorkerStats| -> u64 {
+        let nanos = |worker: &crate::metrics::stats::WorkerStats| -> u64 {
             worker.commands.iter().map(|command| command.nanos.value()).sum()
         };
         self.stats.workers().iter().map(nanos).sum::<u64>() / 1000

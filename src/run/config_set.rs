@@ -2,9 +2,9 @@
 
 use crate::aof::Mode;
 use crate::config::{self, Access, Change, Config, Directive, LogLevel, SetError};
-use crate::process;
+use crate::os::process;
 use crate::server::{Doors, Rebind, Server};
-use crate::tls;
+use crate::socket::tls;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Counters. Each worker counts on its own lines; readers add them up.
 
-use crate::histogram::Histogram;
+use crate::metrics::histogram::Histogram;
 use crate::util::sync::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

@@ -6,15 +6,15 @@ use crate::command::table::Registry;
 use crate::commands;
 use crate::config::Config;
 use crate::core::{Core, Parts};
-use crate::cron;
 use crate::keyspace::lock::MayWait;
-use crate::log::Log;
-use crate::main_loop;
 use crate::net::listener::{Acceptor, Listeners};
 use crate::net::worker::{Connections, Handle};
-use crate::process::OwnProcess;
+use crate::os::log::Log;
+use crate::os::process::OwnProcess;
+use crate::run::cron;
+use crate::run::main_loop;
 use crate::server::Server;
-use crate::tls::{self, Tls};
+use crate::socket::tls::{self, Tls};
 use crate::util::clock::Clock;
 use crate::util::rng::Random;
 use redstart_persistence::file::Faults;
@@ -121,7 +121,7 @@ impl Server {
         server.startup_memory.store(server.read_memory().allocated, Ordering::Relaxed);
         let running = Running { server, address, thread: Some(thread) };
         if loads {
-            crate::dataset::begin(&running.server, registry, MayWait::of_thread(), ready)?;
+            crate::run::load::begin(&running.server, registry, MayWait::of_thread(), ready)?;
         } else {
             ready(&running.server);
         }

@@ -4,7 +4,7 @@
 //! (SIGSEGV, SIGBUS, SIGILL, SIGFPE) ends the process as the kernel does, with a core file where the system keeps them: a
 //! handler that writes a log from within a broken process could break more than it tells, and would need `unsafe`.
 
-use crate::banner;
+use crate::os::banner;
 use crate::server::Server;
 use std::fmt::Display;
 use std::panic::PanicHookInfo;

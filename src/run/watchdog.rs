@@ -4,8 +4,8 @@
 //! command would; whoever waits for longer than the period tells which commands were begun last. It runs only while the
 //! period is not 0.
 
-use crate::background;
 use crate::clients::Client;
+use crate::core::background;
 use crate::keyspace::lock::{MayWait, ShardSet};
 use crate::server::Server;
 use std::sync::Arc;
@@ -83,9 +83,9 @@ impl Server {
 mod tests {
     use crate::config::{Config, LogLevel};
     use crate::keyspace::lock::MayWait;
-    use crate::log::Log;
+    use crate::os::log::Log;
+    use crate::run::start::Options;
     use crate::server::Server;
-    use crate::startup::Options;
     use crate::util::sync::Mutex;
     use std::io::{self, Write};
     use std::sync::Arc;

@@ -2,10 +2,10 @@
 
 use crate::aof::Mode;
 use crate::config::ShutdownFlags;
+use crate::core::stop::{CalledOff, NotEnded};
 use crate::keyspace::lock::{Locked, MayWait, ShardSet};
 use crate::server::Server;
 use crate::snapshot::save;
-use crate::stop::{CalledOff, NotEnded};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 

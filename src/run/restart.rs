@@ -6,7 +6,7 @@
 
 use crate::config::ShutdownFlags;
 use crate::keyspace::lock::Locked;
-use crate::process::OwnProcess;
+use crate::os::process::OwnProcess;
 use crate::server::Server;
 use std::ffi::OsStr;
 use std::io;

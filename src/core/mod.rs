@@ -1,20 +1,24 @@
 //! What everything in a server works with: configuration, log, clock, keys, clients and the like. Snapshots, the log and
 //! replication know of a server no more than this and each other.
 
-use crate::background::Background;
+pub mod background;
+pub mod stop;
+pub mod switches;
+
 use crate::clients::Clients;
 use crate::config::{Config, KeyspaceEvents};
+use crate::core::background::Background;
+use crate::core::stop::Stop;
+use crate::core::switches::Switches;
 use crate::feed::Feed;
 use crate::keyspace::lock::{Locked, MayWait, Shards};
 use crate::keyspace::waiters::Waits;
-use crate::log::Log;
 use crate::memory::UsedMemory;
-use crate::process::OwnProcess;
-use crate::reclaim::Reclaimer;
+use crate::memory::reclaim::Reclaimer;
+use crate::metrics::stats::Stats;
+use crate::os::log::Log;
+use crate::os::process::OwnProcess;
 use crate::scripts::FunctionRegister;
-use crate::stats::Stats;
-use crate::stop::Stop;
-use crate::switches::Switches;
 use crate::util::clock::Clock;
 use crate::util::rng::Random;
 use crate::util::sync::Mutex;

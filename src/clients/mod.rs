@@ -5,6 +5,10 @@
 //! back. `maxclients` bounds it. While there is a limit to their memory, those who may be closed for it are
 //! also entered by size, in classes of powers of two: finding one of the largest does not look at all.
 
+pub mod monitors;
+pub mod pubsub;
+pub mod tracking;
+
 use crate::acl::Account;
 use crate::config::{ClientClass, Config};
 use crate::resp::output::{BLOCK_BYTES, Output};

@@ -1,0 +1,3 @@
+//! Keys on their way to other servers.
+
+pub mod migration;
