@@ -10,8 +10,8 @@
 //! Invariant: the tree holds a ref of each member in the table that is not dead, with the member's score, and no other ref.
 //! The table has more members than the tree exactly while `dead` is there.
 //!
-//! A frozen set is not swept: its dead members are still to be given out. Those that were dead before are not, and if
-//! there are any (`Dead::since_before_freezing`), long ranges go member by member until the set is no longer frozen.
+//! A frozen set is not swept: its dead members are still to be given out. Those that were dead before are not; they are told
+//! by their scores (`Dead::before_freezing`), and so a long range that has such scores goes member by member meanwhile.
 #![allow(unsafe_code)]
 
 use super::member::Member;
@@ -48,8 +48,15 @@ struct Dead {
     cursor: u64,
     /// What they have allocated, about.
     bytes: Pending,
-    /// The set is frozen, and they had left the tree before.
-    since_before_freezing: bool,
+    /// While the set is frozen: the scores of those that had left the tree before, and of no others.
+    before_freezing: Option<[f64; 2]>,
+}
+
+impl Dead {
+    /// Whether a dead member of this score was dead before the set was frozen.
+    fn was_before_freezing(&self, score: f64) -> bool {
+        self.before_freezing.is_some_and(|[lowest, highest]| (lowest..=highest).contains(&score))
+    }
 }
 
 /// So many members are taken out of the table at once: in some 200 microseconds. Tests have few members.
@@ -121,27 +128,32 @@ impl Big {
         if goes == 0 {
             return 0;
         }
-        let is_frozen = self.frozen.is_some();
-        if goes <= AT_ONCE || self.dead.as_ref().is_some_and(|dead| dead.since_before_freezing) {
+        if goes <= AT_ONCE {
             self.remove_ranks(start, end);
-        } else if stays <= AT_ONCE && !is_frozen {
+        } else if stays <= AT_ONCE && self.frozen.is_none() {
             self.keep_outside(start, end);
         } else {
-            self.cut_ranks(start, end);
+            let [lowest, highest] = [start, end - 1].map(|rank| self.score_at(rank));
+            let before = self.dead.as_ref().and_then(|dead| dead.before_freezing);
+            if before.is_some_and(|before| lowest <= before[1] && before[0] <= highest) {
+                self.remove_ranks(start, end);
+            } else {
+                self.cut_ranks(start, end, [lowest, highest]);
+            }
         }
         goes
     }
 
-    /// Takes the members of these ranks out of the tree; in the table they are dead from now on.
-    fn cut_ranks(&mut self, start: usize, end: usize) {
-        let [lowest, highest] = [start, end - 1].map(|rank| {
-            let (leaf, idx) = self.tree.leaf_at(rank);
-            leaf[idx].score
-        });
+    fn score_at(&self, rank: usize) -> f64 {
+        let (leaf, idx) = self.tree.leaf_at(rank);
+        leaf[idx].score
+    }
+
+    /// Takes the members of these ranks, and scores, out of the tree; in the table they are dead from now on.
+    fn cut_ranks(&mut self, start: usize, end: usize, [lowest, highest]: [f64; 2]) {
         drop(self.tree.cut(start, end));
         let bytes = self.members_bytes / self.table.len() * (end - start);
-        let fresh =
-            || Dead { scores: [lowest, highest], cursor: 0, bytes: Pending::new(), since_before_freezing: false };
+        let fresh = || Dead { scores: [lowest, highest], cursor: 0, bytes: Pending::new(), before_freezing: None };
         let dead = self.dead.get_or_insert_with(|| Box::new(fresh()));
         dead.bytes.add(bytes);
         dead.scores = [dead.scores[0].min(lowest), dead.scores[1].max(highest)];
@@ -169,7 +181,7 @@ impl Big {
             return;
         };
         if let (Some(frozen), Some(dead)) = (&mut self.frozen, &self.dead) {
-            frozen.note(hash, member, || (!dead.since_before_freezing).then_some(score));
+            frozen.note(hash, member, || (!dead.was_before_freezing(score)).then_some(score));
         }
         self.drop_dead(hash, member);
     }
@@ -330,7 +342,7 @@ impl Big {
     pub(super) fn freeze(&mut self, id: u64, kept: &Arc<Kept>) {
         self.frozen = Some(Box::new(Frozen::new(id, self.len(), kept.clone())));
         if let Some(dead) = &mut self.dead {
-            dead.since_before_freezing = true;
+            dead.before_freezing = Some(dead.scores);
         }
     }
 
@@ -340,12 +352,14 @@ impl Big {
 
     pub(super) fn frozen_step(&mut self, visit: &mut dyn FnMut(&[u8], f64)) -> bool {
         let Some(mut frozen) = self.frozen.take() else { return false };
-        let were_dead = self.dead.as_ref().is_some_and(|dead| dead.since_before_freezing);
+        let was_dead = |member: &Member| {
+            self.dead.as_ref().is_some_and(|dead| dead.was_before_freezing(member.score())) && !self.is_alive(member)
+        };
         let visit = RefCell::new(visit);
         let more = frozen.step(
             &self.table,
             |member| {
-                if !were_dead || self.is_alive(member) {
+                if !was_dead(member) {
                     visit.borrow_mut()(member.bytes(), member.score());
                 }
             },
@@ -354,7 +368,7 @@ impl Big {
         if more {
             self.frozen = Some(frozen);
         } else if let Some(dead) = &mut self.dead {
-            dead.since_before_freezing = false;
+            dead.before_freezing = None;
         }
         more
     }
@@ -628,6 +642,25 @@ mod tests {
         big.remove_range(&Range::Ranks(0, 6000));
         (0..12_000_u32).for_each(|n| big.insert(&(n + 1_000_000).to_be_bytes(), n.into()));
         assert!(!big.has_dead(), "nobody but the insertions has swept");
+    }
+
+    /// A set that was swept only in part when it was frozen: other scores may go all the same.
+    #[test]
+    fn a_frozen_set_loses_long_ranges_at_once_unless_they_have_scores_of_the_dead() {
+        let mut big = filled(20_000);
+        big.remove_range(&Range::Ranks(5000, 6000));
+        let wanted = listed(&big);
+        big.freeze(1, &Arc::new(Kept::default()));
+        big.remove_range(&Range::Ranks(0, 4000));
+        big.remove_range(&Range::Ranks(5000, 9000));
+        assert_eq!((big.table.len(), big.frozen.as_ref().map_or(1, |frozen| frozen.noted_len())), (20_000, 0));
+        // Ranks 900 to 1100 are on both sides of those that were dead before.
+        big.remove_range(&Range::Ranks(900, 1100));
+        assert_eq!((big.table.len(), big.frozen.as_ref().map_or(0, |frozen| frozen.noted_len())), (19_800, 200));
+        let mut given = Vec::new();
+        while big.frozen_step(&mut |name, score| given.push((score, name.to_vec()))) {}
+        given.sort_by(|a, b| a.partial_cmp(b).expect("no score is NaN"));
+        assert_eq!(given, wanted);
     }
 
     /// What is left of them counts as waiting to be freed, until it is swept or the set goes.
