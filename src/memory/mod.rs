@@ -9,7 +9,7 @@ pub mod reclaim;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use tikv_jemalloc_ctl::{Access, AsName, epoch, stats, thread};
+use tikv_jemalloc_ctl::{Access, AsName, background_thread, epoch, stats, thread};
 
 /// Bytes of the whole process, as jemalloc counts them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -133,6 +133,13 @@ pub fn flush_thread() -> Result<(), tikv_jemalloc_ctl::Error> {
     enabled.write(was)
 }
 
+/// Whether threads of jemalloc's own give pages that hold nothing back to the system (`jemalloc-bg-thread`). Otherwise the
+/// thread that happens to allocate does, a worker perhaps, and all that a large value has left at once. This is of the whole
+/// process, as jemalloc is. The error is jemalloc's.
+pub fn purge_in_background(is_wanted: bool) -> Result<(), tikv_jemalloc_ctl::Error> {
+    background_thread::write(is_wanted)
+}
+
 /// Gives the pages that hold nothing back to the system. The error is jemalloc's.
 pub fn purge() -> Result<(), tikv_jemalloc_ctl::Error> {
     let arenas = tikv_jemalloc_ctl::arenas::narenas::read()?;
@@ -196,5 +203,6 @@ mod tests {
         assert!(mallctl_text("version").is_some_and(|version| version.starts_with(b"5.")));
         assert_eq!(mallctl_text("arenas.page"), None);
         assert_eq!((flush_thread(), flush_thread()), (Ok(()), Ok(())));
+        assert_eq!((purge_in_background(true), purge_in_background(false)), (Ok(()), Ok(())));
     }
 }

@@ -12,6 +12,7 @@ use crate::config::{
 };
 use crate::core::background;
 use crate::keyspace::lock::MayWait;
+use crate::memory;
 use crate::os::banner;
 use crate::os::log::{Log, Role};
 use crate::os::process::{self, OpenFiles, OwnProcess, PidFile};
@@ -39,6 +40,10 @@ pub fn run(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool
     match start(loaded, program, file, is_bare, &log) {
         Ok(running) => {
             let server = running.server.clone();
+            // Not before: where the program goes to the background, it forks, and threads do not come along.
+            if let Err(error) = memory::purge_in_background(server.config.load().jemalloc_bg_thread) {
+                log.warning(format_args!("jemalloc has no background threads: {error}"));
+            }
             let ended_well = running.wait();
             remove_pid_file(&server);
             begin_anew_if_asked(&server);

@@ -2,6 +2,7 @@
 
 use crate::aof::Mode;
 use crate::config::{self, Access, Change, Config, Directive, LogLevel, SetError};
+use crate::memory;
 use crate::os::process;
 use crate::server::{Doors, Rebind, Server};
 use crate::socket::tls;
@@ -91,6 +92,9 @@ impl Server {
             Group::Watchdog => {
                 self.start_watchdog(new.watchdog_period);
                 Ok(())
+            }
+            Group::BackgroundThread => {
+                memory::purge_in_background(new.jemalloc_bg_thread).map_err(|error| error.to_string())
             }
             Group::OomScore => self.apply_oom_score(new),
             Group::Title => self.apply_title(new),
@@ -199,6 +203,7 @@ enum Group {
     Log,
     AutoGc,
     Watchdog,
+    BackgroundThread,
 }
 
 fn group(directive: &Directive) -> Group {
@@ -216,6 +221,7 @@ fn group(directive: &Directive) -> Group {
         "appendfsync" | "aof-checksum" | "aof-timestamp-enabled" => Group::Log,
         "aof-disable-auto-gc" => Group::AutoGc,
         "watchdog-period" => Group::Watchdog,
+        "jemalloc-bg-thread" => Group::BackgroundThread,
         "tls-port" => Group::TlsPort,
         name if name.starts_with("tls-") => Group::Tls,
         _ => Group::None,
