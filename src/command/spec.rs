@@ -10,6 +10,9 @@ use crate::command::error::CmdResult;
 /// Runs one command. A plain function: no lock can cross an `.await`.
 pub type Handler = fn(&mut Ctx<'_, '_>, &mut Args<'_>) -> CmdResult;
 
+/// What a command does with its key by its options: `KEY_*` flags.
+pub type VariableFlags = fn(&[&[u8]]) -> u16;
+
 /// Shows the position of each key of argv, and its `KEY_*` flags, to the function; none if argv does not fit the
 /// command.
 pub type FindKeys = fn(&[&[u8]], &mut dyn FnMut(usize, u16));
@@ -32,7 +35,7 @@ pub struct Command {
     /// Finds the keys in argv where the specs cannot (`movablekeys`).
     pub find_keys: Option<FindKeys>,
     /// What it does with the key of a spec with [`KEY_VARIABLE`], which its options say: `KEY_*` flags.
-    pub variable_flags: Option<fn(&[&[u8]]) -> u16>,
+    pub variable_flags: Option<VariableFlags>,
     /// Where its channels are, which ACL rules can forbid.
     pub channels: Channels,
     /// Which of its arguments SLOWLOG and MONITOR must not show.
@@ -347,7 +350,7 @@ impl Command {
     }
 
     /// See [`Command::variable_flags`].
-    pub const fn variable_flags(mut self, flags: fn(&[&[u8]]) -> u16) -> Self {
+    pub const fn variable_flags(mut self, flags: VariableFlags) -> Self {
         self.variable_flags = Some(flags);
         self
     }

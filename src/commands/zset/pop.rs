@@ -121,7 +121,7 @@ fn pop_or_block(ctx: &mut Ctx, args: &Args, request: &MultiPop<'_>, deadline_ms:
     if pop_first(ctx, args, request)? {
         return Ok(());
     }
-    ctx.block(Block::on_keys(&request.keys, Kind::ZSet, deadline_ms))
+    ctx.block(Block::on_keys(request.keys, Kind::ZSet, deadline_ms))
 }
 
 /// Pops from the first key that exists and answers; false when there is none. The log gets the pop of that key.
