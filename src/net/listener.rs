@@ -3,6 +3,7 @@
 use crate::clients::Origin;
 use crate::command::session::Session;
 use crate::config::{Config, os_reason};
+use crate::net::accepting::Arrival;
 use crate::net::connection::Connection;
 use crate::net::conversation::Conversation;
 use crate::net::worker::{Connections, Handle};
@@ -42,8 +43,8 @@ impl Listeners {
         let (tcp, tls) = (Vec::new(), Vec::new());
         let log = log.clone();
         let mut listeners = Listeners { tcp, tls, unix: None, unix_path: None, port: 0, any_port, log };
-        listeners.bind_tcp(config)?;
-        listeners.bind_tls(config)?;
+        listeners.bind_port(false, config)?;
+        listeners.bind_port(true, config)?;
         let unix_path = config.unixsocket.as_ref().map(|path| config.dir.join(path));
         let unix = unix_path.as_deref().map(|path| bind_unix(path, config)).transpose();
         listeners.unix = unix.map_err(|reason| format!("Failed opening Unix socket: {reason}"))?;
@@ -55,24 +56,17 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// Binds `port` at the addresses that the configuration asks for; those bound before must be closed.
-    pub fn bind_tcp(&mut self, config: &Config) -> Result<(), String> {
+    /// Binds `port`, or `tls-port`, at the addresses that the configuration asks for; those bound before must be closed.
+    pub fn bind_port(&mut self, is_tls: bool, config: &Config) -> Result<(), String> {
+        if is_tls {
+            let wants = config.tls_port != 0;
+            self.tls = if wants { bind_addresses(config, config.tls_port, &self.log)?.0 } else { Vec::new() };
+            return Ok(());
+        }
         // A port that was found free once is kept.
         let port = if config.port == 0 && self.any_port { self.port } else { config.port };
-        if port != 0 || self.any_port {
-            (self.tcp, self.port) = bind_addresses(config, port, &self.log)?;
-        } else {
-            (self.tcp, self.port) = (Vec::new(), 0);
-        }
-        Ok(())
-    }
-
-    /// The same for `tls-port`.
-    pub fn bind_tls(&mut self, config: &Config) -> Result<(), String> {
-        self.tls = Vec::new();
-        if config.tls_port != 0 {
-            self.tls = bind_addresses(config, config.tls_port, &self.log)?.0;
-        }
+        let wants = port != 0 || self.any_port;
+        (self.tcp, self.port) = if wants { bind_addresses(config, port, &self.log)? } else { (Vec::new(), 0) };
         Ok(())
     }
 }
@@ -178,8 +172,15 @@ impl Acceptor {
         Acceptor { server, connections, workers, next: 0 }
     }
 
-    /// Admits a TCP connection, under TLS or not, or turns it away.
-    pub fn admit_tcp(&mut self, socket: std::net::TcpStream, peer: SocketAddr, is_tls: bool) -> io::Result<()> {
+    /// Admits a connection or turns it away.
+    pub fn admit(&mut self, arrival: Arrival) -> io::Result<()> {
+        match arrival {
+            Arrival::Tcp { socket, peer, is_tls } => self.admit_tcp(socket, peer, is_tls),
+            Arrival::Unix(socket) => self.admit_unix(socket),
+        }
+    }
+
+    fn admit_tcp(&mut self, socket: std::net::TcpStream, peer: SocketAddr, is_tls: bool) -> io::Result<()> {
         let config = self.server.config.load();
         // Under TLS words can be read only after a handshake: one too many is not given that.
         if self.is_full(&config) {
@@ -217,8 +218,7 @@ impl Acceptor {
         Ok(())
     }
 
-    /// Admits a connection through the unix socket or turns it away.
-    pub fn admit_unix(&mut self, socket: std::os::unix::net::UnixStream) -> io::Result<()> {
+    fn admit_unix(&mut self, socket: std::os::unix::net::UnixStream) -> io::Result<()> {
         let config = self.server.config.load();
         if self.is_full(&config) {
             return refuse(Socket::from(socket), FULL);

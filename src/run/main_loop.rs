@@ -1,4 +1,4 @@
-//! The main loop: accepts connections, notices scripts that run for long, and answers for the workers they hold up.
+//! The main loop: admits connections, notices scripts that run for long, and answers for the workers they hold up.
 //!
 //! It is what ends a script that never ends, so it waits for nothing that a script, or whatever else a client may have
 //! running, can hold. Its engine has no [`MayWait`](crate::keyspace::lock::MayWait): shards are tried. Of what is on its
@@ -14,19 +14,17 @@
 
 use crate::aof::appender;
 use crate::command::call::Engine;
-use crate::config::Config;
+use crate::net::accepting::Accepting;
 use crate::net::connection::Connection;
 use crate::net::listener::{Acceptor, Listeners};
 use crate::run::cron;
-use crate::server::{Doors, Rebind, Server};
+use crate::server::Rebind;
 use crate::util::sync::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
-use tokio::task;
 
 /// Answers while a script keeps workers busy.
 #[derive(Debug)]
@@ -69,43 +67,26 @@ const LOADING_LOOK: Duration = Duration::from_micros(500);
 async fn main_loop(
     acceptor: &mut Acceptor,
     rescuer: &mut Rescuer,
-    mut listeners: Listeners,
+    listeners: Listeners,
     wishes: &mut mpsc::UnboundedReceiver<Rebind>,
 ) {
     let server = acceptor.server.clone();
-    let (arrived, mut tcp) = mpsc::channel(64);
-    let (arrived_unix, mut unix) = mpsc::channel(64);
     let patience = Instant::now() + LOADING_GRACE;
     while server.loading.load(Ordering::Acquire) && Instant::now() < patience && !server.stop.is_requested() {
         tokio::time::sleep(LOADING_LOOK).await;
     }
-    let mut plain = accept_all(std::mem::take(&mut listeners.tcp), false, &arrived);
-    let mut under_tls = accept_all(std::mem::take(&mut listeners.tls), true, &arrived);
-    if let Some(Ok(listener)) = listeners.unix.take().map(UnixListener::from_std) {
-        tokio::spawn(accept_unix(listener, arrived_unix.clone()));
-    }
+    let (mut accepting, mut arrivals) = Accepting::begin(listeners);
     let mut tick = cron::ticks(cron::period(&rescuer.engine.config));
     loop {
         tokio::select! {
             () = server.stop.requested() => return,
-            Some((socket, peer, is_tls)) = tcp.recv() => {
-                if let Err(error) = acceptor.admit_tcp(socket, peer, is_tls) {
-                    server.log.verbose(format_args!("Error accepting a client connection: {error}"));
-                }
-            }
-            Some(socket) = unix.recv() => {
-                if let Err(error) = acceptor.admit_unix(socket) {
+            Some(arrival) = arrivals.recv() => {
+                if let Err(error) = acceptor.admit(arrival) {
                     server.log.verbose(format_args!("Error accepting a client connection: {error}"));
                 }
             }
             Some(wish) = wishes.recv() => {
-                let mut outcome = Ok(());
-                if wish.doors != Doors::Tls {
-                    outcome = rebind(&server, &mut listeners, &mut plain, &wish.config, &arrived).await;
-                }
-                if wish.doors != Doors::Plain && outcome.is_ok() {
-                    outcome = rebind_tls(&server, &mut listeners, &mut under_tls, &wish.config, &arrived).await;
-                }
+                let outcome = accepting.rebind(&server, &wish).await;
                 // The thread that asked may have given up.
                 let _ = wish.answer.send(outcome);
             }
@@ -119,89 +100,6 @@ async fn main_loop(
         }
     }
 }
-
-/// A TCP connection, from where, and whether it speaks TLS.
-type Arrived = mpsc::Sender<(std::net::TcpStream, std::net::SocketAddr, bool)>;
-
-fn accept_all(listeners: Vec<std::net::TcpListener>, is_tls: bool, arrived: &Arrived) -> Vec<task::JoinHandle<()>> {
-    let listeners = listeners.into_iter().filter_map(|listener| TcpListener::from_std(listener).ok());
-    listeners.map(|listener| tokio::spawn(accept_tcp(listener, is_tls, arrived.clone()))).collect()
-}
-
-/// Closes the listeners behind these doors.
-async fn close(doors: &mut Vec<task::JoinHandle<()>>) {
-    for door in doors.drain(..) {
-        door.abort();
-        // The listener is closed once the task is gone.
-        let _ = door.await;
-    }
-}
-
-/// Closes the TCP listeners and opens those that `config` asks for; if these cannot be had, the old ones.
-async fn rebind(
-    server: &Server,
-    listeners: &mut Listeners,
-    doors: &mut Vec<task::JoinHandle<()>>,
-    config: &Config,
-    arrived: &Arrived,
-) -> Result<(), String> {
-    close(doors).await;
-    let outcome = listeners.bind_tcp(config);
-    if outcome.is_err() {
-        listeners.bind_tcp(&server.config.load())?;
-    }
-    *doors = accept_all(std::mem::take(&mut listeners.tcp), false, arrived);
-    server.port.store(usize::from(listeners.port), Ordering::Relaxed);
-    outcome
-}
-
-/// The same for those on `tls-port`.
-async fn rebind_tls(
-    server: &Server,
-    listeners: &mut Listeners,
-    doors: &mut Vec<task::JoinHandle<()>>,
-    config: &Config,
-    arrived: &Arrived,
-) -> Result<(), String> {
-    close(doors).await;
-    let outcome = listeners.bind_tls(config);
-    if outcome.is_err() {
-        listeners.bind_tls(&server.config.load())?;
-    }
-    *doors = accept_all(std::mem::take(&mut listeners.tls), true, arrived);
-    outcome
-}
-
-async fn accept_tcp(listener: TcpListener, is_tls: bool, arrived: Arrived) {
-    loop {
-        match listener.accept().await {
-            Ok((socket, peer)) => {
-                let Ok(socket) = socket.into_std() else { continue };
-                if arrived.send((socket, peer, is_tls)).await.is_err() {
-                    return;
-                }
-            }
-            // Out of descriptors, mostly: try again when some may be free (CVE-2025-48367 kind: never spin).
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
-    }
-}
-
-async fn accept_unix(listener: UnixListener, arrived: mpsc::Sender<std::os::unix::net::UnixStream>) {
-    loop {
-        match listener.accept().await {
-            Ok((socket, _)) => {
-                let Ok(socket) = socket.into_std() else { continue };
-                if arrived.send(socket).await.is_err() {
-                    return;
-                }
-            }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
-    }
-}
-
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Rescuer {
     /// Notices a script that runs for too long, and answers clients in the place of the workers it holds up.
