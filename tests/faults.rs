@@ -5,7 +5,8 @@
 mod common;
 
 use common::{Folder, PATIENCE, config, until};
-use redstart::config::{AppendFsync, Config};
+use redstart::config::{AppendFsync, Config, ProtectedAction, SavePoint, ShutdownFlags};
+use redstart::keyspace::lock::MayWait;
 use redstart::run::start::{Options, Running};
 use redstart::server::Server;
 use redstart_persistence::file::{Effect, Fault, Faults, OPERATIONS, Operation, Weather};
@@ -431,4 +432,128 @@ fn rough_days_end_well() {
     let seeds = std::env::var("FAULT_SEEDS").unwrap_or_else(|_| "1..7".to_owned());
     let (from, to) = seeds.split_once("..").expect("FAULT_SEEDS=from..to");
     (from.parse::<u64>().unwrap()..to.parse().unwrap()).for_each(rough_days);
+}
+
+/// Saves when it ends.
+fn saving(io_threads: usize) -> Config {
+    Config { io_threads, save: vec![SavePoint { seconds: 3600, changes: 1 }], ..config() }
+}
+
+/// Begins to end the server, as SHUTDOWN or as SIGTERM does.
+fn begin_shutdown(running: &Running, by_signal: bool) -> std::thread::JoinHandle<()> {
+    let server = running.server.clone();
+    let mut client = Client::connect(running);
+    std::thread::spawn(move || {
+        if by_signal {
+            server.shut_down(MayWait::of_thread(), ShutdownFlags::default()).unwrap();
+        } else {
+            assert_eq!(client.run("SHUTDOWN"), None);
+        }
+    })
+}
+
+/// Commands that wait while the server saves for the last time, on whichever worker, are not acknowledged afterwards.
+#[test]
+fn nothing_is_acknowledged_behind_the_final_save() {
+    let last = [
+        (saving(1), "temp-"),
+        (saving(4), "temp-"),
+        (Config { io_threads: 4, ..logging(AppendFsync::Always, true) }, "incr.aof"),
+        (Config { io_threads: 4, ..logging(AppendFsync::EverySec, true) }, "incr.aof"),
+    ];
+    for (settings, file) in last {
+        for by_signal in [false, true] {
+            let what = format!("{file}, {} workers, by a signal: {by_signal}", settings.io_threads);
+            let (folder, faults) = (new_folder("final"), Faults::default());
+            let running = start(&folder.0, &settings, Some(faults.clone())).unwrap();
+            let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(&running)).collect();
+            let mut written = Written::default();
+            // More than the syncs of every second leave behind.
+            faults.set_weather(&[weather(Operation::Sync, file, Effect::Stall)]);
+            let is_logged = settings.appendonly;
+            if is_logged {
+                clients[0].0.as_mut().unwrap().write_all(b"SET unsynced 1\r\n").unwrap();
+                until("a sync is under way", || faults.stalled() == 1);
+            } else {
+                written.write(&mut clients[0], 3);
+            }
+            let ends = begin_shutdown(&running, by_signal);
+            until("the end is under way", || {
+                faults.stalled() == 1 && running.server.shards.try_lock(running.server.shards.all()).is_none()
+            });
+            let waiting: Vec<_> = clients
+                .drain(1..)
+                .enumerate()
+                .map(|(n, mut client)| {
+                    let command = ["INCR n", "EVAL \"return redis.call('INCR','n')\" 0", "SET other 1", "DEL n"][n % 4];
+                    std::thread::spawn(move || client.run(command))
+                })
+                .collect();
+            // They may not even have arrived: then they are refused all the more.
+            std::thread::sleep(Duration::from_millis(100));
+            faults.set_weather(&[]);
+            let answers: Vec<Option<String>> = waiting.into_iter().map(|thread| thread.join().unwrap()).collect();
+            assert!(answers.iter().all(Option::is_none), "{what}: {answers:?}");
+            ends.join().unwrap();
+            assert!(running.wait(), "{what}");
+            assert_eq!(after_kill(&folder.0, &settings, &what), written.acknowledged, "{what}");
+        }
+    }
+}
+
+/// A save in the background that the end has called off does not take the place of the final one, however late it is.
+#[test]
+fn a_late_save_does_not_replace_the_final_one() {
+    for by_signal in [false, true] {
+        let settings = saving(4);
+        let (folder, faults) = (new_folder("late"), Faults::default());
+        let running = start(&folder.0, &settings, Some(faults.clone())).unwrap();
+        let mut client = Client::connect(&running);
+        let mut written = Written::default();
+        written.write(&mut client, 1);
+        let of_background = format!("temp-{}-", std::process::id());
+        faults.set_weather(&[weather(Operation::Sync, &of_background, Effect::Stall)]);
+        assert!(client.run("BGSAVE").unwrap().starts_with("+Background saving"));
+        until("it stalls", || faults.stalled() == 1);
+        written.write(&mut client, 1);
+        begin_shutdown(&running, by_signal).join().unwrap();
+        faults.set_weather(&[]);
+        drop(running);
+        assert_eq!(after_kill(&folder.0, &settings, "SHUTDOWN"), 2);
+    }
+}
+
+/// What CONFIG SET changes while a save stalls is for the next one: it is answered, and the save ends where it began.
+#[test]
+fn directives_change_while_a_save_stalls() {
+    let settings = Config { enable_protected_configs: ProtectedAction::Yes, ..saving(4) };
+    let (folder, elsewhere, faults) = (new_folder("stalled-save"), new_folder("elsewhere"), Faults::default());
+    let running = start(&folder.0, &settings, Some(faults.clone())).unwrap();
+    let mut client = Client::connect(&running);
+    let mut written = Written::default();
+    written.write(&mut client, 3);
+    faults.set_weather(&[weather(Operation::Sync, "temp-", Effect::Stall)]);
+    assert!(client.run("BGSAVE").unwrap().starts_with("+Background saving"));
+    until("it stalls", || faults.stalled() == 1);
+    let moved = elsewhere.0.display();
+    for set in [
+        "save 60 1".to_owned(),
+        "save \"\"".to_owned(),
+        "dbfilename other.rdb".to_owned(),
+        "appendonly yes".to_owned(),
+        "appendfsync always".to_owned(),
+        "appendfsync everysec".to_owned(),
+        "appendonly no".to_owned(),
+        format!("dir {moved}"),
+    ] {
+        let set = set.replace("save 60 1", "save \"60 1\"");
+        assert_eq!(client.run(&format!("CONFIG SET {set}")).as_deref(), Some("+OK"), "{set}");
+        written.write(&mut client, 1);
+    }
+    faults.set_weather(&[]);
+    wait_for_background(&mut client, &running);
+    assert_eq!(after_kill(&folder.0, &settings, "where it began"), 3);
+    assert_eq!(client.run("SAVE").as_deref(), Some("+OK"));
+    let settings = Config { dbfilename: "other.rdb".to_owned(), ..settings };
+    assert_eq!(after_kill(&elsewhere.0, &settings, "where it is now"), written.acknowledged);
 }

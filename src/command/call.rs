@@ -212,6 +212,11 @@ impl Engine {
         let Some(mut locked) = self.lock_with_waiters(&server, needed.shards) else {
             return self.run_without(session, reply, command, request);
         };
+        if server.stop.is_requested() {
+            // The final save is over: nothing is acknowledged that is not in it.
+            session.closing = true;
+            return Ok(());
+        }
         if server.migrations.is_active() && self.is_held(session, command, argv) {
             return Ok(());
         }

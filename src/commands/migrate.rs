@@ -173,6 +173,10 @@ fn travel(
             drop(locked);
             locked = server.shards.lock(server.shards.all(), may_wait);
         }
+        if server.stop.is_requested() {
+            // The final save has the keys: that they are gone from here must not be told.
+            return;
+        }
         // Several migrations may end at a time, and one thread at a time may count.
         let _counting = server.migrations.counting();
         let mut engine = Engine::new(server.clone(), registry, server.stats.migration_worker(), Some(may_wait));

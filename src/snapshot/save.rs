@@ -95,12 +95,12 @@ fn in_background(core: &Core, saves: &Persistence, may_wait: MayWait, dirty: i64
     let config = core.config.load();
     let is_cancelled = || saves.is_cancelled() || core.stop.is_requested();
     let write = |file| write_snapshot(core, &config, snapshot, may_wait, file, false, is_cancelled);
-    let result = write_file(core, saves, &config, Place::Background, write);
+    let result = write_file(core, saves, &config, Place::Background, write, is_cancelled);
     let now_s = core.clock.now_ms() / 1000;
     let kept = saves.kept.peak_bytes();
     saves.last_save_kept.store(kept, Ordering::Relaxed);
     match &result {
-        Err(_) if is_cancelled() => {
+        _ if is_cancelled() => {
             core.log.notice("Background saving terminated by signal 10");
             return saves.end_cancelled();
         }
@@ -120,7 +120,7 @@ fn in_background(core: &Core, saves: &Persistence, may_wait: MayWait, dirty: i64
 /// SAVE: writes the file while all shards are locked, and counts it.
 pub fn in_foreground(core: &Core, saves: &Persistence, config: &Config, locked: &Locked<'_>) -> Result<(), SaveError> {
     saves.count_save();
-    write_file(core, saves, config, Place::Foreground, |file| write(core, config, locked, file, false))?;
+    write_file(core, saves, config, Place::Foreground, |file| write(core, config, locked, file, false), || false)?;
     core.stats.dirty.store(0, Ordering::Relaxed);
     saves.saved(core.clock.now_ms() / 1000);
     Ok(())
@@ -172,13 +172,15 @@ fn pid_of_temporary(name: &str) -> Option<u32> {
     (is_number(pid) && is_number(number)).then(|| pid.parse().ok()).flatten()
 }
 
-/// Lets `write` write the file under a temporary name, and puts it in the place of the old one.
+/// Lets `write` write the file under a temporary name, and puts it in the place of the old one, unless `is_cancelled` by
+/// then: a save in the foreground that called this one off has a newer file there.
 fn write_file(
     core: &Core,
     saves: &Persistence,
     config: &Config,
     place: Place,
     write: impl FnOnce(Syncing) -> io::Result<Syncing>,
+    is_cancelled: impl Fn() -> bool,
 ) -> Result<(), SaveError> {
     let dir = core.disk(&config.dir);
     let temp = temp_name(saves, place);
@@ -193,7 +195,10 @@ fn write_file(
         }
     };
     let installed = written.and_then(|()| {
-        dir.rename(&temp, &config.dbfilename).map_err(|error| failed(What::Rename, &config.dbfilename, error))
+        let _one_at_a_time = saves.installing.lock();
+        let renamed =
+            if is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { dir.rename(&temp, &config.dbfilename) };
+        renamed.map_err(|error| failed(What::Rename, &config.dbfilename, error))
     });
     if installed.is_err() {
         remove_quietly(&config.dir, &temp);

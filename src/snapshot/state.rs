@@ -15,6 +15,8 @@ pub struct Persistence {
     failed: AtomicBool,
     /// A save in the background is to end at its next look.
     cancelled: AtomicBool,
+    /// Held while a file that has been written takes the place of the one before.
+    pub installing: Mutex<()>,
     /// A snapshot is being copied into another server of this process.
     is_copying: AtomicBool,
     /// A snapshot for replicas is being written.
@@ -124,6 +126,7 @@ impl Persistence {
             inner: Mutex::new(saves),
             failed: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
+            installing: Mutex::new(()),
             skips_checksum: AtomicBool::new(false),
             is_copying: AtomicBool::new(false),
             is_syncing: AtomicBool::new(false),
