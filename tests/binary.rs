@@ -5,7 +5,8 @@ mod common;
 use common::{Client, Folder, until};
 use std::fs;
 use std::io::Write;
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 const SIGINT: i32 = 2;
 const SIGABRT: i32 = 6;
 const SIGTERM: i32 = 15;
+const SIGCONT: i32 = 18;
 
 /// A server process with a folder of its own, reached over a Unix socket; killed with the value.
 struct Process {
@@ -679,4 +681,102 @@ fn used_memory_is_what_the_allocator_hands_out() {
     until("the doctor sees it", || {
         client.call(&["MEMORY", "DOCTOR"]).text().contains("- Clients take more than 200 KB")
     });
+}
+
+/// systemd is told when the server is ready, and how it ends, at a path or at an abstract name.
+#[test]
+fn systemd_hears_of_the_start_and_the_end() {
+    for (supervised, is_abstract) in [("systemd", false), ("auto", true)] {
+        let folder = Folder::new(&format!("systemd-{supervised}"));
+        let name = if is_abstract { format!("redstart-{}", std::process::id()) } else { "notify".to_owned() };
+        let address = if is_abstract {
+            SocketAddr::from_abstract_name(&name)
+        } else {
+            SocketAddr::from_pathname(folder.0.join(&name))
+        };
+        let systemd = UnixDatagram::bind_addr(&address.expect("a short name")).expect("nobody has it");
+        systemd.set_read_timeout(Some(common::PATIENCE)).expect("not zero");
+        let hear = || {
+            let mut bytes = [0; 200];
+            let len = systemd.recv(&mut bytes).expect("it is told");
+            String::from_utf8_lossy(&bytes[..len]).into_owned()
+        };
+        let shown = if is_abstract { format!("@{name}") } else { folder.0.join(name).display().to_string() };
+        let args = [
+            "--port",
+            "0",
+            "--unixsocket",
+            "socket",
+            "--supervised",
+            supervised,
+            "--daemonize",
+            "yes",
+            "--save",
+            "60 1",
+            "--enable-protected-configs",
+            "yes",
+        ];
+        let child = command(&folder).args(args).env("NOTIFY_SOCKET", shown).stdin(Stdio::null()).spawn();
+        let mut process = Process { folder, child: child.expect("the binary starts") };
+        assert_eq!(
+            [(); 3].map(|()| hear()),
+            ["STATUS=Redis is loading...\n", "STATUS=Ready to accept connections\n", "READY=1\n"]
+        );
+        let mut client = process.reach();
+        let info = client.call(&["INFO", "server"]).text();
+        assert!(info.contains("process_supervised:systemd\r\n"), "{info}");
+        assert_eq!(client.run("CONFIG GET supervised"), "[supervised systemd]");
+        // The directory of the snapshot is gone.
+        let folder = process.folder.0.join("gone");
+        fs::create_dir(&folder).expect("a folder of ours");
+        assert_eq!(client.run(&format!("CONFIG SET dir {}", folder.display())), "+OK");
+        fs::remove_dir(&folder).expect("it is empty");
+        assert!(client.run("SHUTDOWN").starts_with("-ERR Errors trying to SHUTDOWN"));
+        let told = [(); 3].map(|()| hear());
+        assert_eq!(
+            told,
+            [
+                "STOPPING=1\n",
+                "STATUS=Saving the final RDB snapshot\n",
+                "STATUS=Error trying to save the DB, can't exit.\n"
+            ]
+        );
+        client.start("SHUTDOWN NOSAVE");
+        assert_eq!(hear(), "STOPPING=1\n");
+        // It has not gone to the background: its supervisor knows it by its number.
+        assert_eq!(process.end().code(), Some(0), "{}", process.log());
+    }
+}
+
+/// Upstart waits until the process has stopped itself. Without a supervisor there is none, and the server goes to the
+/// background if it is told to.
+#[test]
+fn upstart_waits_for_a_stop() {
+    let folder = Folder::new("upstart");
+    let args = ["--port", "0", "--unixsocket", "socket", "--supervised", "auto", "--save", ""];
+    let child = command(&folder).args(args).env("UPSTART_JOB", "redis").stdin(Stdio::null()).spawn();
+    let mut process = Process { folder, child: child.expect("the binary starts") };
+    process.logs("supervised by upstart, will stop to signal readiness.");
+    let stat = format!("/proc/{}/stat", process.child.id());
+    until("it has stopped", || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T ")));
+    process.signal(SIGCONT);
+    process.logs("Ready to accept connections unix");
+    assert!(process.client().call(&["INFO", "server"]).text().contains("process_supervised:upstart\r\n"));
+    process.signal(SIGTERM);
+    assert_eq!(process.end().code(), Some(0));
+    for (supervised, complaint) in [
+        ("systemd", "systemd supervision error: NOTIFY_SOCKET not found!"),
+        ("upstart", "upstart supervision requested, but UPSTART_JOB not found!"),
+    ] {
+        let args = ["--supervised", supervised, "--daemonize", "yes", "--logfile", "own.log", "--pidfile", "own.pid"];
+        let mut process = Process::start_in(Folder::new(supervised), &args, "");
+        assert_eq!(process.end().code(), Some(0), "the parent ends");
+        let mut client = process.reach();
+        let info = client.call(&["INFO", "server"]).text();
+        let line = format!("process_id:{}", fs::read_to_string(process.path("own.pid")).expect("it is written").trim());
+        assert!(info.contains(&line) && info.contains("process_supervised:no\r\n"), "{info}");
+        assert!(fs::read_to_string(process.path("own.log")).expect("it logs").contains(complaint));
+        client.start("SHUTDOWN");
+        until("it has ended", || !process.path("own.pid").exists());
+    }
 }

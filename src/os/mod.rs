@@ -3,3 +3,4 @@
 pub mod banner;
 pub mod log;
 pub mod process;
+pub mod supervisor;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 
 use crate::config::{Config, OomScoreAdj, proc_title};
+use crate::os::supervisor::Supervisor;
 use crate::util::sync::Mutex;
 
 /// Descriptors beside those of clients: listeners, files, the runtime's own.
@@ -32,6 +33,8 @@ pub struct OwnProcess {
     /// The configuration file, absolute.
     pub config_file: Option<PathBuf>,
     pub oom_score: Mutex<OomScore>,
+    /// The init system that is told how far it has come, if there is one.
+    pub supervisor: Option<Supervisor>,
     /// Removed with the server.
     pub pid_file: Mutex<Option<PidFile>>,
 }

@@ -7,15 +7,14 @@ use crate::acl::user::merge_selectors;
 use crate::acl::{self, Acl, Catalog, User};
 use crate::command::table::Registry;
 use crate::commands;
-use crate::config::{
-    AclPubsubDefault, Config, ConfigError, Loaded, Located, LogLevel, ShutdownFlags, Supervised, os_reason,
-};
+use crate::config::{AclPubsubDefault, Config, ConfigError, Loaded, Located, LogLevel, ShutdownFlags, os_reason};
 use crate::core::background;
 use crate::keyspace::lock::MayWait;
 use crate::memory;
 use crate::os::banner;
 use crate::os::log::{Log, Role};
 use crate::os::process::{self, OpenFiles, OwnProcess, PidFile};
+use crate::os::supervisor::{self, Supervisor};
 use crate::run::restart;
 use crate::run::start::{Options, Running, refuse_what_is_missing};
 use crate::server::Server;
@@ -88,7 +87,11 @@ fn start(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool, 
     let registry = registry(&loaded)?;
     check_users(&loaded, &registry.catalog())?;
     let (mut config, users) = (loaded.config, loaded.users);
-    if config.daemonize && config.supervised == Supervised::No {
+    let supervisor = Supervisor::find(config.supervised, log);
+    if let Some(supervisor) = &supervisor {
+        config.supervised = supervisor.kind();
+    }
+    if config.daemonize && supervisor.is_none() {
         process::daemonize().map_err(|error| format!("Can't go to the background: {error}"))?;
     }
     log_versions(log, is_bare, &program);
@@ -100,9 +103,12 @@ fn start(loaded: Loaded, program: String, file: Option<PathBuf>, is_bare: bool, 
         executable,
         // The title takes their place.
         arguments: std::env::args_os().collect(),
-        environment: std::env::vars_os().filter(|(name, _)| !restart::is_delay(name)).collect(),
+        environment: std::env::vars_os()
+            .filter(|(name, _)| !restart::is_delay(name) && !supervisor::is_for_start(name))
+            .collect(),
         config_file: file,
         oom_score: Default::default(),
+        supervisor,
         pid_file,
         restart_delay: Default::default(),
     };
@@ -164,6 +170,8 @@ fn tell_ready(server: &Server) {
     if config.tls_port != 0 {
         server.log.notice("Ready to accept connections tls");
     }
+    server.tell_supervisor("STATUS=Ready to accept connections");
+    server.tell_supervisor("READY=1");
 }
 
 /// Checks the words of the `user` lines; a command or category that is unknown is told later, when the log is open.

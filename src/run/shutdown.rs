@@ -30,6 +30,7 @@ impl Server {
     /// Goes on with an attempt that has begun. The caller has locked no shard.
     pub fn end(&self, may_wait: MayWait, id: u64, flags: ShutdownFlags) -> Result<(), NotEnded> {
         self.log.notice("User requested shutdown...");
+        self.tell_supervisor("STOPPING=1");
         if !flags.now && !self.wait_for_replicas(id) {
             return Err(NotEnded::Failed);
         }
@@ -49,6 +50,7 @@ impl Server {
     pub fn shut_down_holding(&self, locked: &Locked<'_>, flags: ShutdownFlags) -> Result<(), NotEnded> {
         let id = self.stop.begin(None).map_err(NotEnded::UnderWay)?;
         self.log.notice("User requested shutdown...");
+        self.tell_supervisor("STOPPING=1");
         self.shut_down_locked(locked, flags).map_err(|_| {
             self.stop.give_up(id);
             NotEnded::Failed
@@ -88,6 +90,7 @@ impl Server {
             self.log.warning(&reason);
             if !flags.force {
                 self.log.warning("Error trying to save the DB, can't exit.");
+                self.tell_supervisor("STATUS=Error trying to save the DB, can't exit.");
                 self.log.warning("Errors trying to shut down the server. Check the logs for more information.");
                 return Err(reason);
             }
@@ -145,6 +148,7 @@ impl Server {
             Mode::Off => return Ok(()),
             Mode::Waiting if !flags.force => {
                 self.log.warning("Writing initial AOF, can't exit.");
+                self.tell_supervisor("STATUS=Writing initial AOF, can't exit.");
                 self.log.warning("Errors trying to shut down the server. Check the logs for more information.");
                 return Err("Writing initial AOF, can't exit.".to_owned());
             }
@@ -173,6 +177,7 @@ impl Server {
             return Ok(());
         }
         self.log.notice("Saving the final RDB snapshot before exiting.");
+        self.tell_supervisor("STATUS=Saving the final RDB snapshot");
         save::in_foreground(self, &self.persistence, &self.config.load(), locked).map_err(|error| error.to_string())
     }
 }

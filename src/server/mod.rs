@@ -144,6 +144,13 @@ impl Server {
         }
     }
 
+    /// Tells the init system, if it waits for this process, how far the server has come.
+    pub fn tell_supervisor(&self, line: &str) {
+        if let Some(supervisor) = self.process.as_ref().and_then(|process| process.supervisor.as_ref()) {
+            supervisor.tell(line, &self.log);
+        }
+    }
+
     /// Whether commands that need memory must be refused.
     pub fn is_over_maxmemory(&self, config: &Config) -> bool {
         let used = self.used_memory.bytes();
