@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Client, config, request, start_with, until};
+use common::{Client, Reply, config, request, start_with, until};
 use redstart::config::{Config, OutputLimit, ProtectedAction};
 use redstart::run::start::Running;
 use std::sync::atomic::Ordering;
@@ -408,4 +408,164 @@ fn a_replica_may_stall_in_its_full_sync() {
     }
     until("it is closed", || closed_for_output(&running) == 1);
     assert_eq!(client.run("DBSIZE"), ":40");
+}
+
+/// Elements of 100 KB that make up each large value.
+const ELEMENTS: usize = 400;
+
+/// Fills one value of each type, and a group that has everything to claim.
+const FILL: &str = "local e = string.rep('x', 100000)
+for i = 1, tonumber(ARGV[1]) do
+    redis.call('HSET', 'h', i, e) redis.call('RPUSH', 'l', i .. e) redis.call('SADD', 's', i .. e)
+    redis.call('ZADD', 'z', 0, i .. e) redis.call('XADD', 'x', i .. '-1', 'f', e)
+end
+redis.call('SET', 'k', e)
+for i = 1, tonumber(ARGV[1]) do redis.call('RPUSH', 'names', '') end
+redis.call('XGROUP', 'CREATE', 'x', 'g', 0)
+return redis.call('SET', 'name' .. e, 1)";
+
+/// Commands whose reply is as long as the value, or as the client wants it.
+const LONG: &[&str] = &[
+    "HGETALL h",
+    "HVALS h",
+    "HRANDFIELD h 1000 WITHVALUES",
+    "HRANDFIELD h -1000 WITHVALUES",
+    "HSCAN h 0 COUNT 100000",
+    "SMEMBERS s",
+    "SRANDMEMBER s 1000",
+    "SRANDMEMBER s -1000",
+    "SSCAN s 0 COUNT 100000",
+    "LRANGE l 0 -1",
+    "ZRANGE z 0 -1 WITHSCORES",
+    "ZREVRANGE z 0 -1",
+    "ZRANGEBYSCORE z -inf +inf",
+    "ZRANGEBYLEX z - +",
+    "ZRANDMEMBER z 1000",
+    "ZRANDMEMBER z -1000",
+    "ZSCAN z 0 COUNT 100000",
+    "XRANGE x - +",
+    "XREVRANGE x + -",
+    "XREAD STREAMS x 0",
+    "XREADGROUP GROUP g c STREAMS x >",
+    "XREADGROUP GROUP g c STREAMS x 0",
+    "XAUTOCLAIM x g d 0 0 COUNT 1000",
+    "XINFO STREAM x FULL COUNT 0",
+    "MGET {k}",
+    "HMGET h {1}",
+    "KEYS *",
+    "SORT names BY nosort GET k*",
+];
+
+/// A reply is cut off while it is being made, whichever command makes it; its client is closed and no other.
+#[test]
+fn no_reply_grows_beyond_the_limit() {
+    let _alone = alone();
+    let data = ELEMENTS * 100_000;
+    for (io_threads, hello, muted) in [(1, "HELLO 2", false), (4, "HELLO 3", false), (1, "HELLO 3", true)] {
+        let running = start(io_threads);
+        let mut admin = Client::connect(&running);
+        assert_eq!(admin.call(&["EVAL", FILL, "0", &ELEMENTS.to_string()]).to_string(), "+OK");
+        for name in 0..ELEMENTS {
+            admin.call(&["SET", &format!("{name}{}", "n".repeat(50_000)), "1"]);
+        }
+        for command in LONG {
+            let what = format!("{command}, {io_threads} workers, {hello}, muted: {muted}");
+            let words: Vec<&str> = command
+                .split(' ')
+                .flat_map(|word| match word {
+                    "{k}" => vec!["k"; ELEMENTS],
+                    "{1}" => vec!["1"; ELEMENTS],
+                    word => vec![word],
+                })
+                .collect();
+            let closed = closed_for_output(&running);
+            let before = running.server.read_memory().allocated as usize;
+            let mut greedy = Client::connect(&running);
+            let setup = [hello, "CLIENT REPLY OFF"];
+            setup[..1 + usize::from(muted)].iter().for_each(|setup| greedy.start(setup));
+            greedy.send(&request(&words));
+            greedy.start("CLIENT REPLY ON");
+            let mut most = 0;
+            let is_over = || {
+                if muted {
+                    running.server.stats.sum(|worker| &worker.commands_processed)
+                } else {
+                    closed_for_output(&running) - closed
+                }
+            };
+            let wanted = if muted { is_over() + 1 } else { 1 };
+            until(&format!("it is over: {what}"), || {
+                most = most.max(running.server.read_memory().allocated as usize);
+                is_over() >= wanted
+            });
+            assert!(most < before + LIMIT + SLACK, "{what}: {} of {data}", most - before);
+            if muted {
+                let mut line = String::new();
+                while line != "+OK" {
+                    line = greedy.line();
+                }
+                assert_eq!(closed_for_output(&running), 0, "{what}: it is owed nothing");
+            }
+        }
+        assert_eq!(admin.run("PING"), "+PONG");
+    }
+}
+
+/// What a reply is without a limit does not depend on where it was cut into pieces.
+#[test]
+fn long_replies_are_whole() {
+    let _alone = alone();
+    let running = start_with(config());
+    let mut client = Client::connect(&running);
+    client.call(&["EVAL", FILL, "0", "20"]);
+    let mut pipelined = |command: &str| -> Vec<Vec<Reply>> {
+        let words: Vec<&str> = command.split(' ').collect();
+        client.send(&request(&words).repeat(3));
+        (0..3).map(|_| client.reply().array()).collect()
+    };
+    for (command, len) in [
+        ("KEYS *", 8),
+        ("HGETALL h", 40),
+        ("ZRANGEBYSCORE z -inf +inf", 20),
+        ("XRANGE x - +", 20),
+        ("ZRANGE z 0 -1 WITHSCORES", 40),
+    ] {
+        assert!(pipelined(command).iter().all(|reply| reply.len() == len), "{command}");
+    }
+    for (command, len) in [("HSCAN h 0 COUNT 1000", 40), ("SSCAN s 0 COUNT 1000", 20), ("ZSCAN z 0 COUNT 1000", 40)] {
+        for reply in pipelined(command) {
+            assert_eq!((reply[0].text(), reply[1].clone().array().len()), ("0".to_owned(), len), "{command}");
+        }
+    }
+    client.run("XREADGROUP GROUP g c STREAMS x >");
+    let claimed = client.call(&["XAUTOCLAIM", "x", "g", "d", "0", "0", "COUNT", "1000"]).array();
+    assert_eq!((claimed[0].text(), claimed[1].clone().array().len()), ("0-0".to_owned(), 20));
+}
+
+/// Over a Unix socket, too, and with replies that are sent in between to who does not want them.
+#[test]
+fn a_slow_reader_of_a_unix_socket_is_limited() {
+    let _alone = alone();
+    let folder = common::Folder::new("slow-unix");
+    let limit = OutputLimit { hard_bytes: LIMIT as u64, soft_bytes: 0, soft_seconds: 0 };
+    let unixsocket = Some(folder.0.join("socket"));
+    let running = start_with(Config { unixsocket, client_output_buffer_limit: [limit; 3], ..config() });
+    let mut admin = Client::connect(&running);
+    admin.call(&["SET", "k", &"x".repeat(100_000)]);
+    for (setup, is_closed) in [(&[][..], true), (&["CLIENT REPLY OFF"], false), (&["CLIENT REPLY SKIP"], true)] {
+        let closed = closed_for_output(&running);
+        let mut slow = Client::connect_unix(&folder.0.join("socket"));
+        setup.iter().for_each(|command| slow.start(command));
+        let most = most_memory(&running, || {
+            let _ = slow.try_send(&request(&["GET", "k"]).repeat(1000));
+            let _ = slow.try_send(&request(&["CLIENT", "REPLY", "ON"]));
+            if is_closed {
+                until("it is closed", || closed_for_output(&running) == closed + 1);
+            } else {
+                assert_eq!(slow.line(), "+OK");
+            }
+        });
+        assert!(most < LIMIT + SLACK, "{setup:?}: {most}");
+        assert_eq!(closed_for_output(&running), closed + u64::from(is_closed), "{setup:?}");
+    }
 }

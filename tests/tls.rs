@@ -4,7 +4,7 @@ mod common;
 
 use common::{Client, Folder, PATIENCE, Reply, config, until};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use redstart::config::{Config, TlsAuthClients};
+use redstart::config::{Config, OutputLimit, TlsAuthClients};
 use redstart::run::start::{Options, Running};
 use redstart::server::Server;
 use rustls::pki_types::pem::PemObject;
@@ -13,6 +13,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, Strea
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
@@ -512,4 +513,30 @@ fn scripts_are_debugged_under_tls() {
         assert!(client.is_closed());
     }
     assert_eq!(setup.plain().run("STRLEN k"), ":100000");
+}
+
+/// What waits for a client under TLS counts as any other's, and what is limited is limited.
+#[test]
+fn a_slow_reader_is_limited() {
+    let limit = OutputLimit { hard_bytes: 4 << 20, soft_bytes: 0, soft_seconds: 0 };
+    let setup = Setup::new("tls-slow", |config| config.client_output_buffer_limit = [limit; 3]);
+    let mut admin = setup.plain();
+    admin.call(&["SET", "k", &"x".repeat(100_000)]);
+    admin.call(&["EVAL", "for i = 1, 300 do redis.call('HSET', 'h', i, string.rep('x', 100000)) end", "0"]);
+    let stats = &setup.server.server.stats;
+    for (closed, commands) in
+        [common::request(&["GET", "k"]).repeat(300), common::request(&["HGETALL", "h"])].iter().enumerate()
+    {
+        let mut slow = setup.connect();
+        assert_eq!(slow.run("PING"), "+PONG");
+        // The server may close before all is sent.
+        let _ = slow.try_send(commands);
+        let mut most = 0;
+        until("it is closed", || {
+            most = most.max(setup.server.server.clients.memory());
+            stats.output_buffer_disconnections.load(Ordering::Relaxed) == closed as u64 + 1
+        });
+        assert!(most < 12 << 20, "{most}");
+    }
+    assert_eq!(admin.run("PING"), "+PONG");
 }

@@ -83,6 +83,9 @@ impl Engine {
     /// leave the session blocked or closing.
     pub fn execute(&mut self, session: &mut Session, reply: &mut Reply, request: Request<'_>) {
         let argv = request.argv;
+        let is_muted = matches!(session.reply_mode, ReplyMode::Off | ReplyMode::Skip);
+        // What nobody gets is not kept even for the time of the command.
+        let limit = is_muted.then(|| reply.leave_all_out());
         let start = reply.mark();
         let found = self.registry.resolve(argv);
         let command = found.as_ref().ok().copied();
@@ -90,6 +93,9 @@ impl Engine {
         if let Err(error) = found.and_then(|command| self.checked(session, reply, command, request)) {
             reply.rewind(start);
             self.refused(session, reply, command, argv, &error);
+        }
+        if let Some(limit) = limit {
+            reply.limit = limit;
         }
         if session.paused_until_ms.is_some() {
             return;

@@ -83,40 +83,41 @@ impl<'a> ScanOptions<'a> {
 }
 
 /// What one step over the elements of a collection has found for its client.
-pub struct Found<'a> {
+pub struct Found<'a, 'r> {
     options: ScanOptions<'a>,
     seen: usize,
     len: usize,
-    reply: Reply,
+    reply: &'r mut Reply,
 }
 
-impl Found<'_> {
+impl Found<'_, '_> {
     /// Takes one element; `write` puts it into the reply if its name is wanted and answers how many replies that made.
     pub fn take(&mut self, name: &[u8], write: impl FnOnce(&mut Reply) -> usize) {
         self.seen += 1;
         if self.options.wants(name) {
-            self.len += write(&mut self.reply);
+            self.len += write(self.reply);
         }
     }
 }
 
 /// Answers HSCAN, SSCAN or ZSCAN: an array of the next cursor and an array of what was found. `step` scans from a
 /// cursor, shows each element to [`Found::take`] and returns the next cursor.
-pub fn reply_with_found<'a>(
+pub fn reply_with_found(
     reply: &mut Reply,
-    options: ScanOptions<'a>,
+    options: ScanOptions<'_>,
     cursor: u64,
-    mut step: impl FnMut(u64, &mut Found<'a>) -> u64,
+    mut step: impl FnMut(u64, &mut Found<'_, '_>) -> u64,
 ) {
-    let mut found = Found { options, seen: 0, len: 0, reply: Reply::new(reply.resp3) };
+    reply.array(2);
+    let (whole, elements) = (reply.begin(), reply.begin());
+    let mut found = Found { options, seen: 0, len: 0, reply };
     let next = options.run(cursor, |cursor| {
         let before = found.seen;
         (step(cursor, &mut found), found.seen - before)
     });
-    reply.array(2);
-    reply.bulk(itoa::Buffer::new().format(next).as_bytes());
-    reply.array(found.len);
-    reply.raw(&found.reply.buf);
+    let len = found.len;
+    reply.end_array(elements, len);
+    reply.end_with_bulk(whole, itoa::Buffer::new().format(next).as_bytes());
 }
 
 /// Answers HSCAN, SSCAN or ZSCAN of a key that is not there.

@@ -320,7 +320,7 @@ fn random_fields(ctx: &mut Ctx, key: Key<'_>, count: i64, with_values: bool) -> 
     if repeats {
         for (field, value) in std::iter::repeat_with(|| hash.random(&mut random)).take(len).flatten() {
             show_field(ctx.reply, field, value, with_values);
-            if !ctx.reply.goes_on() {
+            if ctx.reply.is_too_long() {
                 break;
             }
         }

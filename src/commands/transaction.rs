@@ -101,10 +101,6 @@ fn exec(ctx: &mut Ctx, _args: &mut Args) -> CmdResult {
         if let Some(mark) = silent_from {
             reply.rewind(mark);
         }
-        if !reply.goes_on() {
-            // Its client is closed once the transaction is done, and gets none of this.
-            drop(reply.overrun());
-        }
     }
     *ctx.reply = reply;
     Ok(())

@@ -151,7 +151,7 @@ fn step(
         return false;
     }
     run(engine, session, reply, request);
-    if !reply.goes_on() {
+    if reply.is_too_long() {
         // It is closed for what it is owed: what it has sent beyond that is not run.
         session.closing = true;
     }

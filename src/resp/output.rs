@@ -166,6 +166,28 @@ impl Output {
         bytes
     }
 
+    /// Puts bytes before the last `after` ones, of which none is sent. O(blocks behind them).
+    pub fn insert(&mut self, after: usize, bytes: Vec<u8>) {
+        let (mut behind, mut idx) = (0, self.blocks.len());
+        while behind < after && idx > 0 {
+            idx -= 1;
+            behind += self.blocks[idx].bytes().len();
+        }
+        self.len += bytes.len();
+        if behind > after
+            && let Some(Block::Own(block)) = self.blocks.get_mut(idx)
+        {
+            let (before, at) = (block.capacity(), behind - after);
+            block.splice(at..at, bytes);
+            self.memory += block.capacity() - before;
+            return;
+        }
+        assert_eq!(behind, after, "what others sent does not stand within a reply");
+        let block = Block::Own(bytes);
+        self.memory += block.memory();
+        self.blocks.insert(idx, block);
+    }
+
     /// Takes the last `len` bytes away again.
     pub fn take_back(&mut self, len: usize) {
         let mut left = len.min(self.len);

@@ -18,8 +18,10 @@ pub struct Reply {
     pub output: Output,
     /// Whether `output` is in use. A reply that a script reads stays in `buf`.
     streams: bool,
-    /// Bytes that ever went from `buf` to `output`.
+    /// Bytes that ever went from `buf` to `output`, or were left out.
     moved: usize,
+    /// Of these, the last ones, which were left out: there were too many for the client to get any of them.
+    left_out: usize,
     /// The limit has been passed: everything is gone, and what comes is of no use to anybody.
     is_overrun: bool,
 }
@@ -28,7 +30,8 @@ pub struct Reply {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark(usize);
 
-/// `buf` goes to `output` when it is longer: one long reply, or many short ones, need not be in one piece.
+/// `buf` goes to `output` when it is longer, between two elements of whichever reply: one long reply, or many short ones,
+/// need not be in one piece, and are left out beyond the limit.
 const PIECE_BYTES: usize = 64 * 1024;
 
 impl Reply {
@@ -59,23 +62,34 @@ impl Reply {
 
     /// Whether there is no point in going on: the client is closed before it gets any of this.
     pub fn is_too_long(&self) -> bool {
-        self.is_overrun || self.limit.is_some_and(|limit| self.waiting_bytes() > limit)
+        self.is_overrun || self.left_out > 0 || self.limit.is_some_and(|limit| self.waiting_bytes() > limit)
     }
 
-    /// To be called now and then while a long reply, whose head is written, is appended to: what there is need not stay
-    /// in one piece. Whether to go on; if not, what follows may be left out: the client is closed before it gets any of it.
+    /// From now on nothing goes to `output`: what is written is to be taken back. The limit so far.
+    pub fn leave_all_out(&mut self) -> Option<usize> {
+        self.settle();
+        self.limit.replace(0)
+    }
+
+    /// Where the next element is written to.
     #[inline]
-    pub fn goes_on(&mut self) -> bool {
+    fn tail(&mut self) -> &mut Vec<u8> {
         if self.buf.len() >= PIECE_BYTES && self.streams {
             self.settle();
         }
-        !self.is_too_long()
+        &mut self.buf
     }
 
-    /// Moves what there is behind what waits already: bytes from elsewhere may follow.
+    /// Moves what there is behind what waits already: bytes from elsewhere may follow. What is beyond the limit is left out.
+    #[cold]
     pub fn settle(&mut self) {
         self.moved += self.buf.len();
-        self.output.push_from(&mut self.buf, 0);
+        if self.is_too_long() {
+            self.left_out += self.buf.len();
+            self.buf.clear();
+        } else {
+            self.output.push_from(&mut self.buf, 0);
+        }
     }
 
     /// Appends what others have sent.
@@ -85,7 +99,11 @@ impl Reply {
         }
         self.settle();
         self.moved += output.len();
-        self.output.append(output);
+        if self.left_out > 0 {
+            self.left_out += output.len();
+        } else {
+            self.output.append(output);
+        }
     }
 
     /// The bytes to be sent next; empty when there are none.
@@ -106,6 +124,7 @@ impl Reply {
     /// Frees everything: the client is to be closed.
     pub fn overrun(&mut self) -> Output {
         self.is_overrun = true;
+        self.moved += self.buf.len();
         self.buf = Vec::new();
         std::mem::take(&mut self.output)
     }
@@ -135,7 +154,10 @@ impl Reply {
             Some(len) => self.buf.truncate(len),
             None => {
                 self.buf.clear();
-                self.output.take_back(self.moved - mark.0);
+                let len = self.moved - mark.0;
+                let left_out = len.min(self.left_out);
+                self.left_out -= left_out;
+                self.output.take_back(len - left_out);
                 self.moved = mark.0;
             }
         }
@@ -143,7 +165,7 @@ impl Reply {
 
     /// `+OK`
     pub fn ok(&mut self) {
-        self.buf.extend_from_slice(b"+OK\r\n");
+        self.tail().extend_from_slice(b"+OK\r\n");
     }
 
     /// A simple string. CR and LF are not allowed in it.
@@ -156,7 +178,7 @@ impl Reply {
     pub fn error(&mut self, text: impl AsRef<[u8]>) {
         let text = text.as_ref();
         let len = text.iter().rposition(|byte| !is_line_end(*byte)).map_or(0, |last| last + 1);
-        self.buf.push(b'-');
+        self.tail().push(b'-');
         self.buf.extend(text[..len].iter().map(|byte| if is_line_end(*byte) { b' ' } else { *byte }));
         self.buf.extend_from_slice(b"\r\n");
     }
@@ -206,12 +228,14 @@ impl Reply {
     /// No value: `$-1`, in RESP3 `_`.
     #[inline]
     pub fn null(&mut self) {
-        self.buf.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"$-1\r\n" });
+        let null: &[u8] = if self.resp3 { b"_\r\n" } else { b"$-1\r\n" };
+        self.tail().extend_from_slice(null);
     }
 
     /// No array: `*-1`, in RESP3 `_`.
     pub fn null_array(&mut self) {
-        self.buf.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"*-1\r\n" });
+        let null: &[u8] = if self.resp3 { b"_\r\n" } else { b"*-1\r\n" };
+        self.tail().extend_from_slice(null);
     }
 
     /// The head of an array of `len` elements, which follow.
@@ -250,8 +274,8 @@ impl Reply {
     /// `#t` or `#f`, in RESP2 `:1` or `:0`.
     pub fn boolean(&mut self, value: bool) {
         match (self.resp3, value) {
-            (true, true) => self.buf.extend_from_slice(b"#t\r\n"),
-            (true, false) => self.buf.extend_from_slice(b"#f\r\n"),
+            (true, true) => self.tail().extend_from_slice(b"#t\r\n"),
+            (true, false) => self.tail().extend_from_slice(b"#f\r\n"),
             (false, value) => self.integer(i64::from(value)),
         }
     }
@@ -273,7 +297,8 @@ impl Reply {
         self.buf.extend_from_slice(b"\r\n");
     }
 
-    /// Starts an array whose length is known only later; see [`Reply::end_array`].
+    /// Starts what is to be preceded by something that is known only later, such as the length of an array; see
+    /// [`Reply::end_array`].
     pub fn begin(&mut self) -> Deferred {
         Deferred { at: self.mark() }
     }
@@ -293,36 +318,54 @@ impl Reply {
         self.insert_head(start, if self.resp3 { b'~' } else { b'*' }, len);
     }
 
+    /// Puts a bulk string before what was appended since `start`.
+    pub fn end_with_bulk(&mut self, start: Deferred, value: &[u8]) {
+        let mut bulk = Reply::new(self.resp3);
+        bulk.bulk(value);
+        self.insert(start, bulk.buf);
+    }
+
     /// Appends replies that are encoded already.
     pub fn raw(&mut self, encoded: &[u8]) {
-        self.buf.extend_from_slice(encoded);
+        self.tail().extend_from_slice(encoded);
     }
 
     fn insert_head(&mut self, start: Deferred, kind: u8, len: usize) {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(len).as_bytes();
-        let head = std::iter::once(kind).chain(digits.iter().copied()).chain(*b"\r\n");
-        let at = start.at.0.checked_sub(self.moved).expect("nothing is moved on while an array is begun");
-        self.buf.splice(at..at, head);
+        self.insert(start, std::iter::once(kind).chain(digits.iter().copied()).chain(*b"\r\n").collect());
+    }
+
+    fn insert(&mut self, start: Deferred, bytes: Vec<u8>) {
+        let Some(at) = start.at.0.checked_sub(self.moved) else {
+            let after = self.moved - start.at.0;
+            self.moved += bytes.len();
+            match after.checked_sub(self.left_out) {
+                Some(after) => self.output.insert(after, bytes),
+                None => self.left_out += bytes.len(),
+            }
+            return;
+        };
+        self.buf.splice(at..at, bytes);
     }
 
     #[inline]
     fn number(&mut self, kind: u8, value: i64) {
-        self.buf.push(kind);
+        self.tail().push(kind);
         self.buf.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
         self.buf.extend_from_slice(b"\r\n");
     }
 
     fn line(&mut self, kind: u8, text: &[u8]) {
-        self.buf.push(kind);
+        self.tail().push(kind);
         self.buf.extend_from_slice(text);
         self.buf.extend_from_slice(b"\r\n");
     }
 }
 
-/// Where an array of unknown length began.
+/// Where something was begun whose head is not known yet.
 #[derive(Debug)]
-#[must_use = "an array begun must be ended"]
+#[must_use = "what is begun must be ended"]
 pub struct Deferred {
     at: Mark,
 }
@@ -366,6 +409,45 @@ mod tests {
         reply.bulk(b"a");
         reply.end_array(start, 1);
         assert_eq!(reply.buf, b":1\r\n*1\r\n$1\r\na\r\n");
+    }
+
+    /// Elements, arrays that learn their length late, and what is taken back: a connection's reply, which goes on in pieces, has
+    /// the bytes of one that stays in one piece, or is too long.
+    #[test]
+    fn pieces_make_the_same_reply() {
+        use rand::rngs::SmallRng;
+        use rand::{Rng, SeedableRng};
+        for seed in 0..60 {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let (mut whole, mut pieces) = (Reply::new(false), Reply::of_connection());
+            pieces.limit = (seed % 3 == 0).then_some(300_000);
+            for _ in 0..rng.random_range(1..30) {
+                let (starts, marks) = ([whole.begin(), whole.begin()], [whole.mark(), pieces.mark()]);
+                let [outer, inner] = [pieces.begin(), pieces.begin()];
+                for _ in 0..rng.random_range(0..20) {
+                    let value = vec![7; rng.random_range(0..9000)];
+                    [&mut whole, &mut pieces].into_iter().for_each(|reply| reply.bulk(&value));
+                }
+                if rng.random_range(0..4) == 0 {
+                    whole.rewind(marks[0]);
+                    pieces.rewind(marks[1]);
+                    (_, _, _) = (starts, outer, inner);
+                    continue;
+                }
+                let [first, second] = starts;
+                whole.end_array(second, 20);
+                pieces.end_array(inner, 20);
+                whole.end_with_bulk(first, b"0");
+                pieces.end_with_bulk(outer, b"0");
+            }
+            let limit = pieces.limit.unwrap_or(usize::MAX);
+            assert_eq!(pieces.is_too_long(), whole.buf.len() > limit, "seed {seed}");
+            assert!(pieces.waiting_bytes() <= limit.saturating_add(PIECE_BYTES + 9020), "seed {seed}");
+            if !pieces.is_too_long() {
+                pieces.settle();
+                assert!(pieces.output.into_bytes() == whole.buf, "seed {seed}");
+            }
+        }
     }
 
     #[test]

@@ -216,7 +216,7 @@ fn lrange(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     ctx.reply.array(count);
     for element in list.iter_from(start).take(count) {
         ctx.reply.element(element);
-        if !ctx.reply.goes_on() {
+        if ctx.reply.is_too_long() {
             break;
         }
     }

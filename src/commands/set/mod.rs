@@ -303,7 +303,7 @@ fn srandmember(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     if repeats {
         for member in std::iter::repeat_with(|| set.random(&mut random)).take(len).flatten() {
             ctx.reply.element(member);
-            if !ctx.reply.goes_on() {
+            if ctx.reply.is_too_long() {
                 break;
             }
         }

@@ -81,11 +81,12 @@ pub(super) fn xautoclaim(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
     let Some(stream) = ctx.db.write_as::<Stream>(key)? else { return Ok(()) };
     let Some((entries, group_of_key)) = stream.group_mut(group) else { return Ok(()) };
     let last_id = group_of_key.last_id;
-    let mut claimed_reply = Reply::new(ctx.reply.resp3);
+    ctx.reply.array(3);
+    let (whole, elements) = (ctx.reply.begin(), ctx.reply.begin());
     let (mut claimed_len, mut deleted, mut records) = (0, Vec::new(), Vec::new());
     let mut changes = 0;
     let next = group_of_key.auto_claim(entries, consumer, from, count, &claim, |claimed| {
-        if reply_claimed(&mut claimed_reply, &claimed, just_id) {
+        if reply_claimed(ctx.reply, &claimed, just_id) {
             claimed_len += 1;
         } else {
             deleted.push(claimed.pending().id);
@@ -95,10 +96,8 @@ pub(super) fn xautoclaim(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
             records.push(PendingRecord::new(claimed.pending(), last_id));
         }
     });
-    ctx.reply.array(3);
-    reply_id(ctx.reply, next);
-    ctx.reply.array(claimed_len);
-    ctx.reply.raw(&claimed_reply.buf);
+    ctx.reply.end_array(elements, claimed_len);
+    ctx.reply.end_with_bulk(whole, &next.text());
     ctx.reply.array(deleted.len());
     deleted.into_iter().for_each(|id| reply_id(ctx.reply, id));
 

@@ -328,7 +328,7 @@ fn zrandmember(ctx: &mut Ctx, args: &mut Args) -> CmdResult {
         for _ in 0..wanted {
             let drawn = zset.random(&mut rng).expect("no key holds an empty sorted set");
             entry(ctx.reply, drawn, with_scores);
-            if !ctx.reply.goes_on() {
+            if ctx.reply.is_too_long() {
                 break;
             }
         }
