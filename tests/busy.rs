@@ -336,6 +336,68 @@ fn endless_functions_and_transactions_are_killed() {
     }
 }
 
+/// Every way in, and whatever begins while a script runs, is answered for; what needs shards is done afterwards.
+#[test]
+fn other_ways_in_and_long_work_beside_a_script() {
+    for io_threads in [1, 4] {
+        let folder = Folder::new(&format!("busy-ways-{io_threads}"));
+        let socket = folder.0.join("socket");
+        let unixsocket = Some(socket.clone());
+        let mut config =
+            Config { dir: folder.0.clone(), unixsocket, repl_diskless_sync_delay: 0, ..busy_config(io_threads) };
+        config.maxmemory_clients = 8 << 20;
+        let running = start_with(config);
+        let mut admin = Client::connect(&running);
+        assert_eq!(admin.run("CONFIG SET appendonly yes"), "+OK");
+        until("the log is on", || admin.call(&["INFO", "persistence"]).text().contains("aof_rewrite_in_progress:0"));
+        admin.run("DEBUG POPULATE 1000 key 100");
+        let [mut rewriter, mut replica, mut hungry] = [0; 3].map(|_| Client::connect(&running));
+        let script = run_endless(&running, ENDLESS[0]);
+        // Its snapshot needs all shards.
+        replica.send(b"SYNC\r\n");
+        rewriter.start("BGREWRITEAOF");
+        until_busy(&running);
+        let mut local = Client::connect_unix(&socket);
+        assert_eq!(local.run("PING"), BUSY);
+        // A request by HTTP is closed before its body runs, whoever reads it.
+        for line in ["POST / HTTP/1.1", "host: x", "*2\r\n$4\r\nPOST\r\n$1\r\n/"] {
+            let mut browser = Client::connect(&running);
+            browser.send(format!("{line}\r\nSCRIPT KILL\r\n").as_bytes());
+            assert_eq!(browser.line(), "", "{line}");
+        }
+        assert!(running.server.busy.is_busy(), "the body of a request by HTTP has not run");
+        // More than all clients may take: somebody goes, others are served.
+        let begun = format!("*2\r\n$3\r\nGET\r\n${}\r\n", 20 << 20);
+        let _ = hungry.try_send(&[begun.as_bytes(), &vec![b'x'; 12 << 20]].concat());
+        assert!(hungry.is_closed());
+        assert_eq!(local.run("PING"), BUSY);
+        rescue(&running, script, &format!("{io_threads} workers"));
+        assert!(rewriter.reply().to_string().contains("append only file rewriting"));
+        let head = (0..1000).map(|_| replica.line()).find(|line| line.starts_with('$')).expect("the data set comes");
+        assert!(head.len() > 1, "{head}");
+        assert_eq!(local.run("DBSIZE"), ":1000");
+    }
+}
+
+/// BUSY is told when `busy-reply-threshold` is over, not at a tick of the clock after it.
+#[test]
+fn the_threshold_is_kept() {
+    let running = start_with(Config { hz: 10, busy_reply_threshold: 250, ..busy_config(2) });
+    let mut late_ms = Vec::new();
+    for _ in 0..8 {
+        let mut other = Client::connect(&running);
+        let script = run_endless(&running, ENDLESS[0]);
+        let since_ms = running.server.busy.since_ms().expect("it runs");
+        assert_eq!(other.run("PING"), BUSY);
+        late_ms.push(running.server.clock.now_ms() - since_ms - 250);
+        rescue(&running, script, "the threshold");
+    }
+    assert!(late_ms.iter().all(|late_ms| *late_ms >= 0), "{late_ms:?}");
+    // Ticks are 100 ms apart, so half of that on average; the machine may be busy.
+    late_ms.sort_unstable();
+    assert!(late_ms[2] < 40, "{late_ms:?}");
+}
+
 /// So long the random test goes on, in seconds; `BUSY_SECONDS` says otherwise.
 const SECONDS: u64 = 4;
 

@@ -47,7 +47,7 @@ pub fn period(config: &Config) -> Duration {
 }
 
 /// Ticks from one period on.
-pub fn ticks(period: Duration) -> tokio::time::Interval {
+fn ticks(period: Duration) -> tokio::time::Interval {
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticks

@@ -63,6 +63,8 @@ pub fn run(
 /// the loading to look at its sockets.
 const LOADING_GRACE: Duration = Duration::from_millis(200);
 const LOADING_LOOK: Duration = Duration::from_micros(500);
+/// How often it is looked whether clients have said something while a script keeps their workers busy.
+const BUSY_LOOK: Duration = Duration::from_millis(2);
 
 async fn main_loop(
     acceptor: &mut Acceptor,
@@ -76,7 +78,7 @@ async fn main_loop(
         tokio::time::sleep(LOADING_LOOK).await;
     }
     let (mut accepting, mut arrivals) = Accepting::begin(listeners);
-    let mut tick = cron::ticks(cron::period(&rescuer.engine.config));
+    let mut look_at = tokio::time::Instant::now();
     loop {
         tokio::select! {
             () = server.stop.requested() => return,
@@ -90,30 +92,33 @@ async fn main_loop(
                 // The thread that asked may have given up.
                 let _ = wish.answer.send(outcome);
             }
-            _ = tick.tick() => {
-                rescuer.watch_script(acceptor);
-                let period = cron::period(&rescuer.engine.config);
-                if tick.period() != period {
-                    tick = cron::ticks(period);
-                }
+            () = tokio::time::sleep_until(look_at) => {
+                let began = Instant::now();
+                let patience = rescuer.watch_script(acceptor);
+                // A fifth of its time at most, however many there are to answer for.
+                look_at = tokio::time::Instant::now() + patience.max(began.elapsed() * 4);
             }
         }
     }
 }
 
 impl Rescuer {
-    /// Notices a script that runs for too long, and answers clients in the place of the workers it holds up.
-    fn watch_script(&mut self, acceptor: &Acceptor) {
+    /// Notices a script that runs for too long, and answers clients in the place of the workers it holds up. The time
+    /// until it is to look again: `busy-reply-threshold` is kept to the millisecond, unless it is shorter than a tick and
+    /// the script began within this one.
+    fn watch_script(&mut self, acceptor: &Acceptor) -> Duration {
         self.engine.begin_batch();
         let server = self.engine.server.clone();
         let busy = &server.busy;
-        if busy.is_debugged() {
-            return;
-        }
+        let period = cron::period(&self.engine.config);
         let threshold_ms = self.engine.config.busy_reply_threshold as i64;
-        let Some(since_ms) = busy.since_ms() else { return };
-        if threshold_ms == 0 || self.engine.now_ms - since_ms < threshold_ms {
-            return;
+        if threshold_ms == 0 || busy.is_debugged() {
+            return period;
+        }
+        let Some(since_ms) = busy.since_ms() else { return period };
+        let left_ms = threshold_ms.saturating_add(since_ms).saturating_sub(self.engine.now_ms);
+        if left_ms > 0 {
+            return period.min(Duration::from_millis(left_ms.unsigned_abs()));
         }
         if busy.declare(since_ms) {
             server.log.warning(format_args!(
@@ -132,5 +137,6 @@ impl Rescuer {
                 connection.hang_up(&server);
             }
         }
+        BUSY_LOOK
     }
 }
