@@ -6,6 +6,7 @@ use common::{Client, Folder, until};
 use std::fs;
 use std::io::Write;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -778,5 +779,115 @@ fn upstart_waits_for_a_stop() {
         assert!(fs::read_to_string(process.path("own.log")).expect("it logs").contains(complaint));
         client.start("SHUTDOWN");
         until("it has ended", || !process.path("own.pid").exists());
+    }
+}
+
+/// Whatever the umask, files permit no more than those of Redis, whose log of changes only its owner may write.
+#[test]
+fn files_permit_what_redis_permits() {
+    for (umask, most) in [("000", 0o777), ("027", 0o750)] {
+        let folder = Folder::new(&format!("umask-{umask}"));
+        fs::write(folder.0.join("users.acl"), "user default on nopass ~* &* +@all\n").expect("a folder of ours");
+        let text = "port 0\nunixsocket socket\nappendonly yes\nlogfile own.log\npidfile own.pid\naclfile users.acl\n";
+        fs::write(folder.0.join("redis.conf"), text).expect("a folder of ours");
+        let child = Command::new("sh")
+            .args(["-c", &format!("umask {umask} && exec \"$0\" redis.conf"), env!("CARGO_BIN_EXE_redstart")])
+            .current_dir(&folder.0)
+            .stdin(Stdio::null())
+            .spawn();
+        let process = Process { folder, child: child.expect("there is a shell") };
+        let mut client = process.reach();
+        for command in ["SET k v", "SAVE", "CONFIG REWRITE", "ACL SAVE"] {
+            assert_eq!(client.run(command), "+OK", "{command}");
+        }
+        client.run("BGREWRITEAOF");
+        let log = process.path("appendonlydir");
+        until("it is rewritten", || log.join("appendonly.aof.2.base.rdb").exists());
+        let mode = |name: &str| fs::metadata(process.path(name)).expect(name).permissions().mode() & 0o777;
+        for (name, permits) in [
+            ("dump.rdb", 0o666),
+            ("own.log", 0o666),
+            ("own.pid", 0o666),
+            ("redis.conf", 0o644),
+            ("users.acl", 0o644),
+            ("socket", 0o777),
+            ("appendonlydir", 0o755),
+            ("appendonlydir/appendonly.aof.manifest", 0o644),
+            ("appendonlydir/appendonly.aof.2.incr.aof", 0o644),
+            ("appendonlydir/appendonly.aof.2.base.rdb", 0o644),
+        ] {
+            assert_eq!(format!("{:o}", mode(name)), format!("{:o}", permits & most), "{name}, umask {umask}");
+        }
+    }
+}
+
+/// Without descriptors nobody is accepted: that costs next to nothing, also while a script runs, and ends when there are some.
+#[test]
+fn a_listener_without_descriptors_waits() {
+    for is_busy in [false, true] {
+        let args = ["--busy-reply-threshold", "50", "--io-threads", "2"];
+        let process = Process::start(&format!("descriptors-{is_busy}"), &args, "");
+        let mut admin = process.client();
+        let mut script = process.client();
+        let limit = format!("--nofile={}", 40);
+        let pid = process.child.id().to_string();
+        assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().expect("there is prlimit").success());
+        if is_busy {
+            script.call(&["PING"]);
+            script.send(&common::request(&["EVAL", "while true do end", "0"]));
+            until("it is busy", || admin.run("PING").starts_with("-BUSY"));
+        }
+        let more: Vec<UnixStream> =
+            (0..60).map(|_| UnixStream::connect(process.path("socket")).expect("the kernel lets it wait")).collect();
+        let failures = || fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").count();
+        until("there are none left", || failures() >= 40);
+        // The main loop's own time, in 1/100 s: a script takes that of its worker.
+        let spent = || -> u64 {
+            let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it lives").flatten();
+            let own = tasks.filter(|task| {
+                fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "main_loop")
+            });
+            own.map(|task| {
+                let stat = fs::read_to_string(task.path().join("stat")).expect("it lives");
+                let times = stat.rsplit_once(')').expect("a name").1.split_whitespace().skip(11).take(2);
+                times.map(|time| time.parse::<u64>().expect("a number")).sum::<u64>()
+            })
+            .sum()
+        };
+        let before = spent();
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(spent() - before < 50, "{} of 100 with a script: {is_busy}", spent() - before);
+        if is_busy {
+            assert_eq!(admin.run("SCRIPT KILL"), "+OK");
+            assert!(script.reply().to_string().starts_with("-ERR Script killed"));
+        }
+        assert_eq!(admin.run("PING"), "+PONG");
+        drop(more);
+        let mut late = process.client();
+        assert_eq!(late.run("PING"), "+PONG");
+    }
+}
+
+/// A log file that cannot be written, or not even be opened any more, stops nobody; lines come again when it can be.
+#[test]
+fn a_log_that_cannot_be_written_stops_nobody() {
+    let process = Process::start("full-log", &["--logfile", "own.log", "--loglevel", "debug"], "");
+    let mut client = process.client();
+    for obstacle in ["full", "directory", "gone"] {
+        fs::remove_file(process.path("own.log")).expect("it is there");
+        match obstacle {
+            // A device that is always full.
+            "full" => std::os::unix::fs::symlink("/dev/full", process.path("own.log")).expect("a folder of ours"),
+            "directory" => fs::create_dir(process.path("own.log")).expect("a folder of ours"),
+            _ => {}
+        }
+        assert_eq!(client.run("SAVE"), "+OK", "{obstacle}");
+        assert_eq!(process.client().run("PING"), "+PONG", "{obstacle}");
+        let _ = fs::remove_file(process.path("own.log")).or_else(|_| fs::remove_dir(process.path("own.log")));
+        assert_eq!(client.run("SAVE"), "+OK");
+        assert!(
+            fs::read_to_string(process.path("own.log")).expect("it is made again").contains("DB saved"),
+            "{obstacle}"
+        );
     }
 }

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 mod crash;
@@ -89,6 +90,8 @@ impl Write for FileWriter {
 #[derive(Debug, Clone)]
 pub struct DiskDir {
     path: PathBuf,
+    /// The most that new files permit, whatever the umask says.
+    mode: u32,
     /// In tests only.
     faults: Option<Faults>,
 }
@@ -96,7 +99,7 @@ pub struct DiskDir {
 impl DiskDir {
     /// The directory at `path`, which must exist.
     pub fn new(path: impl Into<PathBuf>) -> DiskDir {
-        DiskDir { path: path.into(), faults: None }
+        DiskDir { path: path.into(), mode: 0o666, faults: None }
     }
 
     /// The same directory, whose changing operations meet these faults, if any.
@@ -109,10 +112,10 @@ impl DiskDir {
         self.faults.as_ref().map_or(Ok(()), |faults| faults.operation(operation, name).map(drop))
     }
 
-    /// The directory at `path`, made if it is missing.
+    /// The directory at `path`, made if it is missing. Nobody but its owner writes to it or to its files.
     pub fn create(path: impl Into<PathBuf>) -> io::Result<DiskDir> {
-        let dir = DiskDir::new(path);
-        match fs::create_dir(&dir.path) {
+        let dir = DiskDir { mode: 0o644, ..DiskDir::new(path) };
+        match fs::DirBuilder::new().mode(0o755).create(&dir.path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             Err(_) if !dir.path.is_dir() => Err(io::ErrorKind::NotADirectory.into()),
             _ => Ok(dir),
@@ -169,12 +172,12 @@ impl Dir for DiskDir {
         self.operation(Operation::Open, name)?;
         // Empty the old file first and append from there: a file that is cut later must go on at its new end.
         let path = self.path.join(name);
-        fs::OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(self.mode).open(&path)?;
         self.append(name)
     }
 
     fn append(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let file = fs::OpenOptions::new().append(true).create(true).open(self.path.join(name))?;
+        let file = fs::OpenOptions::new().append(true).create(true).mode(self.mode).open(self.path.join(name))?;
         Ok(match self.faults.clone() {
             None => Box::new(file),
             Some(faults) => Box::new(FaultyFile { name: name.to_owned(), file, faults }),
