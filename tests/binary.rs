@@ -871,8 +871,8 @@ fn a_listener_without_descriptors_waits() {
 /// A log file that cannot be written, or not even be opened any more, stops nobody; lines come again when it can be.
 #[test]
 fn a_log_that_cannot_be_written_stops_nobody() {
-    let process = Process::start("full-log", &["--logfile", "own.log", "--loglevel", "debug"], "");
-    let mut client = process.client();
+    let process = Process::start_in(Folder::new("full-log"), &["--logfile", "own.log", "--loglevel", "debug"], "");
+    let mut client = process.reach();
     for obstacle in ["full", "directory", "gone"] {
         fs::remove_file(process.path("own.log")).expect("it is there");
         match obstacle {

@@ -342,7 +342,7 @@ fn other_ways_in_and_long_work_beside_a_script() {
     for io_threads in [1, 4] {
         let folder = Folder::new(&format!("busy-ways-{io_threads}"));
         let socket = folder.0.join("socket");
-        let unixsocket = Some(socket.clone());
+        let unixsocket = Some(socket.display().to_string());
         let mut config =
             Config { dir: folder.0.clone(), unixsocket, repl_diskless_sync_delay: 0, ..busy_config(io_threads) };
         config.maxmemory_clients = 8 << 20;
@@ -372,7 +372,9 @@ fn other_ways_in_and_long_work_beside_a_script() {
         assert!(hungry.is_closed());
         assert_eq!(local.run("PING"), BUSY);
         rescue(&running, script, &format!("{io_threads} workers"));
-        assert!(rewriter.reply().to_string().contains("append only file rewriting"));
+        // It may have waited for its shards, or have been told BUSY by its worker.
+        let told = rewriter.reply().to_string();
+        assert!(told.contains("append only file rewriting") || told == BUSY, "{told}");
         let head = (0..1000).map(|_| replica.line()).find(|line| line.starts_with('$')).expect("the data set comes");
         assert!(head.len() > 1, "{head}");
         assert_eq!(local.run("DBSIZE"), ":1000");
@@ -382,7 +384,7 @@ fn other_ways_in_and_long_work_beside_a_script() {
 /// BUSY is told when `busy-reply-threshold` is over, not at a tick of the clock after it.
 #[test]
 fn the_threshold_is_kept() {
-    let running = start_with(Config { hz: 10, busy_reply_threshold: 250, ..busy_config(2) });
+    let running = start_with(Config { hz: 10, busy_reply_threshold: 250, ..busy_config(1) });
     let mut late_ms = Vec::new();
     for _ in 0..8 {
         let mut other = Client::connect(&running);

@@ -548,7 +548,7 @@ fn a_slow_reader_of_a_unix_socket_is_limited() {
     let _alone = alone();
     let folder = common::Folder::new("slow-unix");
     let limit = OutputLimit { hard_bytes: LIMIT as u64, soft_bytes: 0, soft_seconds: 0 };
-    let unixsocket = Some(folder.0.join("socket"));
+    let unixsocket = Some(folder.0.join("socket").display().to_string());
     let running = start_with(Config { unixsocket, client_output_buffer_limit: [limit; 3], ..config() });
     let mut admin = Client::connect(&running);
     admin.call(&["SET", "k", &"x".repeat(100_000)]);
