@@ -214,7 +214,7 @@ mod tests {
         assert!(!text.contains("limit normal"), "{text}");
     }
 
-    /// Whatever text a directive takes comes back as it was; but what is no address to listen on.
+    /// Whatever text a directive takes comes back as it was.
     #[test]
     fn every_text_survives_the_file() {
         let texts: [&[u8]; 9] =
@@ -222,7 +222,7 @@ mod tests {
         let texts = texts.into_iter().chain([&b"\xff\xfe"[..]]);
         for (text, directive) in texts.flat_map(|text| DIRECTIVES.iter().map(move |directive| (text, directive))) {
             let mut config = Config::default();
-            if matches!(directive.name, "bind" | "logfile") || directive.set_words(&mut config, &[text]).is_err() {
+            if directive.name == "logfile" || directive.set_words(&mut config, &[text]).is_err() {
                 continue;
             }
             let written = rewrite(b"", &config, &[], false);

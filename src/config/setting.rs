@@ -324,7 +324,8 @@ impl Setting for Vec<String> {
     }
 
     fn lines(&self, _: &Rule) -> Vec<Vec<u8>> {
-        vec![if self.is_empty() { b"\"\"".into() } else { self.join(" ").into() }]
+        let words: Vec<Vec<u8>> = self.iter().map(|address| quote::word(address.as_bytes())).collect();
+        vec![if words.is_empty() { b"\"\"".into() } else { words.join(&b' ') }]
     }
 }
 
