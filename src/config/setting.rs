@@ -325,7 +325,12 @@ impl Setting for Vec<String> {
 
     fn lines(&self, _: &Rule) -> Vec<Vec<u8>> {
         let words: Vec<Vec<u8>> = self.iter().map(|address| quote::word(address.as_bytes())).collect();
-        vec![if words.is_empty() { b"\"\"".into() } else { words.join(&b' ') }]
+        vec![match &*words {
+            [] => b"\"\"".into(),
+            // What stands alone is split again when it is read.
+            [alone] => quote::word(alone),
+            many => many.join(&b' '),
+        }]
     }
 }
 
