@@ -425,5 +425,6 @@ mod tests {
         c.check("ZPOPMIN y", "[\"m1\", \"1\"]");
         c.check("ZREMRANGEBYLEX y - +", ":499");
         c.check("EXISTS y", ":0");
+        c.run("DEBUG PAUSE-CRON 0");
     }
 }
