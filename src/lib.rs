@@ -18,7 +18,7 @@
 //! |---|---|
 //! | `util`, `resp`, `config` | clock, random numbers, text, globs; the wire; the directives |
 //! | `memory`, `os`, `metrics` | where bytes come from and how they are freed; the process and its log; what is counted |
-//! | `acl`, `clients`, `socket` | rights; who is connected and how others speak to them; bytes in and out, plain or under TLS |
+//! | `acl`, `clients`, `socket` | rights; the register of connected clients and their mailboxes; bytes in and out, plain or under TLS |
 //! | `feed`, `keyspace` | the ordered log of effects; the only owner of the shards' locks |
 //! | `scripts` | the Lua engines |
 //! | `core` | what everything in a server works with |

@@ -37,7 +37,7 @@ pub struct Queue {
     holds: AtomicU8,
     /// They do not wait for a while, because the disk is busy.
     lets_replies_go: AtomicBool,
-    /// Clients to wake when so many bytes have got as far as replies wait for, by id: each has one entry, however often it
+    /// Clients to wake when the log has got to the position that their replies wait for, by id: each has one entry, however often it
     /// comes to look meanwhile.
     waiting: Mutex<BTreeMap<u64, (u64, Arc<Client>)>>,
 }

@@ -35,7 +35,7 @@ pub struct Core {
     pub clock: Clock,
     pub random: Random,
     pub shards: Shards,
-    /// Who waits in a command.
+    /// The waits of clients whose commands are not finished.
     pub waits: Waits,
     pub clients: Clients,
     pub feed: Feed,

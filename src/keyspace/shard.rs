@@ -205,7 +205,7 @@ impl ShardDb {
         self.unswept.insert(key.into());
     }
 
-    /// Sweeps so many `buckets` of one of the sorted sets that have something left; false when none has, or may be swept
+    /// Sweeps `buckets` buckets of one of the sorted sets in which dead members are left; false when none has, or may be swept
     /// now. Looks at the names of all of them, each of which stands for more than a thousand members.
     pub fn sweep(&mut self, buckets: usize) -> bool {
         let mut has_swept = false;

@@ -57,7 +57,7 @@ pub fn is_over(entry: &Entry, now_ms: i64) -> bool {
 pub fn leave(locked: &mut Locked<'_>, db: usize, key: Key<'_>, client_id: u64, watch: u64) {
     let shard = locked.shard_mut(key.hash);
     let Some(watchers) = shard.dbs[db].watchers.get_mut(key.bytes) else { return };
-    // Who was told of a change is no watcher any more.
+    // A client that was told of a change does not watch any more.
     let Some(watcher) = watchers.remove(client_id) else { return };
     if watcher.watch != watch {
         watchers.insert(client_id, watcher);

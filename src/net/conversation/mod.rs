@@ -3,7 +3,7 @@
 //!
 //! What a driver does in a turn, in this order; an [`End`] from any of it ends the connection:
 //!
-//! 1. [`attend`](Conversation::attend): what other threads have sent is taken in. Whoever sends wakes the driver through the
+//! 1. [`attend`](Conversation::attend): what other threads have sent is taken in. A thread that sends wakes the driver through the
 //!    client's mailbox, where the driver has registered itself.
 //! 2. [`wants_socket`](Conversation::wants_socket): if so, the socket is lent to
 //!    [`run_with_socket`](Conversation::run_with_socket), which may keep it.
@@ -49,7 +49,7 @@ pub struct Conversation {
     query: QueryBuffer,
     /// Replies, and what others have sent, as far as they are not out.
     reply: Reply,
-    /// The replies up to `held_mark` wait until so many bytes of the log are written or, under `always`, on disk.
+    /// The replies up to `held_mark` wait until the log is written up to this position; under `always`, until it is on disk.
     held_until: u64,
     held_mark: Option<Mark>,
 }

@@ -200,7 +200,7 @@ impl Big {
         self.dead.is_some()
     }
 
-    /// Drops the dead members in the table's next buckets, so many of these; false when none may be dropped.
+    /// Drops the dead members in the next `buckets` of the table; false when no dead member may be dropped.
     #[inline]
     pub(super) fn sweep(&mut self, buckets: usize) -> bool {
         let may_sweep = self.dead.is_some() && self.frozen.is_none();
